@@ -1,0 +1,102 @@
+"""What the accuracy benchmarks share: cells (one method, keep and seed from one parent) run to a judged network."""
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from harp.cards import environment
+from harp.checkpoint import RunDirectory, read_json
+from harp.judging import judge
+from harp.pruning import METHODS
+from harp.recipes import Recipe, Testing
+from harp.stages import finetune, pretrain, prune
+
+HERE = Path(__file__).parent
+SHARED = HERE.parent.parent / "shared"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One network to prune from a parent run, finetune and judge; ``out`` is the folder of its two runs."""
+
+    parent: Path
+    out: Path
+    recipe: Recipe
+    tests: tuple[Testing, ...]
+
+    @property
+    def final(self) -> Path:
+        return self.out if self.recipe.prune.keep == 1 else self.out / "final"
+
+
+def parent_of(out: Path, recipe: Recipe, tests: tuple[Testing, ...], weights: Path | None = None) -> Path:
+    """Train (or take) the dense parent and judge it."""
+    pretrain(recipe, out, weights=weights)
+    for testing in tests:
+        judge(out, testing, recipe.compute)
+    return out
+
+
+def run_cell(cell: Cell) -> dict[str, Any]:
+    """Prune, finetune and judge. What is finished is not run again; what was interrupted goes on."""
+    recipe = cell.recipe
+    if not METHODS[recipe.prune.method].learn:
+        # Nothing to learn in the prune stage: its passes go to finetuning, so that all methods get the same number.
+        epochs = recipe.finetune.epochs + recipe.prune.epochs
+        recipe = replace(recipe, finetune=replace(recipe.finetune, epochs=epochs))
+    prune(recipe, cell.parent, cell.out / "masks")
+    finetune(recipe, cell.out / "masks", cell.final)
+    for testing in cell.tests:
+        judge(cell.final, testing, recipe.compute)
+    return read_json(RunDirectory(cell.final).card)
+
+
+def run_all(jobs: Sequence[Any], work: Callable[[Any], Any], processes: int) -> list[Any]:
+    """Run independent jobs, each on one thread, ``processes`` at a time; results in the order of the jobs."""
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(work, job): i for i, job in enumerate(jobs)}
+        for count, future in enumerate(as_completed(futures), 1):
+            future.result()
+            print(f"[{count}/{len(jobs)}] {jobs[futures[future]]}"[:160], flush=True)
+        return [future.result() for future in futures]
+
+
+def accuracy(card: dict[str, Any], attack: str) -> float | None:
+    """The card's accuracy under an attack, as a fraction."""
+    return next((e["accuracy"] for e in card["evaluations"] if e["attack"] == attack), None)
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def print_header(title: str, images: str) -> None:
+    here = environment()
+    print(f"{title}\n{here['cpu']}, {os.cpu_count()} cores; torch {here['torch']}, python {here['python']}, harp {here['commit']}\n{images}\n")
+
+
+def arguments(description: str, out: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs") / out, help="directory of the runs; finished ones are kept")
+    parser.add_argument("--json", type=Path, help="write one record a run to this file")
+    parser.add_argument("--cards", type=Path, help="copy every card into this directory")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    return parser
+
+
+def write_json(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(list(records), indent=1) + "\n", encoding="utf-8")
+
+
+def copy_card(run: Path, to: Path, name: str) -> None:
+    to.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(RunDirectory(run).card, to / f"{name}.json")

@@ -1,0 +1,119 @@
+"""Is learning stable? Density and keep fractions over the prune stage, a plain and a residual network, four budgets.
+
+    python benchmarks/stability.py --json runs/stability.json --cards results/stability --figure docs/stability.svg
+
+HARP against HYDRA from the same parents, AutoAttack on 500 images. `vgg_tiny` learns the anchor's images,
+`resnet_small` Fashion-MNIST at 14x14. About three hours on two cores.
+"""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from anchor import RECIPE as ANCHOR  # noqa: E402
+from anchor_images import SHARED  # noqa: E402
+from cells import Cell, accuracy, arguments, copy_card, parent_of, percent, print_header, run_all, run_cell, write_json  # noqa: E402
+
+from harp.checkpoint import RunDirectory, read_json  # noqa: E402
+from harp.recipes import Recipe, Task, Testing, Training  # noqa: E402
+
+FASHION = replace(
+    ANCHOR,
+    task=Task(data="fashion_subset:fashion_subset", model="resnet_small", eps=0.1),
+    pretrain=Training(epochs=10, attack_steps=3, attack_step_size=0.05),
+    prune=replace(ANCHOR.prune, attack_steps=5, attack_step_size=0.025),
+    finetune=replace(ANCHOR.finetune, attack_steps=5, attack_step_size=0.025),
+)
+NETWORKS = {"vgg_tiny": ANCHOR, "resnet_small": FASHION}
+KEEPS = (0.05, 0.02, 0.01, 0.001)
+METHODS = ("harp", "hydra")
+AUTOATTACK = Testing(attack="autoattack", images=500)
+
+
+def recipe_of(network: str, seed: int) -> Recipe:
+    return replace(NETWORKS[network], seed=seed)
+
+
+def parent(job: tuple[str, int, Path]) -> Path:
+    network, seed, out = job
+    weights = SHARED / "anchor" / f"pretrained_s{seed}.safetensors" if network == "vgg_tiny" else None
+    return parent_of(out, recipe_of(network, seed), (AUTOATTACK,), weights)
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "", "stability")
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--keeps", type=float, nargs="+", default=list(KEEPS))
+    parser.add_argument("--figure", type=Path, help="draw density and keep fractions over epochs into this SVG file")
+    flags = parser.parse_args()
+    print_header("Stability", "10,000 training images a network, 10 + 10 epochs of PGD-5; AutoAttack on 500 test images")
+    places = [(n, s, flags.out / f"{n}-dense-s{s}") for n in flags.networks for s in flags.seeds]
+    run_all(places, parent, flags.jobs)
+    cells = [
+        Cell(
+            place,
+            flags.out / f"{network}-{method}-{keep:g}-s{seed}",
+            replace(recipe_of(network, seed), prune=replace(recipe_of(network, seed).prune, method=method, keep=keep)),
+            (AUTOATTACK,),
+        )
+        for keep in sorted(flags.keeps, reverse=True)
+        for network, seed, place in places
+        for method in METHODS
+    ]
+    cards = run_all(cells, run_cell, flags.jobs)
+    records = [record(read_json(RunDirectory(place).card), {}, n) for n, _, place in places]
+    for cell, card in zip(cells, cards, strict=True):
+        records.append(record(card, stability_of(cell), cell.recipe.task.model))
+        if flags.cards:
+            name = f"{cell.recipe.task.model}-{cell.recipe.prune.method}-{cell.recipe.prune.keep:g}-s{cell.recipe.seed}"
+            copy_card(cell.final, flags.cards, name)
+    print_table(records)
+    if flags.json:
+        write_json(flags.json, records)
+    if flags.figure:
+        from stability_figure import draw
+
+        draw(cells, flags.figure)
+
+
+def epochs_of(cell: Cell) -> list[dict]:
+    lines = RunDirectory(cell.out / "masks").metrics.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def stability_of(cell: Cell) -> dict:
+    """When the density met the budget, as a share of the prune stage, and the largest rise of one layer in an epoch."""
+    epochs = epochs_of(cell)
+    met = next((e["epoch"] + 1 for e in epochs if e["met_budget"]), None)
+    rises = [after["layers"][name] - before["layers"][name] for before, after in zip(epochs, epochs[1:]) for name in after["layers"]]
+    return {"met_at": None if met is None else met / len(epochs), "largest_rise": max(rises, default=0.0)}
+
+
+def record(card: dict, stability: dict, network: str) -> dict:
+    return {
+        "network": network,
+        "method": card["method"] or "dense",
+        "keep": card["keep"],
+        "seed": card["seed"],
+        "clean": accuracy(card, "clean"),
+        "autoattack": accuracy(card, "autoattack"),
+        "kept": card["kept"],
+        "total": card["total"],
+        **stability,
+    }
+
+
+def print_table(records: list[dict]) -> None:
+    print(f"\n{'network':13}{'method':>7}{'keep':>7}{'seed':>5}{'kept':>8}   clean / AutoAttack, %   budget met at   largest rise")
+    for r in sorted(records, key=lambda r: (r["network"], -r["keep"], r["method"], r["seed"])):
+        both = f"{percent(r['clean'])} / {percent(r['autoattack'])}"
+        met = f"{r['met_at']:.0%} of the stage" if r.get("met_at") is not None else "–"
+        rise = f"{r['largest_rise']:+.3f}" if "largest_rise" in r else "–"
+        print(f"{r['network']:13}{r['method']:>7}{r['keep']:>7.1%}{r['seed']:>5}{r['kept']:>8,}   {both:22} {met:>16}{rise:>13}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""One short function a command, and the flags it takes as a frozen dataclass."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from tyro.conf import Positional, arg
+
+from ..recipes import PRESETS, Compute, MethodName, Pruning, Recipe, Task, Testing, Training, recipe_in
+
+if TYPE_CHECKING:
+    from .main import Command, StopRequest
+
+Flat = arg(name="")
+
+
+@dataclass(frozen=True)
+class PretrainFlags:
+    """Train a network robustly, from scratch, or take an existing robust checkpoint with --weights."""
+
+    preset: Positional[str]
+    """Where the settings start: a name from `harp presets`."""
+    out: Path
+    """The run directory to write."""
+    training: Annotated[Training, Flat]
+    task: Task
+    compute: Compute
+    seed: int = 0
+    weights: Path | None = None
+    """A checkpoint of this network (safetensors, or a PyTorch state dict) to take instead of training."""
+    overwrite: bool = False
+    """Delete a run that is already there."""
+
+
+@dataclass(frozen=True)
+class PruneFlags:
+    """Learn which weights of a robust network to keep: exactly round(keep * N) of them."""
+
+    run: Positional[Path]
+    """The run directory of the robust parent."""
+    out: Path
+    """The run directory to write."""
+    pruning: Annotated[Pruning, Flat]
+    compute: Compute
+    seed: int = 0
+    overwrite: bool = False
+    """Delete a run that is already there."""
+
+
+@dataclass(frozen=True)
+class FinetuneFlags:
+    """Train the weights that survived pruning; the masks stay."""
+
+    run: Positional[Path]
+    """The run directory of the pruned network."""
+    out: Path
+    """The run directory to write."""
+    training: Annotated[Training, Flat]
+    compute: Compute
+    seed: int = 0
+    overwrite: bool = False
+    """Delete a run that is already there."""
+
+
+@dataclass(frozen=True)
+class EvaluateFlags:
+    """Judge a finished run on the test set: clean accuracy and accuracy under attack, with 95 % intervals."""
+
+    run: Positional[Path]
+    """The run directory to judge; the results are added to its card."""
+    testing: Annotated[Testing, Flat]
+    compute: Compute
+
+
+@dataclass(frozen=True)
+class RunFlags:
+    """The whole job: pretrain, prune to the budget, finetune, evaluate, report; each method from the same parent."""
+
+    preset: Positional[str]
+    """A name from `harp presets`."""
+    recipe: Annotated[Recipe, Flat]
+    out: Path
+    """The directory to write the runs into."""
+    methods: tuple[MethodName, ...] = ("harp", "hydra", "lwm")
+    """Rows of the method table to compare on the same budget."""
+
+
+@dataclass(frozen=True)
+class ReportFlags:
+    """Write one self-contained HTML page about any number of runs."""
+
+    runs: Positional[tuple[Path, ...]]
+    """Run directories."""
+    out: Path = Path("report.html")
+    """The page to write; an existing one is replaced."""
+
+
+def pretrain(arguments: list[str], stop: "StopRequest") -> None:
+    recipe = _preset(arguments)
+    default = PretrainFlags(_source(arguments), tyro.MISSING, recipe.pretrain, recipe.task, recipe.compute, recipe.seed)
+    flags = _parse(PretrainFlags, "pretrain", arguments, default)
+    recipe = replace(recipe, task=flags.task, pretrain=flags.training, compute=flags.compute, seed=flags.seed)
+
+    from .. import stages
+    from .console import Console
+
+    with Console(stop) as console:
+        run = stages.pretrain(recipe, flags.out, weights=flags.weights, overwrite=flags.overwrite, watch=console.watch)
+        console.finished(run)
+
+
+def prune(arguments: list[str], stop: "StopRequest") -> None:
+    recipe = _recipe_of_run(arguments)
+    default = PruneFlags(_path(arguments), tyro.MISSING, recipe.prune, recipe.compute, recipe.seed)
+    flags = _parse(PruneFlags, "prune", arguments, default)
+    recipe = replace(recipe, prune=flags.pruning, compute=flags.compute, seed=flags.seed)
+
+    from .. import stages
+    from .console import Console
+
+    with Console(stop) as console:
+        run = stages.prune(recipe, flags.run, flags.out, overwrite=flags.overwrite, watch=console.watch)
+        console.finished(run)
+
+
+def finetune(arguments: list[str], stop: "StopRequest") -> None:
+    recipe = _recipe_of_run(arguments)
+    default = FinetuneFlags(_path(arguments), tyro.MISSING, recipe.finetune, recipe.compute, recipe.seed)
+    flags = _parse(FinetuneFlags, "finetune", arguments, default)
+    recipe = replace(recipe, finetune=flags.training, compute=flags.compute, seed=flags.seed)
+
+    from .. import stages
+    from .console import Console
+
+    with Console(stop) as console:
+        run = stages.finetune(recipe, flags.run, flags.out, overwrite=flags.overwrite, watch=console.watch)
+        console.finished(run)
+
+
+def evaluate(arguments: list[str], stop: "StopRequest") -> None:
+    recipe = _recipe_of_run(arguments)
+    default = EvaluateFlags(_path(arguments), recipe.test, recipe.compute)
+    flags = _parse(EvaluateFlags, "evaluate", arguments, default)
+
+    from .. import judging
+    from .console import Console
+
+    with Console(stop) as console:
+        judging.judge(flags.run, flags.testing, flags.compute, watch=console.watch)
+        console.table([flags.run])
+
+
+def run(arguments: list[str], stop: "StopRequest") -> None:
+    name = _source(arguments)
+    recipe = _preset(arguments)
+    flags = _parse(RunFlags, "run", arguments, RunFlags(name, recipe, Path("runs") / (name or "")))
+
+    from ..pipeline import run_all
+    from ..report import write_report
+    from .console import Console
+
+    with Console(stop) as console:
+        finals = run_all(flags.recipe, flags.methods, flags.out, watch=console.watch)
+        console.table(finals)
+        console.page(write_report(finals, flags.out / "report.html"))
+
+
+def report(arguments: list[str], stop: "StopRequest") -> None:
+    flags = _parse(ReportFlags, "report", arguments, None)
+    if not flags.runs:
+        raise ValueError("runs is empty: name at least one run directory, e.g. `harp report runs/*`")
+
+    from ..report import write_report
+    from .console import Console
+
+    with Console(stop) as console:
+        console.page(write_report(flags.runs, flags.out))
+
+
+def presets(arguments: list[str], stop: "StopRequest") -> None:
+    width = max(map(len, PRESETS))
+    for name, (what, _) in PRESETS.items():
+        print(f"  {name:<{width}}  {what}")
+
+
+COMMANDS: "dict[str, Command]" = {
+    "run": run,
+    "pretrain": pretrain,
+    "prune": prune,
+    "finetune": finetune,
+    "evaluate": evaluate,
+    "report": report,
+    "presets": presets,
+}
+
+
+def _parse(kind: Callable[..., Any], command: str, arguments: list[str], default: Any) -> Any:
+    return tyro.cli(
+        kind, prog=f"harp {command}", args=arguments, default=tyro.MISSING_NONPROP if default is None else default
+    )
+
+
+def _source(arguments: list[str]) -> str:
+    """The first argument, from which the defaults of all flags come; MISSING lets tyro ask for it."""
+    return arguments[0] if arguments and not arguments[0].startswith("-") else tyro.MISSING
+
+
+def _path(arguments: list[str]) -> Any:
+    source = _source(arguments)
+    return source if source is tyro.MISSING else Path(source)
+
+
+def _preset(arguments: list[str]) -> Recipe:
+    name = _source(arguments)
+    if name is tyro.MISSING:
+        return Recipe()
+    if name not in PRESETS:
+        raise ValueError(f"{name!r} is not a preset; choose one of {', '.join(PRESETS)}")
+    return PRESETS[name][1]
+
+
+def _recipe_of_run(arguments: list[str]) -> Recipe:
+    """The recipe of the run that the first argument names. Read without torch, so that --help stays quick."""
+    source = _path(arguments)
+    return Recipe() if source is tyro.MISSING else recipe_in(source / "recipe.json")

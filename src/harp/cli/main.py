@@ -1,0 +1,78 @@
+"""``harp COMMAND …``: find the command, turn what goes wrong into one line that says how to go on."""
+
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+HELP = """\
+harp: keep 1 % of an adversarially robust network, and its accuracy, clean and under attack.
+
+  harp run digits                                    the whole job on an embedded data set, in minutes
+
+  harp pretrain cifar10-resnet18 --out runs/dense    train a robust network  (or --weights: take an existing one)
+  harp prune    runs/dense  --keep 0.01 --out runs/pruned     learn which 1 % of the weights to keep
+  harp finetune runs/pruned --out runs/final         train the weights that stayed
+  harp evaluate runs/final  --attack autoattack      measure the accuracy that can be believed
+  harp report   runs/*                               one HTML page about all of them
+
+Each stage reads one run directory and writes another. Stop any of them with Ctrl-C; the same command goes on.
+Every setting is a flag: `harp COMMAND --help` lists them with their defaults. `harp presets` lists the recipes.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 0, 2 for bad input, 130 when interrupted."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP)
+        return 0
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"harp {version('harp-pruning')}")
+        return 0
+    return _guarded(arguments)
+
+
+def _guarded(arguments: list[str]) -> int:
+    from .commands import COMMANDS
+
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"harp: {name!r} is not a command; choose one of {', '.join(COMMANDS)} (`harp --help`)", file=sys.stderr)
+        return 2
+    stop = StopRequest()
+    try:
+        COMMANDS[name](rest, stop)
+    except KeyboardInterrupt:
+        print("\nStopped. Nothing is lost: give the same command again to go on.", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+        print(f"harp {name}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+class StopRequest:
+    """Ctrl-C or SIGTERM asks the work to stop at its next safe point; a second one stops it at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self) -> bool:
+        return self.asked
+
+    def listen(self) -> None:
+        """Take the signals over: only when work begins, so that parsing dies as any program does."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print("\nStopping after this step; once more to stop at once.", file=sys.stderr)
+
+
+Command = Callable[[list[str], StopRequest], None]

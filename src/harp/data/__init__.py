@@ -1,0 +1,58 @@
+"""Data sets as labelled images in [0, 1], in memory or streamed from files."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from harp.data.augment import Augment
+from harp.data.cifar import read_cifar10, read_cifar100
+from harp.data.digits import read_digits
+from harp.data.fashion_mnist import read_fashion_mnist
+from harp.data.folder import read_folder
+from harp.data.imagenet import read_imagenet
+from harp.data.images import ImageData, Images, InMemory, split
+from harp.data.source import Source
+from harp.data.streamed import Streamed
+from harp.data.svhn import read_svhn
+
+__all__ = [
+    "DATASETS",
+    "Augment",
+    "ImageData",
+    "Images",
+    "InMemory",
+    "Source",
+    "Streamed",
+    "load_data",
+    "split",
+]
+
+DATASETS: dict[str, Callable[[Source], ImageData]] = {
+    "digits": read_digits,
+    "fashion-mnist": read_fashion_mnist,
+    "cifar10": read_cifar10,
+    "cifar100": read_cifar100,
+    "svhn": read_svhn,
+    "imagenet": read_imagenet,
+    "folder": read_folder,
+}
+
+
+def load_data(
+    name: str,
+    *,
+    root: Path | str | None = None,
+    image_size: int | None = None,
+    workers: int | None = None,
+    download: bool = False,
+    split_seed: int = 0,
+    augment: Augment | None = None,
+) -> ImageData:
+    """Load a data set of `DATASETS` by name; `Source` explains the options.
+
+    `split_seed` cuts the test split off a folder that is one tree. Nothing is downloaded unless `download` says so:
+    a missing file raises FileNotFoundError that names it.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"name={name!r}: expected one of {', '.join(DATASETS)}; your own images are a folder")
+    root = Path(root).expanduser() if root is not None else None
+    return DATASETS[name](Source(root, image_size, workers, download, split_seed, augment))

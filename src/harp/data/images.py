@@ -1,0 +1,172 @@
+"""What a data set is: splits of labelled images that hand out batches in a given order."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from harp.data.augment import Augment, hash_index
+
+Shape = tuple[int, int, int]
+"""Channels, height, width."""
+
+
+@runtime_checkable
+class Images(Protocol):
+    """One split of a data set, in memory or streamed from files."""
+
+    @property
+    def labels(self) -> Tensor:
+        """The class of every image: int64, shape (n,)."""
+        ...
+
+    @property
+    def shape(self) -> Shape: ...
+
+    def __len__(self) -> int: ...
+
+    def subset(self, indices: Tensor) -> "Images":
+        """The images at `indices`, numbered afresh from 0."""
+        ...
+
+    def batches(
+        self, order: Tensor, batch_size: int, *, augment_seed: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (x, y) for `order[:batch_size]`, the next `batch_size` of `order`, and so on.
+
+        x is float32 in [0, 1], NCHW, and y int64, both on the CPU. With `augment_seed`, image i is augmented by a draw
+        that depends on (augment_seed, i) alone; None leaves the images as they are.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class InMemory:
+    """Images as one tensor, uint8 or float32 in [0, 1], NCHW. uint8 becomes float32 batch by batch."""
+
+    images: Tensor
+    labels: Tensor
+    augment: Augment = field(default_factory=Augment)
+
+    def __post_init__(self) -> None:
+        images = self.images
+        if images.ndim != 4 or images.dtype not in (torch.uint8, torch.float32):
+            raise ValueError(
+                f"images has shape {tuple(images.shape)} and type {images.dtype}: expected "
+                "(n, channels, height, width) in uint8 or float32 "
+                "(`.permute(0, 3, 1, 2)` turns NHWC into NCHW, `.float()` makes float32)"
+            )
+        check_labels(self.labels, len(images))
+        # A NaN fails both comparisons.
+        if images.dtype == torch.float32 and not (images.amin() >= 0 and images.amax() <= 1):
+            low, high = images.amin().item(), images.amax().item()
+            raise ValueError(
+                f"images lie in [{low:.4g}, {high:.4g}]: expected [0, 1]. Divide by 255, "
+                "or leave the normalisation to the model's first layer"
+            )
+
+    @property
+    def shape(self) -> Shape:
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, indices: Tensor) -> "InMemory":
+        return replace(self, images=self.images[indices], labels=self.labels[indices])
+
+    def batches(
+        self, order: Tensor, batch_size: int, *, augment_seed: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `Images.batches`."""
+        for chunk in chunks(order, batch_size, len(self)):
+            x = self.images[chunk]
+            if augment_seed is not None:
+                x = self.augment(x, chunk, augment_seed)
+            yield as_float(x), self.labels[chunk]
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set: its classes and its splits. `validation` is None where the data set brings none of its own."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Images
+    test: Images
+    validation: Images | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2:
+            raise ValueError(f"{self.name} has the classes {self.classes}: expected two or more")
+        splits = {"train": self.train, "test": self.test, "validation": self.validation}
+        for name, images in splits.items():
+            if images is None:
+                continue
+            if int(images.labels.max()) >= len(self.classes):
+                raise ValueError(
+                    f"{self.name}: a label of {name} is {int(images.labels.max())}, but there are only "
+                    f"{len(self.classes)} classes, numbered from 0: name them all in `classes`, or correct the labels"
+                )
+            if images.shape != self.train.shape:
+                raise ValueError(
+                    f"{self.name}: the images of {name} are {images.shape}, those of train {self.train.shape} "
+                    "(channels, height, width): bring them to one shape"
+                )
+
+    @property
+    def shape(self) -> Shape:
+        return self.train.shape
+
+
+def split(images: Images, fraction: float, seed: int) -> tuple[Images, Images]:
+    """Cut a validation split of round(fraction · n) images of every class off `images`: (the rest, validation).
+
+    Every class with two or more images is in both parts. The same arguments give the same parts on every machine.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction={fraction}: expected a fraction between 0 and 1, for example 0.1")
+    rank = hash_index(torch.arange(len(images)), seed)
+    chosen = torch.zeros(len(images), dtype=torch.bool)
+    for label in images.labels.unique():
+        members = (images.labels == label).nonzero()[:, 0]
+        count = min(max(round(fraction * len(members)), 1), len(members) - 1)
+        chosen[members[rank[members].argsort()[:count]]] = True
+    if not chosen.any():
+        raise ValueError(f"{len(images)} images are too few to split: every class has a single image")
+    return images.subset((~chosen).nonzero()[:, 0]), images.subset(chosen.nonzero()[:, 0])
+
+
+def chunks(order: Tensor, batch_size: int, length: int) -> list[Tensor]:
+    """Cut `order` into batches of indices, after checking that it indexes `length` images."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: expected 1 or more")
+    if order.dtype != torch.int64 or order.ndim != 1:
+        raise ValueError(f"order has type {order.dtype} and shape {tuple(order.shape)}: expected a vector of int64")
+    if not len(order):
+        return []
+    first, last = int(order.min()), int(order.max())
+    if first < 0 or last >= length:
+        raise ValueError(f"order reaches from {first} to {last}, but there are {length} images")
+    return list(order.split(batch_size))
+
+
+def check_labels(labels: Tensor, count: int) -> None:
+    """Raise ValueError unless `labels` are the classes of `count` images, at least one."""
+    if labels.dtype != torch.int64 or labels.shape != (count,):
+        raise ValueError(
+            f"labels has type {labels.dtype} and shape {tuple(labels.shape)}: "
+            f"expected int64 and ({count},), one for every image"
+        )
+    if not count:
+        raise ValueError("there are no images: expected one or more in every split")
+    if int(labels.min()) < 0:
+        raise ValueError(f"a label is {int(labels.min())}: classes are numbered from 0")
+
+
+def as_float(images: Tensor) -> Tensor:
+    """float32 in [0, 1]; uint8 is divided by 255."""
+    return images.float().div_(255) if images.dtype == torch.uint8 else images

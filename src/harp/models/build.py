@@ -1,0 +1,105 @@
+"""Build a network from its name: ours, torchvision's, or the user's own."""
+
+import difflib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torchvision
+from torch import nn
+
+from harp.models.normalise import MeanStd, Normalize, Normalized
+from harp.models.resnet import resnet18, resnet50
+from harp.models.shape import Shape
+from harp.models.small import resnet_small, vgg_medium, vgg_small, vgg_tiny
+from harp.models.vgg import vgg16_bn, vgg16_bn_linear
+from harp.models.wide_resnet import wrn28_4
+
+MODELS: dict[str, Callable[[Shape, int], nn.Module]] = {
+    "vgg_tiny": vgg_tiny,
+    "vgg_small": vgg_small,
+    "resnet_small": resnet_small,
+    "vgg_medium": vgg_medium,
+    "vgg16_bn": vgg16_bn,
+    "vgg16_bn_linear": vgg16_bn_linear,
+    "resnet18": resnet18,
+    "wrn28_4": wrn28_4,
+    "resnet50": resnet50,
+}
+
+
+def build_model(name: str, *, shape: Shape, classes: int, mean_std: MeanStd | None = None) -> nn.Module:
+    """A fresh network for images of `shape` (channels, height, width), with `classes` outputs.
+
+    `name` is one of MODELS, `torchvision:NAME`, or `package.module:factory`, which is called with whichever of `shape`,
+    `classes` and `num_classes` are its parameters. With `mean_std`, the network's first layer normalises: the layer
+    `normalize` of our own models, and a wrapper around all others.
+    """
+    if mean_std is not None and len(mean_std[0]) != shape[0]:
+        raise ValueError(f"mean_std={mean_std}: expected {shape[0]} values each, as many as the images have channels")
+    normalize = None if mean_std is None else Normalize(*mean_std)
+    place, colon, factory = name.partition(":")
+    if not colon:
+        if name not in MODELS:
+            raise ValueError(
+                f"name={name!r}: {_nearest(name, list(MODELS))}; torchvision's are torchvision:NAME, your own are "
+                "package.module:factory"
+            )
+        model = MODELS[name](shape, classes)
+        if normalize is not None:
+            model.normalize = normalize
+        return model
+    model = _from_torchvision(factory, classes) if place == "torchvision" else _from_factory(name, shape, classes)
+    return model if normalize is None else Normalized(normalize, model)
+
+
+def _from_torchvision(name: str, classes: int) -> nn.Module:
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise ValueError(f"name='torchvision:{name}': {_nearest(name, known)}")
+    return torchvision.models.get_model(name, weights=None, num_classes=classes)
+
+
+def _from_factory(name: str, shape: Shape, classes: int) -> nn.Module:
+    module, _, attribute = name.partition(":")
+    with _working_directory_on_path():
+        try:
+            factory = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
+            raise ValueError(
+                f"name={name!r}: {error}. Expected package.module:factory, importable from here ({os.getcwd()})"
+            ) from error
+        if not callable(factory):
+            raise TypeError(f"name={name!r} is of type {type(factory).__name__}: expected a function or a class")
+        model = factory(**_arguments(factory, shape, classes))
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"name={name!r} returned {type(model).__name__}: expected an nn.Module")
+    return model
+
+
+def _arguments(factory: Callable[..., object], shape: Shape, classes: int) -> dict[str, Any]:
+    parameters = inspect.signature(factory).parameters
+    offered = {"shape": shape, "classes": classes, "num_classes": classes}
+    return {name: value for name, value in offered.items() if name in parameters}
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+    return (
+        f"no such model; did you mean {' or '.join(near)}?" if near else f"no such model; known are {', '.join(known)}"
+    )
+
+
+@contextmanager
+def _working_directory_on_path() -> Iterator[None]:
+    """As `python -m` has it: an installed command does not see the modules beside which it is called."""
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)

@@ -1,0 +1,37 @@
+"""The method: masks, budgets and strategies on any ``nn.Module``. Needs torch and nothing else."""
+
+from .budget import Budget, Ramp, Term, exact_counts, prunable_weights, weight_budget
+from .descent import Descent
+from .lifecycle import attach_frozen_masks, attach_masks, bake_masks, freeze_masks, trainable
+from .mask import Mask, hold_masks, masks
+from .methods import ERK, GLOBAL, HARP, HYDRA, LAMP, LWM, METHODS, RANDOM, RATES_ONLY, Method
+from .penalty import Penalty
+
+__all__ = [
+    "ERK",
+    "GLOBAL",
+    "HARP",
+    "HYDRA",
+    "LAMP",
+    "LWM",
+    "METHODS",
+    "RANDOM",
+    "RATES_ONLY",
+    "Budget",
+    "Descent",
+    "Mask",
+    "Method",
+    "Penalty",
+    "Ramp",
+    "Term",
+    "attach_frozen_masks",
+    "attach_masks",
+    "bake_masks",
+    "exact_counts",
+    "freeze_masks",
+    "hold_masks",
+    "masks",
+    "prunable_weights",
+    "trainable",
+    "weight_budget",
+]

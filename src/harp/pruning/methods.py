@@ -1,0 +1,47 @@
+"""A pruning method is three choices: where scores start, how the budget is first split, what is learned."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .keeps import Split, erk, global_magnitude, lamp, starting_at, uniform
+from .mask import Estimator, paper_sum
+from .scores import magnitude, random, scaled_magnitude
+
+BOTH, NOTHING = frozenset({"scores", "keeps"}), frozenset[str]()
+
+
+@dataclass(frozen=True)
+class Method:
+    """``scores(weight)`` and ``keeps(weights, keep)`` say where a method starts, ``learn`` what it changes from there."""
+
+    scores: Callable[[Tensor], Tensor]
+    keeps: Split
+    learn: frozenset[str] = NOTHING
+    estimator: Estimator = paper_sum
+
+    def __post_init__(self) -> None:
+        if not self.learn <= BOTH:
+            raise ValueError(f"learn={set(self.learn)} may contain only 'scores' and 'keeps'")
+
+
+HARP = Method(scaled_magnitude, starting_at(0.1, uniform), BOTH)
+RATES_ONLY = Method(scaled_magnitude, starting_at(0.1, uniform), frozenset({"keeps"}))
+HYDRA = Method(scaled_magnitude, uniform, frozenset({"scores"}))
+LWM = Method(magnitude, uniform)
+GLOBAL = Method(magnitude, global_magnitude)
+ERK = Method(magnitude, erk)
+LAMP = Method(magnitude, lamp)
+RANDOM = Method(random, uniform)
+
+METHODS = {
+    "harp": HARP,
+    "rates-only": RATES_ONLY,
+    "hydra": HYDRA,
+    "lwm": LWM,
+    "global": GLOBAL,
+    "erk": ERK,
+    "lamp": LAMP,
+    "random": RANDOM,
+}

@@ -1,0 +1,47 @@
+"""One self-contained HTML page about any number of runs: reads files only, imports no torch, needs no network."""
+
+import datetime
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from .family import PAGES, read_family
+from .page import render_page
+
+__all__ = ["write_report"]
+
+
+def write_report(runs: Sequence[Path], out: Path, *, date: datetime.date | None = None) -> Path:
+    """Write the report of some run directories to `out` and return it; an existing page is replaced, atomically.
+
+    Metrics, evaluations and examples may be missing; parents of the runs are read, too, when they are still there.
+    The same runs and the same `date` (today when None) give the same bytes.
+    Raises ValueError when there is no run, a directory is not a run, or a file is damaged: it names the file.
+    """
+    if not runs:
+        raise ValueError("runs is empty, expected at least one run directory: harp report runs/*")
+    if out.suffix.lower() not in PAGES or out.is_dir():
+        raise ValueError(f"out is {str(out)!r}, expected the name of an HTML file, such as report.html")
+    family = read_family(runs)
+    if not family.given:
+        raise ValueError("runs names no run directory, only HTML files: harp report runs/*")
+    page = render_page(family, date or datetime.date.today())
+    # A JSON text may smuggle in lone surrogates, which UTF-8 cannot say; a character reference can.
+    _replace(out, page.encode("utf-8", errors="xmlcharrefreplace"))
+    return out
+
+
+def _replace(out: Path, content: bytes) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(name, 0o666 & ~mask)  # mkstemp makes private files; a page is as public as any other file
+        os.replace(name, out)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,81 @@
+"""The commands that make a run again: its stage with the flags that differ from where they start, and its evaluations."""
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..recipes import PRESETS, to_json
+from .reading import Run
+
+
+def commands(run: Run, parent: Run | None) -> tuple[str, ...]:
+    """Command lines, quoted for a shell. A stage takes its parent's recipe over, a first stage that of a preset.
+
+    Without a recipe, or without the parent's, every setting that is known is written out.
+    """
+    mine = _settings(_recipe_of(run), run.stage)
+    if run.parent is not None:
+        source = os.path.normpath(run.path / run.parent)
+        taken_over = _settings(_recipe_of(parent), run.stage) if parent is not None else {}
+    else:
+        presets = {name: _settings(to_json(recipe), run.stage) for name, (_, recipe) in PRESETS.items()}
+        source = min(presets, key=lambda name: len(_changes(presets[name], mine)))
+        taken_over = presets[source]
+    words = ["harp", run.stage, source, *_flags(_known(run, alone=not mine) | _changes(taken_over, mine))]
+    if isinstance(weights := run.recipe.get("weights"), str):
+        words += ["--weights", weights]
+    return (shlex.join([*words, "--out", str(run.path)]), *_evaluations(run))
+
+
+def _recipe_of(run: Run) -> Mapping[str, Any]:
+    """The recipe inside recipe.json, which also says stage and parent."""
+    recipe = run.recipe.get("recipe")
+    return recipe if isinstance(recipe, dict) else {}
+
+
+def _settings(recipe: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """Every setting of one stage by the name of its flag."""
+    settings = dict(_section(recipe, stage))
+    for group in ("task", "compute") if stage == "pretrain" else ("compute",):
+        settings.update({f"{group}.{name}": value for name, value in _section(recipe, group).items()})
+    return settings | ({"seed": recipe["seed"]} if "seed" in recipe else {})
+
+
+def _section(recipe: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = recipe.get(name)
+    return section if isinstance(section, dict) else {}
+
+
+def _changes(start: Mapping[str, Any], end: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in end.items() if name not in start or start[name] != value}
+
+
+def _known(run: Run, alone: bool) -> dict[str, Any]:
+    """What the card says about the settings: always how it was pruned, and the seed when there is no recipe."""
+    pruned = {"method": run.method, "keep": run.keep} if run.stage == "prune" else {}
+    return pruned | ({"seed": run.seed} if alone and run.seed is not None else {})
+
+
+def _flags(settings: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in settings.items():
+        group, dot, last = name.replace("_", "-").rpartition(".")
+        if isinstance(value, bool):
+            yield f"--{group}{dot}{'' if value else 'no-'}{last}"
+        else:
+            yield f"--{group}{dot}{last}"
+            yield from map(str, value) if isinstance(value, list) else (str(value),)
+
+
+def _evaluations(run: Run) -> Iterator[str]:
+    """One command for each attack and number of images, at all its radii; every attack brings the clean accuracy along."""
+    radii: dict[tuple[str, int], list[str]] = {}
+    for each in run.evaluations:
+        if each.eps is not None:
+            radii.setdefault((each.attack, each.images), []).append(str(each.eps))
+    if not radii:
+        radii = {("clean", each.images): [] for each in run.evaluations}
+    for (attack, images), eps in radii.items():
+        family, _, steps = attack.partition("-")
+        words = ["harp", "evaluate", str(run.path), "--attack", family, "--images", str(images)]
+        yield shlex.join([*words, *(["--steps", steps] if steps else []), *(["--eps", *eps] if eps else [])])

@@ -1,0 +1,206 @@
+"""The table of runs: counts and accuracies with their intervals, and the difference to the dense parent."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .chart import Scale, accuracy_scale
+from .family import Family, Look
+from .reading import Evaluation, Run
+from .wording import (
+    attack_name,
+    count,
+    interval,
+    method_name,
+    percent,
+    points,
+    share,
+    threat_text,
+    whole_percent,
+)
+
+ORDER = ("clean", "fgsm", "pgd", "cw", "autoattack")  # from the weakest attack to the strongest
+
+
+@dataclass(frozen=True)
+class Test:
+    """What one column of accuracies has in common."""
+
+    attack: str
+    norm: str | None
+    eps: float | None
+
+    @property
+    def name(self) -> str:
+        return attack_name(self.attack)
+
+    @property
+    def threat(self) -> str:
+        return threat_text(self.norm, self.eps)
+
+
+@dataclass(frozen=True)
+class Column:
+    test: Test
+    images: str  # how many, when it is the same number everywhere
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One accuracy. `start`, `end` and `at` place its interval on the common axis, in percent of the width."""
+
+    sort: float
+    accuracy: str
+    interval: str
+    images: str
+    difference: str
+    difference_from: str
+    start: float
+    end: float
+    at: float
+
+
+@dataclass(frozen=True)
+class Row:
+    look: Look
+    run: Run
+    method: str
+    kept: str
+    total: str
+    keep: str
+    cells: tuple[Cell | None, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    axis: tuple[str, str]  # what the left and right end of every interval bar stand for
+    unlisted: int  # runs in the middle of a lineage that were never evaluated
+
+
+@dataclass(frozen=True)
+class BreakdownRow:
+    look: Look
+    threat: str
+    images: str
+    left: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """How much accuracy each attack of AutoAttack left, one after the other."""
+
+    attacks: tuple[str, ...]
+    rows: tuple[BreakdownRow, ...]
+
+
+def attack_order(attack: str) -> tuple[int, str]:
+    family = attack.partition("-")[0]
+    return (ORDER.index(family) if family in ORDER else len(ORDER) - 1), attack
+
+
+def best_evaluation(run: Run | None, test: Test) -> Evaluation | None:
+    """The evaluation on the most images, the latest of them; None when the run was not evaluated this way."""
+    matching = [
+        each
+        for each in (run.evaluations if run is not None else ())
+        if (each.attack, each.norm, each.eps) == (test.attack, test.norm, test.eps)
+    ]
+    return max(reversed(matching), key=lambda each: each.images, default=None)
+
+
+def tests_of(runs: Sequence[Run]) -> tuple[Test, ...]:
+    """Every combination of attack, norm and eps that any run was evaluated with, weak attacks and small eps first."""
+    found = {Test(each.attack, each.norm, each.eps) for run in runs for each in run.evaluations}
+    return tuple(sorted(found, key=lambda test: (attack_order(test.attack), test.norm or "", test.eps or 0.0)))
+
+
+def headline_tests(runs: Sequence[Run]) -> tuple[Test, ...]:
+    """One eps for each attack and norm: of those that most runs share, the one trained for, or else the largest."""
+    trained = {eps for run in runs for eps in _numbers_named(run.recipe, "eps")}
+
+    def rank(test: Test) -> tuple[int, bool, float]:
+        shared = sum(best_evaluation(run, test) is not None for run in runs)
+        return shared, test.eps in trained, test.eps or 0.0
+
+    chosen: dict[tuple[str, str | None], Test] = {}
+    for test in tests_of(runs):
+        key = (test.attack, test.norm)
+        chosen[key] = max(chosen.get(key, test), test, key=rank)
+    return tuple(chosen.values())
+
+
+def _numbers_named(recipe: object, name: str) -> set[object]:
+    """Every number that stands under `name` anywhere in a recipe."""
+    if not isinstance(recipe, Mapping):
+        return set()
+    here = {value for key, value in recipe.items() if key == name and isinstance(value, int | float)}
+    return set().union(here, *(_numbers_named(value, name) for value in recipe.values()))
+
+
+def results_table(family: Family, looks: Mapping[Run, Look]) -> Table:
+    tips = family.tips()
+    runs = [run for run in family.given if run in tips or run.evaluations]
+    tests = headline_tests(runs)
+    values = [best_evaluation(run, test) for run in runs for test in tests]
+    scale = accuracy_scale([bound for each in values if each is not None for bound in (each.low, each.high)] or [0, 1])
+    columns = tuple(_column(test, runs) for test in tests)
+    rows = tuple(
+        Row(
+            look=looks[run],
+            run=run,
+            method=method_name(run.method),
+            kept=count(run.kept),
+            total=count(run.total),
+            keep=share(run.kept / run.total) if run.total else share(run.keep),
+            cells=tuple(_cell(run, family.dense_parent(run), column, scale) for column in columns),
+        )
+        for run in runs
+    )
+    return Table(columns, rows, (whole_percent(scale.low), whole_percent(scale.high)), len(family.given) - len(runs))
+
+
+def _column(test: Test, runs: Sequence[Run]) -> Column:
+    numbers = {each.images for run in runs if (each := best_evaluation(run, test)) is not None}
+    return Column(test, count(numbers.pop()) if len(numbers) == 1 else "")
+
+
+def _cell(run: Run, dense: Run | None, column: Column, scale: Scale) -> Cell | None:
+    found = best_evaluation(run, column.test)
+    if found is None:
+        return None
+    before = best_evaluation(dense, column.test) if run.method is not None else None
+    return Cell(
+        sort=found.accuracy,
+        accuracy=percent(found.accuracy),
+        interval=interval(found.low, found.high),
+        images="" if column.images else count(found.images),
+        difference=points(found.accuracy - before.accuracy) if before is not None else "",
+        difference_from=f"dense: {percent(before.accuracy)} of {count(before.images)} images" if before else "",
+        start=100 * scale.part(found.low),
+        end=100 * scale.part(found.high),
+        at=100 * scale.part(found.accuracy),
+    )
+
+
+def breakdown(family: Family, looks: Mapping[Run, Look]) -> Breakdown:
+    """Rows in the order of the tests, so that runs under the same attack and eps stand together."""
+    found = [
+        (run, each)
+        for test in tests_of(family.given)
+        for run in family.given
+        if (each := best_evaluation(run, test)) is not None and (each.per_attack or each.notes)
+    ]
+    attacks = tuple(dict.fromkeys(name for _, each in found for name in each.per_attack))
+    rows = tuple(
+        BreakdownRow(
+            look=looks[run],
+            threat=f"{attack_name(each.attack)} {threat_text(each.norm, each.eps)}".strip(),
+            images=count(each.images),
+            left=tuple(percent(each.per_attack.get(name)) for name in attacks),
+            notes=each.notes,
+        )
+        for run, each in found
+    )
+    return Breakdown(tuple(attack_name(name) for name in attacks), rows)

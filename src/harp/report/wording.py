@@ -1,0 +1,111 @@
+"""Numbers and names as people read them. A missing value is an en dash, never a guess."""
+
+MISSING = "–"
+THIN = "\u202f"  # narrow no-break space: between a number and its unit
+
+ATTACKS = {
+    "clean": "Clean",
+    "autoattack": "AutoAttack",
+    "fgsm": "FGSM",
+    "apgd-ce": "APGD-CE",
+    "apgd-t": "APGD-T",
+    "fab-t": "FAB-T",
+    "square": "Square",
+}
+METHODS = {
+    "harp": "HARP",
+    "hydra": "HYDRA",
+    "lwm": "LWM",
+    "global": "global magnitude",
+    "erk": "ERK",
+    "lamp": "LAMP",
+    "random": "random",
+    "rates-only": "rates only",
+}
+NORMS = {"linf": "ℓ∞", "l2": "ℓ2"}
+
+
+def percent(fraction: float | None) -> str:
+    """0.7154 is "71.5 %"."""
+    return MISSING if fraction is None else f"{100 * fraction:.1f}{THIN}%"
+
+
+def whole_percent(fraction: float) -> str:
+    return f"{100 * fraction:.0f}{THIN}%"
+
+
+def share(fraction: float) -> str:
+    """A kept fraction to three digits: 0.0100062 is "1 %", 0.00123 is "0.123 %"."""
+    return f"{100 * fraction:.3g}{THIN}%"
+
+
+def points(difference: float) -> str:
+    """A difference of accuracies in percentage points, always signed: "−6.7", "+0.4", "±0.0"."""
+    rounded = round(100 * difference, 1)
+    sign = "±" if rounded == 0 else "+" if rounded > 0 else "\u2212"
+    return f"{sign}{abs(rounded):.1f}"
+
+
+def interval(low: float, high: float) -> str:
+    """0.694 and 0.736 are "69.4–73.6"."""
+    return f"{100 * low:.1f}–{100 * high:.1f}"
+
+
+def count(number: int | None) -> str:
+    return MISSING if number is None else f"{number:,}"
+
+
+def plural(number: int, one: str, many: str) -> str:
+    """Words below ten: "one network", "12 networks"."""
+    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    return f"{words[number] if number < len(words) else count(number)} {one if number == 1 else many}"
+
+
+def eps_text(eps: float | None) -> str:
+    """Eps as it is usually written: k/255 when it is one, a plain number otherwise."""
+    if eps is None:
+        return MISSING
+    level = round(eps * 255, 2)
+    if 0 < level <= 255 and abs(eps * 255 - level) < 1e-3 and level == round(level):
+        return f"{int(level)}/255"
+    return f"{eps:.4g}"
+
+
+def eps_from_text(text: str) -> str:
+    """The eps an examples file carries as text, in the spelling of the rest of the page."""
+    try:
+        return eps_text(float(text))
+    except ValueError:
+        return text
+
+
+def threat_text(norm: str | None, eps: float | None) -> str:
+    """Norm and radius, "ℓ∞ 8/255"; empty for clean images."""
+    return f"{NORMS.get(norm, norm)} {eps_text(eps)}" if norm is not None and eps is not None else ""
+
+
+def attack_name(attack: str) -> str:
+    """AutoAttack for "autoattack", PGD-20 for "pgd-20", C&W-20 for "cw-20"; anything else stays as it is."""
+    family, dash, steps = attack.partition("-")
+    if attack not in ATTACKS and dash and steps.isdigit() and family in ("pgd", "cw"):
+        return ("PGD-" if family == "pgd" else "C&W-") + steps
+    return ATTACKS.get(attack, attack)
+
+
+def method_name(method: str | None) -> str:
+    return "dense" if method is None else METHODS.get(method, method)
+
+
+def duration(elapsed_s: float | None) -> str:
+    """Such as "42 s", "3 min 20 s", "2 h 05 min"."""
+    if elapsed_s is None:
+        return MISSING
+    minutes, seconds = divmod(round(elapsed_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes:02d} min"
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def shortened(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -1,0 +1,110 @@
+"""Checkpoints of other code bases fit our networks."""
+
+import logging
+import re
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from harp.models import build_model, match_names
+
+MEAN_STD = ((0.5, 0.4, 0.3), (0.2, 0.1, 0.4))
+
+
+def some_model(mean_std=None) -> nn.Module:
+    return build_model("resnet_small", shape=(3, 8, 8), classes=4, mean_std=mean_std)
+
+
+def some_state() -> dict[str, Tensor]:
+    """A checkpoint with values unlike those of a fresh model, batch counts included."""
+    return {name: torch.rand(t.shape).to(t.dtype) + 2 for name, t in some_model().state_dict().items()}
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@settings(deadline=None, max_examples=20)
+@given(prefixes=st.lists(st.sampled_from(["module.", "model.", "net.", "_orig_mod."]), max_size=3))
+def test_prefixes_are_stripped(prefixes):
+    state = some_state()
+    assert_same(match_names({"".join(prefixes) + name: t for name, t in state.items()}, some_model()), state)
+
+
+def test_kuangliu_names_are_torchvisions():
+    state = some_state()
+    theirs = {
+        "module." + name.replace("downsample", "shortcut").replace("fc.", "linear."): t for name, t in state.items()
+    }
+    assert "module.layer2.0.shortcut.0.weight" in theirs
+    assert "module.linear.bias" in theirs
+    assert_same(match_names(theirs, some_model()), state)
+
+
+def test_a_checkpoint_of_a_bare_network_fits_a_wrapped_one():
+    wrapped = build_model("torchvision:squeezenet1_1", shape=(3, 32, 32), classes=4, mean_std=MEAN_STD)
+    bare = build_model("torchvision:squeezenet1_1", shape=(3, 32, 32), classes=4)
+    wrapped.load_state_dict(match_names(bare.state_dict(), wrapped), strict=True)
+    assert torch.equal(wrapped.get_parameter("model.features.0.weight"), bare.get_parameter("features.0.weight"))
+
+
+def test_the_models_own_normalisation_stays_where_the_checkpoint_has_none():
+    model = some_model(MEAN_STD)
+    model.load_state_dict(match_names(some_state(), model), strict=True)
+    assert model.get_buffer("normalize.mean").flatten().tolist() == pytest.approx(MEAN_STD[0])
+
+
+def test_the_checkpoints_normalisation_wins_where_it_has_one():
+    state = {**some_state(), "normalize.mean": torch.zeros(3, 1, 1), "normalize.std": torch.ones(3, 1, 1)}
+    assert_same(match_names(state, some_model(MEAN_STD)), state)
+
+
+def test_batch_counts_may_be_missing():
+    state = {name: t for name, t in some_state().items() if not name.endswith("num_batches_tracked")}
+    model = some_model()
+    found = match_names(state, model)
+    model.load_state_dict(found, strict=True)
+    assert found["bn1.num_batches_tracked"] == 0
+    assert torch.equal(found["bn1.weight"], state["bn1.weight"])
+
+
+def test_every_difference_is_listed():
+    state = some_state()
+    del state["fc.bias"]
+    state["extra.weight"] = torch.zeros(2, 3)
+    state["conv1.weight"] = torch.zeros(16, 1, 3, 3)
+    state["module.fc.weight"] = state["fc.weight"]
+    with pytest.raises(ValueError, match="does not fit ResNet") as caught:
+        match_names(state, some_model())
+    lines = [line.strip() for line in str(caught.value).splitlines()[1:]]
+    assert sorted(lines) == [
+        "doubled: module.fc.weight is another fc.weight",
+        "missing: fc.bias (4,)",
+        "unexpected: extra.weight (2, 3)",
+        "wrong shape: conv1.weight (16, 1, 3, 3), the model has (16, 3, 3, 3)",
+    ]
+
+
+def test_normalisation_without_a_layer_for_it_is_an_error():
+    with pytest.raises(ValueError, match=re.escape("unexpected: normalize.mean (3, 1, 1)")):
+        match_names({**some_state(), "normalize.mean": torch.zeros(3, 1, 1)}, some_model())
+
+
+def test_two_layers_that_differ_only_by_an_alias_are_told_apart():
+    model = nn.ModuleDict({"fc": nn.Linear(2, 2), "linear": nn.Linear(2, 2)})
+    state = {name: torch.rand(t.shape) for name, t in model.state_dict().items()}
+    assert_same(match_names(state, model), state)
+    with pytest.raises(ValueError, match=r"unexpected: module.linear.weight"):
+        match_names({"module." + name: t for name, t in state.items()}, model)
+
+
+def test_pruning_scores_beside_dense_weights_are_ignored_and_said_so(caplog):
+    state = some_state()
+    theirs = {**state, "conv1.popup_scores": torch.rand(16, 3, 3, 3), "conv1.k_score": torch.tensor(1.0)}
+    with caplog.at_level(logging.WARNING):
+        assert_same(match_names(theirs, some_model()), state)
+    assert "conv1.popup_scores" in caplog.text
