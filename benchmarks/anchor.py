@@ -11,11 +11,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from anchor_images import SHARED  # noqa: E402
-from cells import Cell, accuracy, arguments, copy_card, parent_of, percent, print_header, run_all, run_cell, write_json  # noqa: E402
+from anchor_images import SHARED
+from cells import Cell, accuracy, arguments, copy_card, parent_of, percent, print_header, run_all, run_cell, write_json
 
-from harp.checkpoint import read_json  # noqa: E402
-from harp.recipes import Compute, Pruning, Recipe, Task, Testing, Training  # noqa: E402
+from harp.checkpoint import read_json
+from harp.recipes import Compute, Pruning, Recipe, Task, Testing, Training
 
 REFERENCE = {
     ("dense", 1.0): ((44.6, 24.4), (45.9, 25.2)),
@@ -34,7 +34,7 @@ REFERENCE_AUTOATTACK = {("dense", 1.0): 21.2, ("harp", 0.1): 22.4, ("hydra", 0.1
 }
 """In % of seed 0, 1,000 images."""
 
-ATTACK = {"attack_steps": 5, "attack_step_size": 2 / 255}
+ATTACK = {"attack_steps": 5, "attack_step_size": 2 / 255, "attack_loss": "cw"}
 RECIPE = Recipe(
     task=Task(data="anchor_images:anchor_images", model="vgg_tiny", eps=8 / 255),
     pretrain=Training(**ATTACK),
@@ -54,7 +54,12 @@ def main() -> None:
     print_header("Anchor", "CIFAR-10 (JPEG) at 16x16: 10,000 training, 1,000 selection, 2,000 test images; vgg_tiny")
     tests = (PGD20, AUTOATTACK)
     parents = {
-        seed: parent_of(flags.out / f"dense-s{seed}", replace(RECIPE, seed=seed), (PGD20,), SHARED / "anchor" / f"pretrained_s{seed}.safetensors")
+        seed: parent_of(
+            flags.out / f"dense-s{seed}",
+            replace(RECIPE, seed=seed),
+            (PGD20,),
+            SHARED / "anchor" / f"pretrained_s{seed}.safetensors",
+        )
         for seed in flags.seeds
     }
     cells = [

@@ -79,12 +79,16 @@ def percent(value: float | None) -> str:
 
 def print_header(title: str, images: str) -> None:
     here = environment()
-    print(f"{title}\n{here['cpu']}, {os.cpu_count()} cores; torch {here['torch']}, python {here['python']}, harp {here['commit']}\n{images}\n")
+    print(
+        f"{title}\n{here['cpu']}, {os.cpu_count()} cores; torch {here['torch']}, python {here['python']}, harp {here['commit']}\n{images}\n"
+    )
 
 
 def arguments(description: str, out: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs") / out, help="directory of the runs; finished ones are kept")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs") / out, help="directory of the runs; finished ones are kept"
+    )
     parser.add_argument("--json", type=Path, help="write one record a run to this file")
     parser.add_argument("--cards", type=Path, help="copy every card into this directory")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")

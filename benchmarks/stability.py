@@ -13,12 +13,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from anchor import RECIPE as ANCHOR  # noqa: E402
-from anchor_images import SHARED  # noqa: E402
-from cells import Cell, accuracy, arguments, copy_card, parent_of, percent, print_header, run_all, run_cell, write_json  # noqa: E402
+from anchor import RECIPE as ANCHOR
+from anchor_images import SHARED
+from cells import Cell, accuracy, arguments, copy_card, parent_of, percent, print_header, run_all, run_cell, write_json
 
-from harp.checkpoint import RunDirectory, read_json  # noqa: E402
-from harp.recipes import Recipe, Task, Testing, Training  # noqa: E402
+from harp.checkpoint import RunDirectory, read_json
+from harp.recipes import Recipe, Task, Testing, Training
 
 FASHION = replace(
     ANCHOR,
@@ -49,7 +49,9 @@ def main() -> None:
     parser.add_argument("--keeps", type=float, nargs="+", default=list(KEEPS))
     parser.add_argument("--figure", type=Path, help="draw density and keep fractions over epochs into this SVG file")
     flags = parser.parse_args()
-    print_header("Stability", "10,000 training images a network, 10 + 10 epochs of PGD-5; AutoAttack on 500 test images")
+    print_header(
+        "Stability", "10,000 training images a network, 10 + 10 epochs of PGD-5; AutoAttack on 500 test images"
+    )
     places = [(n, s, flags.out / f"{n}-dense-s{s}") for n in flags.networks for s in flags.seeds]
     run_all(places, parent, flags.jobs)
     cells = [
@@ -76,7 +78,13 @@ def main() -> None:
     if flags.figure:
         from stability_figure import draw
 
-        draw(cells, flags.figure)
+        harp = [cell for cell in cells if cell.recipe.prune.method == "harp"]
+        shown = dict.fromkeys((cell.recipe.task.model, cell.recipe.prune.keep) for cell in harp)
+        runs = {
+            key: [epochs_of(cell) for cell in harp if (cell.recipe.task.model, cell.recipe.prune.keep) == key]
+            for key in shown
+        }
+        draw([(network, keep, metrics) for (network, keep), metrics in runs.items()], flags.figure)
 
 
 def epochs_of(cell: Cell) -> list[dict]:
@@ -88,7 +96,11 @@ def stability_of(cell: Cell) -> dict:
     """When the density met the budget, as a share of the prune stage, and the largest rise of one layer in an epoch."""
     epochs = epochs_of(cell)
     met = next((e["epoch"] + 1 for e in epochs if e["met_budget"]), None)
-    rises = [after["layers"][name] - before["layers"][name] for before, after in zip(epochs, epochs[1:]) for name in after["layers"]]
+    rises = [
+        after["layers"][name] - before["layers"][name]
+        for before, after in zip(epochs, epochs[1:])
+        for name in after["layers"]
+    ]
     return {"met_at": None if met is None else met / len(epochs), "largest_rise": max(rises, default=0.0)}
 
 
@@ -107,12 +119,16 @@ def record(card: dict, stability: dict, network: str) -> dict:
 
 
 def print_table(records: list[dict]) -> None:
-    print(f"\n{'network':13}{'method':>7}{'keep':>7}{'seed':>5}{'kept':>8}   clean / AutoAttack, %   budget met at   largest rise")
+    print(
+        f"\n{'network':13}{'method':>7}{'keep':>7}{'seed':>5}{'kept':>8}   clean / AutoAttack, %   budget met at   largest rise"
+    )
     for r in sorted(records, key=lambda r: (r["network"], -r["keep"], r["method"], r["seed"])):
         both = f"{percent(r['clean'])} / {percent(r['autoattack'])}"
         met = f"{r['met_at']:.0%} of the stage" if r.get("met_at") is not None else "–"
         rise = f"{r['largest_rise']:+.3f}" if "largest_rise" in r else "–"
-        print(f"{r['network']:13}{r['method']:>7}{r['keep']:>7.1%}{r['seed']:>5}{r['kept']:>8,}   {both:22} {met:>16}{rise:>13}")
+        print(
+            f"{r['network']:13}{r['method']:>7}{r['keep']:>7.1%}{r['seed']:>5}{r['kept']:>8,}   {both:22} {met:>16}{rise:>13}"
+        )
 
 
 if __name__ == "__main__":

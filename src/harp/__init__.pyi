@@ -1,6 +1,5 @@
 from .attacks import PGD as PGD
 from .attacks import Attack as Attack
-from .attacks import AutoAttack as AutoAttack
 from .attacks import Threat as Threat
 from .attacks import autoattack as autoattack
 from .attacks import fgsm as fgsm
@@ -12,10 +11,20 @@ from .objectives import n_fgsm as n_fgsm
 from .objectives import natural as natural
 from .objectives import pgd_at as pgd_at
 from .objectives import trades as trades
+from .pruning import ERK as ERK
+from .pruning import GLOBAL as GLOBAL
+from .pruning import HARP as HARP
+from .pruning import HYDRA as HYDRA
+from .pruning import LAMP as LAMP
+from .pruning import LWM as LWM
 from .pruning import METHODS as METHODS
+from .pruning import RANDOM as RANDOM
+from .pruning import RATES_ONLY as RATES_ONLY
 from .pruning import Budget as Budget
+from .pruning import Descent as Descent
 from .pruning import Mask as Mask
 from .pruning import Method as Method
+from .pruning import Penalty as Penalty
 from .pruning import Ramp as Ramp
 from .pruning import attach_masks as attach_masks
 from .pruning import bake_masks as bake_masks

@@ -96,5 +96,12 @@ def _evaluate(
             raise KeyboardInterrupt(f"stopped in {name}")
 
     return evaluate(
-        model, test, attack, images=images, batch_size=testing.batch_size, seed=seed, state=state, on_progress=tick
+        model,
+        test,
+        attack,
+        images=images,
+        batch_size=testing.batch_size,
+        seed=None if isinstance(attack, AutoAttack) else seed,
+        state=state,
+        on_progress=tick,
     )

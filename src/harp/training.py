@@ -222,7 +222,7 @@ class _Progress:
                 lr=optimizer.param_groups[0]["lr"],
                 elapsed_s=self.elapsed_s,
                 images_per_s=self.images / max(self.elapsed_s, 1e-9),
-                layers={name: float(mask.keep) for name, mask in masks(model).items()},
+                layers={name: mask.keep.item() for name, mask in masks(model).items()},
                 met_budget=met,
             )
         )
@@ -317,7 +317,7 @@ def epoch_order(course: Course, epoch: int, rank: int, world: int) -> Tensor:
 def density_of(model: nn.Module) -> float:
     """Kept share of all masked weights now; 1 for a network without masks."""
     found = masks(model).values()
-    return sum(float(mask.keep) * mask.size for mask in found) / sum(mask.size for mask in found) if found else 1.0
+    return sum(mask.keep.item() * mask.size for mask in found) / sum(mask.size for mask in found) if found else 1.0
 
 
 def average_gradients(fabric: Fabric, model: nn.Module) -> None:

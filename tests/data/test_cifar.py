@@ -117,6 +117,13 @@ def test_a_download_with_another_checksum_is_refused_before_it_is_unpacked(tmp_p
     assert not (root / CIFAR10.folder).exists()
 
 
+def test_a_download_does_not_mix_with_what_is_there(tmp_path):
+    write_all(tmp_path / CIFAR10.folder, CIFAR10)
+    (tmp_path / CIFAR10.folder / "data_batch_3.bin").unlink()
+    with pytest.raises(FileExistsError, match="not complete: remove it"):
+        load_data("cifar10", root=tmp_path, download=True)
+
+
 def test_nothing_is_unpickled(tmp_path):
     directory = tmp_path / "cifar-10-batches-py"
     directory.mkdir()

@@ -59,6 +59,15 @@ def test_an_epoch_entered_in_the_middle_gives_the_rest_of_its_images(data, batch
         assert torch.equal(y, labels)
 
 
+@settings(deadline=None, max_examples=20)
+@given(order=st.permutations(range(12)), batch_size=st.integers(1, 12))
+def test_an_image_is_augmented_alike_wherever_it_comes_in_the_order(order, batch_size):
+    images = InMemory(torch.rand(12, 1, 6, 6), torch.arange(12), Augment(pad=2, flip=True))
+    sorted_x, _ = next(images.batches(torch.arange(12), 12, augment_seed=8))
+    x = torch.cat([x for x, _ in images.batches(torch.tensor(order), batch_size, augment_seed=8)])
+    assert torch.equal(x, sorted_x[order])
+
+
 def test_augmentation_leaves_the_global_generator_alone():
     images = some_images(augment=Augment(pad=1, flip=True))
     before = torch.get_rng_state()

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import load_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from harp.models import MODELS, build_model
+from harp.models.resnet import BasicBlock
+from harp.models.wide_resnet import PreActivationBlock
 
 ANCHOR = Path(__file__).parents[2].parent / "shared" / "anchor"
 
@@ -137,6 +140,32 @@ def test_an_image_that_would_be_pooled_away_is_refused(name):
 def test_one_class_is_refused(name):
     with pytest.raises(ValueError, match="classes=1"):
         build_model(name, shape=(3, 32, 32), classes=1)
+
+
+@pytest.mark.parametrize(("inputs", "stride"), [(4, 1), (4, 2), (8, 1)])
+def test_a_basic_block_computes_what_torchvisions_does(inputs, stride):
+    ours = BasicBlock(inputs, 8, stride)
+    changes = stride != 1 or inputs != 8
+    shortcut = nn.Sequential(nn.Conv2d(inputs, 8, 1, stride, bias=False), nn.BatchNorm2d(8)) if changes else None
+    theirs = torchvision.models.resnet.BasicBlock(inputs, 8, stride, shortcut)
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    x = torch.randn(3, inputs, 6, 6)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_a_wide_blocks_shortcut_reads_the_activated_input_where_it_widens_and_the_bare_one_where_it_does_not():
+    x = torch.randn(3, 4, 6, 6)
+    for block in (PreActivationBlock(4, 8, 2), PreActivationBlock(4, 4, 1)):
+        nn.init.zeros_(block.conv2.weight)
+        expected = x if block.convShortcut is None else block.convShortcut(torch.relu(block.bn1(x)))
+        torch.testing.assert_close(block(x), expected)
+
+
+def test_a_wide_block_activates_before_every_convolution():
+    block = PreActivationBlock(4, 4, 1).eval()
+    x = torch.randn(2, 4, 6, 6)
+    residual = block.conv2(torch.relu(block.bn2(block.conv1(torch.relu(block.bn1(x))))))
+    torch.testing.assert_close(block(x), x + residual)
 
 
 @pytest.mark.parametrize("name", ["vgg_small", "resnet_small"])

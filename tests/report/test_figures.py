@@ -2,13 +2,15 @@
 
 import pytest
 
+from harp.report.chart import MOST_LABELS
+
 
 def charts(page) -> dict:
     return {figure.one("figcaption").text: figure for figure in page.all("figure", "chart")}
 
 
 def labels(figure) -> list[str]:
-    return sorted(each.text for each in figure.all("text", "label"))
+    return sorted(each.one("title").text for each in figure.all("text", "label"))
 
 
 def ys(series) -> list[float]:
@@ -115,7 +117,6 @@ def test_attacks_at_one_eps_are_points_with_whiskers(runs, page):
 
 def test_attacks_at_several_eps_are_lines_that_begin_at_clean_accuracy(fake, evaluation, page):
     dense = fake("dense")
-    attacked = [evaluation("pgd-20", 800 - 2000 * i, 10000, eps=0.1 * i) for i in ()]
     attacked = [evaluation("pgd-20", correct, eps=eps) for correct, eps in ((700, 0.05), (500, 0.1), (100, 0.2))]
     dense.card["evaluations"] = [evaluation("clean", 900), *attacked]
     figure = charts(page([dense.write()]))["PGD-20 over eps, ℓ∞"]
@@ -139,7 +140,8 @@ def test_a_method_has_one_colour_everywhere(runs, page):
         looks = {
             tuple(css for css in (each.attributes.get("class") or "").split() if css.startswith("tone-"))
             for each in html.all()
-            if each.attributes.get("data-label") == name or (each.tag == "text" and each.text == name)
+            if each.attributes.get("data-label") == name
+            or (each.tag == "text" and [t.text for t in each.all("title")] == [name])
         }
         assert looks == {(tone,)}
 
@@ -154,3 +156,15 @@ def test_methods_that_nobody_knows_get_colours_of_their_own(fake, page):
     html = page([fake(name, name, (10, 5, 5)).write() for name in ("alpha", "beta")])
     tones = [row.attributes["class"] for row in html.one("table", "results").one("tbody").all("tr")]
     assert tones == ["tone-other-1", "tone-other-2"]
+
+
+def test_a_legend_appears_only_where_lines_are_too_many_to_carry_their_names(fake, epoch, page):
+    many = [fake(f"run-{i}", "harp", (10, 5, 5), seed=i) for i in range(MOST_LABELS + 1)]
+    for run in many:
+        run.metrics = [epoch(0), epoch(1)]
+        run.write()
+    crowded = page([run.path for run in many])
+    names = [item.text for item in crowded.one("ul", "key").all("li")]
+    assert names == [f"HARP 1 %, seed {i}" for i in range(MOST_LABELS + 1)]
+    assert labels(charts(crowded)["Training loss"]) == []
+    assert page([run.path for run in many[1:]]).all("ul", "key") == []

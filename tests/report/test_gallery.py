@@ -17,7 +17,7 @@ def pixels(uri: str) -> np.ndarray:
 def test_each_row_is_one_test_image_and_each_column_one_run(runs, page):
     table = page(runs).one("table", "gallery")
     heads = [head.text for head in table.one("thead").all("th")]
-    assert heads == ["Clean", *(f"{name}PGD-20, eps 0.1" for name in ("Dense", "HARP 1 %", "HYDRA 1 %"))]
+    assert heads == ["Clean", *(f"{name} PGD-20, eps 0.1" for name in ("Dense", "HARP 1 %", "HYDRA 1 %"))]
     assert [row.one("span", "truth").text for row in table.one("tbody").all("tr")] == ["zero", "one"]
 
 
@@ -88,7 +88,7 @@ def test_every_picture_says_what_it_shows(runs, page):
     assert [image.attributes["alt"] for image in first[:3]] == [
         "Test image 0: zero",
         "Test image 0 attacked for Dense",
-        f"What the attack on Dense changed, amplified {4} times",
+        "What the attack on Dense changed, amplified 4 times",
     ]
 
 

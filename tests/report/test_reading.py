@@ -80,8 +80,11 @@ def test_a_file_that_is_not_utf8_is_named(fake, tmp_path: Path):
     ],
 )
 def test_a_card_out_of_range_names_the_entry(fake, tmp_path: Path, change: dict[str, Any], message: str):
-    with pytest.raises(ValueError, match=r"card\.json[^:]*: " + message.split(": ")[0] if False else message) as caught:
-        write_report([fake("dense", **change).write()], tmp_path / "report.html")
+    run = fake("dense")
+    run.card |= change
+    path = run.write()
+    with pytest.raises(ValueError, match=message) as caught:
+        write_report([path], tmp_path / "report.html")
     assert "card.json" in str(caught.value)
 
 
@@ -196,7 +199,7 @@ KEYS = (
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(key=st.sampled_from([*KEYS, "evaluations"]), value=JSON, inside=st.booleans())
 def test_whatever_stands_in_a_card_the_answer_is_a_page_or_an_error_that_names_it(
     fake, evaluation, tmp_path: Path, key: str, value: Any, inside: bool
@@ -209,7 +212,9 @@ def test_whatever_stands_in_a_card_the_answer_is_a_page_or_an_error_that_names_i
         run.card[key][0]["per_attack"] = value
     else:
         run.card[key] = value
+    complaint = ""
     try:
         write_report([run.write()], tmp_path / "report.html")
     except ValueError as error:
-        assert "card.json" in str(error), json.dumps(run.card)
+        complaint = str(error)
+    assert not complaint or "card.json" in complaint, json.dumps(run.card)

@@ -31,7 +31,7 @@ def test_a_run_without_a_seed_shows_none(fake, page):
 
 def test_columns_say_the_attack_its_eps_and_the_number_of_images(runs, page):
     heads = [head.text for head in page(runs).one("table", "results").one("thead").all("th")]
-    assert heads == ["Run", "Weights kept", "Clean1,000 images", "AutoAttackℓ∞ 8/255 · 500 images", "Seed"]
+    assert heads == ["Run", "Weights kept", "Clean 1,000 images", "AutoAttack ℓ∞ 8/255 · 500 images", "Seed"]
 
 
 def test_the_number_of_images_stands_in_the_cell_when_it_differs(fake, evaluation, page):

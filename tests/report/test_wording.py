@@ -13,8 +13,9 @@ from harp.report import wording
         (0.031, "0.031"),
         (0.1, "0.1"),
         (0.5, "0.5"),
-        (1.0, "255/255"),
-        (0, "0"),
+        (1.0, "1"),
+        (0.0, "0"),
+        (0.2, "0.2"),
     ],
 )
 def test_eps_is_written_as_it_usually_is(eps: float, text: str):
@@ -29,7 +30,7 @@ def test_differences_are_signed_points(difference: float, text: str):
 
 
 @pytest.mark.parametrize(
-    ("fraction", "text"), [(0.0100062, "1 %"), (0.00123, "0.123 %"), (1, "100 %"), (0.3666, "36.7 %"), (0, "0 %")]
+    ("fraction", "text"), [(0.0100062, "1 %"), (0.00123, "0.123 %"), (1.0, "100 %"), (0.3666, "36.7 %"), (0.0, "0 %")]
 )
 def test_kept_shares_have_three_digits(fraction: float, text: str):
     assert wording.share(fraction).replace(wording.THIN, " ") == text
@@ -49,9 +50,9 @@ def test_attacks_have_the_names_of_their_papers(attack: str, name: str):
         (None, "–"),
         (41.7, "42 s"),
         (59.7, "1 min 00 s"),
-        (200, "3 min 20 s"),
-        (7500, "2 h 05 min"),
-        (360000, "100 h 00 min"),
+        (200.0, "3 min 20 s"),
+        (7500.0, "2 h 05 min"),
+        (360000.0, "100 h 00 min"),
     ],
 )
 def test_durations_have_the_two_units_that_matter(elapsed_s: float | None, text: str):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .threat import Threat
+from .threat import Threat, check_images
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """``(model, x, y) -> x_adv``: leaves the model's mode, its gradients and its batch-norm statistics as they were."""
@@ -45,12 +45,11 @@ class PGD:
     restarts: int = 1
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps={self.steps} must be at least 1; for clean accuracy use no attack")
-        if self.restarts < 1:
-            raise ValueError(f"restarts={self.restarts} must be at least 1")
-        if self.step_size is not None and not self.step_size > 0:
-            raise ValueError(f"step_size={self.step_size} must be positive, or None for 2.5 * eps / steps")
+        check_steps(self.steps, self.step_size)
+        if not isinstance(self.restarts, int) or self.restarts < 1:
+            raise ValueError(f"restarts={self.restarts!r} must be a whole number, at least 1")
+        if self.restarts > 1 and not self.random_start:
+            raise ValueError(f"restarts={self.restarts} would repeat one run; set random_start=True")
         if self.loss not in LOSSES:
             raise ValueError(f"loss={self.loss!r} is not known; choose one of {sorted(LOSSES)}")
 
@@ -61,47 +60,57 @@ class PGD:
     def __call__(
         self, model: nn.Module, x: Float[Tensor, "batch ..."], y: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch ..."]:
+        check_images(x)
         with attacking(model):
-            worst = self._one_run(model, x, y)
-            for _ in range(self.restarts - 1):
-                candidate = self._one_run(model, x, y)
-                with torch.no_grad():
-                    higher = self._loss(model, candidate, y) > self._loss(model, worst, y)
-                worst = torch.where(higher.view(-1, *[1] * (x.dim() - 1)), candidate, worst)
-        return worst
+            runs = [self._one_run(model, x, y) for _ in range(self.restarts)]
+            if len(runs) == 1:
+                return runs[0]
+            losses = torch.stack([self._final_loss(model, run, y) for run in runs])
+        return torch.stack(runs)[losses.argmax(0), torch.arange(len(x), device=x.device)]
 
-    def _loss(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    @torch.no_grad()
+    def _final_loss(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return LOSSES[self.loss](model(x), y)
 
     def _one_run(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         x = x.detach()
         return ascend(
-            lambda x_adv: self._loss(model, x_adv, y).sum(),
+            lambda x_adv: LOSSES[self.loss](model(x_adv), y).sum(),
             x,
             self.threat,
             steps=self.steps,
-            step_size=2.5 * self.threat.eps / self.steps if self.step_size is None else self.step_size,
+            step_size=self.step_size,
             start=self.threat.start(x) if self.random_start else x,
         )
 
 
+def check_steps(steps: int, step_size: float | None) -> None:
+    """Raises ValueError for a number or a length of steps that no attack can take."""
+    if not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps={steps!r} must be a whole number, at least 1; for clean accuracy use no attack")
+    if step_size is not None and not 0 < step_size < float("inf"):
+        raise ValueError(f"step_size={step_size} must be positive and finite, or None for 2.5 * eps / steps")
+
+
 def ascend(
-    loss: Callable[[Tensor], Tensor], x: Tensor, threat: Threat, *, steps: int, step_size: float, start: Tensor
+    loss: Callable[[Tensor], Tensor], x: Tensor, threat: Threat, *, steps: int, step_size: float | None, start: Tensor
 ) -> Tensor:
-    """The shared loop of the gradient attacks: step up the loss, project back, detach."""
+    """The shared loop of the gradient attacks: step up the loss, project back, detach. Steps default to 2.5·eps/steps."""
+    length = 2.5 * threat.eps / steps if step_size is None else step_size
     x_adv = start.detach()
     for _ in range(steps):
         with torch.enable_grad():
             x_adv.requires_grad_(True)
             # grad with respect to the image only: parameters get no gradient and none is computed for them.
             (gradient,) = torch.autograd.grad(loss(x_adv), x_adv)
-        x_adv = threat.project(x_adv.detach() + step_size * threat.steepest(gradient), x)
+        x_adv = threat.project(x_adv.detach() + length * threat.steepest(gradient), x)
     return x_adv
 
 
 def fgsm(threat: Threat) -> PGD:
     """The fast gradient sign method: one step of size eps from the image itself."""
-    return PGD(threat, steps=1, step_size=max(threat.eps, 1e-12), random_start=False)
+    # A step of 0 is no step, and eps may be 0.
+    return PGD(threat, steps=1, step_size=threat.eps or 1.0, random_start=False)
 
 
 @contextmanager

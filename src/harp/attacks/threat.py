@@ -1,6 +1,7 @@
 """What the adversary may do: move an image inside a norm ball and inside [0, 1]."""
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 import torch
@@ -20,18 +21,18 @@ class Threat:
     def __post_init__(self) -> None:
         if self.norm not in ("linf", "l2"):
             raise ValueError(f"norm={self.norm!r} is not known; choose 'linf' or 'l2'")
-        most = 1.0 if self.norm == "linf" else float("inf")
-        if not 0.0 <= self.eps <= most:
-            raise ValueError(
-                f"eps={self.eps!r} must lie in [0, {most:g}] for norm {self.norm!r}; images live in [0, 1], so write 8 / 255, not 8"
-            )
+        number = isinstance(self.eps, Real) and not isinstance(self.eps, bool)
+        if self.norm == "linf" and not (number and 0.0 <= self.eps <= 1.0):
+            raise ValueError(f"eps={self.eps!r} must lie in [0, 1] for norm 'linf'; on that scale write 8 / 255, not 8")
+        if self.norm == "l2" and not (number and 0.0 <= self.eps < float("inf")):
+            raise ValueError(f"eps={self.eps!r} must be finite and not negative for norm 'l2', e.g. 0.5 or 128 / 255")
 
     def __str__(self) -> str:
         on_pixels = self.eps * 255
         return f"{self.norm} {on_pixels:.4g}/255" if self.norm == "linf" else f"{self.norm} {self.eps:g}"
 
     def start(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
-        """A uniform random point of the ball around x (drawn from torch's global generator)."""
+        """A uniform random point of the ball around x, clipped to [0, 1] (drawn from torch's global generator)."""
         if self.norm == "linf":
             return self.project(x + torch.empty_like(x).uniform_(-self.eps, self.eps), x)
         direction = unit_l2(torch.randn_like(x))
@@ -44,30 +45,37 @@ class Threat:
         return gradient.sign() if self.norm == "linf" else unit_l2(gradient)
 
     def project(self, x_adv: Float[Tensor, "batch ..."], x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
-        """The nearest point to x_adv inside the ball around x and inside [0, 1], in floating point as on paper."""
+        """The point inside the ball around x and inside [0, 1] that is nearest to x_adv (l2: on its line to x).
+
+        The ball is drawn smaller by what rounding can add (6e-8 for l∞), so that no result is outside, to the last bit.
+        """
+        unit = torch.finfo(x.dtype).eps / 2  # bounds the rounding of eps and of the result together: both lie below 1
         if self.norm == "linf":
-            return torch.clamp(x_adv, min=_lowest(x, self.eps), max=_highest(x, self.eps))
+            room = max(self.eps - unit, 0.0)
+            return x_adv.clamp(x - room, x + room).clamp(0.0, 1.0)
         delta = x_adv - x
-        length = delta.flatten(1).norm(dim=1)
-        # Shrinking a hair further than needed keeps the rounded sum inside; clamping afterwards only shortens it.
-        scale = torch.clamp(self.eps * (1 - 1e-6) / length.clamp_min(1e-30), max=1.0)
-        return torch.where(_per_image(length <= self.eps, x), x_adv, x + delta * _per_image(scale, x)).clamp(0.0, 1.0)
-
-
-def _lowest(x: Tensor, eps: float) -> Tensor:
-    """max(0, x − eps), moved up one float where rounding would let x − result exceed eps."""
-    edge = (x - eps).clamp_min(0.0)
-    return torch.where(x.double() - edge.double() > eps, torch.nextafter(edge, x), edge)
-
-
-def _highest(x: Tensor, eps: float) -> Tensor:
-    edge = (x + eps).clamp_max(1.0)
-    return torch.where(edge.double() - x.double() > eps, torch.nextafter(edge, x), edge)
+        # For l2 every pixel is rounded, and so is the length.
+        room = max(self.eps * (1 - 100 * unit) - unit * x[0].numel() ** 0.5, 0.0)
+        length = delta.square().flatten(1).sum(1).sqrt()
+        scale = (room / length.clamp_min(1e-30)).clamp_max(1.0)
+        return (x + delta * _per_image(scale, x)).clamp(0.0, 1.0)
 
 
 def unit_l2(x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
-    """Each image divided by its Euclidean norm; a zero image stays zero."""
+    """Each image divided by its Euclidean norm, however small; a zero image stays zero."""
+    largest = x.flatten(1).abs().amax(1).clamp_min(torch.finfo(x.dtype).tiny)
+    x = x / _per_image(largest, x)
     return x / _per_image(x.flatten(1).norm(dim=1).clamp_min(1e-12), x)
+
+
+def check_images(x: Float[Tensor, "batch ..."]) -> None:
+    """Raises ValueError when a pixel lies outside [0, 1] or is NaN: eps and clipping would mean something else there."""
+    low, high = x.aminmax() if x.numel() else (x.new_zeros(()), x.new_zeros(()))
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"images x must lie in [0, 1], got values from {low.item():.4g} to {high.item():.4g}; "
+            "divide bytes by 255, and make normalisation the first layer of the model"
+        )
 
 
 def _per_image(values: Tensor, x: Tensor) -> Tensor:

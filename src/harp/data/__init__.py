@@ -13,6 +13,7 @@ from harp.data.images import ImageData, Images, InMemory, split
 from harp.data.source import Source
 from harp.data.streamed import Streamed
 from harp.data.svhn import read_svhn
+from harp.importing import import_factory
 
 __all__ = [
     "DATASETS",
@@ -49,10 +50,18 @@ def load_data(
 ) -> ImageData:
     """Load a data set of `DATASETS` by name; `Source` explains the options.
 
+    `package.module:factory` is the user's own: a function without arguments that returns an ImageData.
     `split_seed` cuts the test split off a folder that is one tree. Nothing is downloaded unless `download` says so:
     a missing file raises FileNotFoundError that names it.
     """
+    if ":" in name:
+        data = import_factory(name)()
+        if not isinstance(data, ImageData):
+            raise TypeError(f"name={name!r} returned {type(data).__name__}: expected a harp.data.ImageData")
+        return data
     if name not in DATASETS:
-        raise ValueError(f"name={name!r}: expected one of {', '.join(DATASETS)}; your own images are a folder")
+        raise ValueError(
+            f"name={name!r}: expected one of {', '.join(DATASETS)}; your own images are a folder, or package.module:factory"
+        )
     root = Path(root).expanduser() if root is not None else None
     return DATASETS[name](Source(root, image_size, workers, download, split_seed, augment))

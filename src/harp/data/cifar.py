@@ -103,7 +103,11 @@ def _directory(source: Source, layout: Layout) -> Path:
             return directory
     directory = root / layout.folder
     if not source.download:
-        raise missing(next(directory / name for name in wanted if not (directory / name).is_file()), layout.name)
+        raise missing(
+            next(directory / name for name in wanted if not (directory / name).is_file()), f"the binary {layout.name}"
+        )
+    if directory.exists():
+        raise FileExistsError(f"{directory} is there but not complete: remove it, and download=True fetches it again")
     unpack(download_file(_SITE + layout.archive, root, layout.md5), layout.folder)
     return directory
 

@@ -15,6 +15,8 @@ from harp.data.augment import Augment
 from harp.data.images import Shape
 from harp.data.resize import square
 
+_CHUNK = 64
+
 
 def open_rgb(path: str) -> Image.Image:
     """The first frame of the image at `path`, decoded: grey and palette become RGB, transparency is dropped.
@@ -51,17 +53,18 @@ def decode_all(paths: Sequence[str], shape: Shape, image_size: int | None) -> UI
     """Decode files, all to `shape`, on every core (Pillow decodes outside the interpreter lock)."""
     images = torch.empty((len(paths), *shape), dtype=torch.uint8)
 
-    def fill(position: int) -> None:
-        image = decode(paths[position], image_size)
-        if image.shape != shape:
-            raise ValueError(
-                f"the images differ in size: {paths[position]} has {image.shape[2]} × {image.shape[1]} pixels, "
-                f"others {shape[2]} × {shape[1]}: pass image_size=... (--task.image-size) to bring all to one square"
-            )
-        images[position] = image
+    def fill(start: int) -> None:
+        for position, path in enumerate(paths[start : start + _CHUNK], start):
+            image = decode(path, image_size)
+            if image.shape != shape:
+                raise ValueError(
+                    f"the images differ in size: {path} has {image.shape[2]} × {image.shape[1]} pixels, others "
+                    f"{shape[2]} × {shape[1]}: pass image_size=... (--task.image-size) to bring all to one square"
+                )
+            images[position] = image
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(fill, range(len(paths))):
+        for _ in pool.map(fill, range(0, len(paths), _CHUNK)):
             pass
     return images
 

@@ -1,17 +1,14 @@
 """Build a network from its name: ours, torchvision's, or the user's own."""
 
 import difflib
-import importlib
 import inspect
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torchvision
 from torch import nn
 
+from harp.importing import import_factory
 from harp.models.normalise import MeanStd, Normalize, Normalized
 from harp.models.resnet import resnet18, resnet50
 from harp.models.shape import Shape
@@ -65,17 +62,8 @@ def _from_torchvision(name: str, classes: int) -> nn.Module:
 
 
 def _from_factory(name: str, shape: Shape, classes: int) -> nn.Module:
-    module, _, attribute = name.partition(":")
-    with _working_directory_on_path():
-        try:
-            factory = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError, TypeError) as error:
-            raise ValueError(
-                f"name={name!r}: {error}. Expected package.module:factory, importable from here ({os.getcwd()})"
-            ) from error
-        if not callable(factory):
-            raise TypeError(f"name={name!r} is of type {type(factory).__name__}: expected a function or a class")
-        model = factory(**_arguments(factory, shape, classes))
+    factory = import_factory(name)
+    model = factory(**_arguments(factory, shape, classes))
     if not isinstance(model, nn.Module):
         raise TypeError(f"name={name!r} returned {type(model).__name__}: expected an nn.Module")
     return model
@@ -92,14 +80,3 @@ def _nearest(name: str, known: list[str]) -> str:
     return (
         f"no such model; did you mean {' or '.join(near)}?" if near else f"no such model; known are {', '.join(known)}"
     )
-
-
-@contextmanager
-def _working_directory_on_path() -> Iterator[None]:
-    """As `python -m` has it: an installed command does not see the modules beside which it is called."""
-    here = os.getcwd()
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)

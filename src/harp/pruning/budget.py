@@ -1,11 +1,10 @@
 """A budget is a polynomial in the keep fractions of the masks, Σ cost · Π keep[site], and a limit on it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import reduce
-from operator import mul
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from .mask import masks
 
 PRUNED_TYPES = (nn.modules.conv._ConvNd, nn.Linear, nn.MultiheadAttention)
 """Modules whose weights are counted and pruned. Biases and normalisation never are."""
-_PRUNED_TENSORS = ("weight", "in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+PRUNED_TENSORS = ("weight", "in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,10 @@ class Budget:
     keep: float
     terms: tuple[Term, ...]
 
+    def __post_init__(self) -> None:
+        if isinstance(self.keep, bool) or not isinstance(self.keep, Real) or not 0 < self.keep <= 1:
+            raise ValueError(f"keep={self.keep!r} must lie in (0, 1]: the fraction that stays, e.g. 0.01 for 1 %")
+
     @property
     def sites(self) -> tuple[str, ...]:
         """Names of the weights that take part, in network order."""
@@ -42,9 +45,17 @@ class Budget:
         """Cost of the dense network."""
         return sum(term.cost for term in self.terms)
 
-    def share(self, keeps: Mapping[str, Tensor] | Mapping[str, float]):
-        """The fraction of the dense cost that these keep fractions use: a tensor for tensors, a float for floats."""
-        return sum(term.cost / self.total * reduce(mul, (keeps[site] for site in term.sites)) for term in self.terms)
+    @property
+    def limit(self) -> int:
+        """The cost that may stay, a whole number: round(keep · total)."""
+        return round(self.keep * self.total)
+
+    def share(self, keeps: Mapping[str, Tensor | float]) -> Tensor:
+        """The fraction of the dense cost that these keep fractions use."""
+        total, used = self.total, torch.zeros(())
+        for term in self.terms:
+            used = used + term.cost / total * math.prod(keeps[site] for site in term.sites)
+        return used
 
     def used(self, model: nn.Module) -> Tensor:
         """The fraction of the dense cost that the model uses now, a differentiable scalar on the scale of ``keep``."""
@@ -86,70 +97,103 @@ def weight_budget(model: nn.Module, keep: float, *, exclude: Sequence[str] = ())
     """At most ``round(keep · N)`` of the N convolution, linear and attention-projection weights may stay.
 
     ``exclude`` are name patterns (``"classifier.*"``) of weights that are neither pruned nor counted in N.
-    Raises ValueError for a pattern that matches nothing, a weight that two modules share, or a budget smaller than
-    the number of layers (each keeps at least one weight).
+    Raises ValueError for a pattern that matches nothing, a weight that two modules share or that is computed (by weight
+    norm, say), or a budget smaller than the number of layers (each keeps at least one weight).
     """
-    if isinstance(keep, bool) or not isinstance(keep, (int, float)) or not 0 < keep <= 1:
-        raise ValueError(f"keep={keep!r} must lie in (0, 1]: the fraction of weights that stays, e.g. 0.01 for 1 %")
     if isinstance(exclude, str):
         raise TypeError(f"exclude={exclude!r} must be a sequence of patterns; write [{exclude!r}]")
-    weights = prunable_weights(model)
-    for pattern in exclude:
-        if not any(fnmatchcase(name, pattern) for name in weights):
-            raise ValueError(f"exclude pattern {pattern!r} matches no weight; the prunable weights are {list(weights)}")
-    kept_in = {n: w for n, w in weights.items() if not any(fnmatchcase(n, pattern) for pattern in exclude)}
-    _refuse_shared(model, kept_in)
-    total = sum(w.numel() for w in kept_in.values())
-    if not kept_in:
+    if masks(model):
+        raise ValueError("the model already has masks; make the budget before attach_masks, or bake_masks(model) first")
+    weights, computed = prunable_weights(model), _computed_weights(model)
+    unmatched = [p for p in exclude if not any(fnmatchcase(name, p) for name in [*weights, *computed])]
+    if unmatched:
+        raise ValueError(f"exclude patterns {unmatched} match no weight; the prunable weights are {list(weights)}")
+
+    def stays_out(name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in exclude)
+
+    _refuse_computed([name for name in computed if not stays_out(name)])
+    _refuse_shared(model, [name for name in weights if not stays_out(name)])
+    terms = tuple(Term(float(w.numel()), (name,)) for name, w in weights.items() if not stays_out(name))
+    if not terms:
         raise ValueError("nothing is left to prune: the model has no convolution or linear weight outside `exclude`")
-    if round(keep * total) < len(kept_in):
-        smallest = len(kept_in) / total
+    budget = Budget(keep, terms)
+    if budget.limit < len(terms):
         raise ValueError(
-            f"keep={keep:g} leaves {round(keep * total)} of {total} weights for {len(kept_in)} layers, and every layer "
-            f"keeps at least one; choose keep >= {smallest:.3g} or leave layers out with `exclude`"
+            f"keep={keep:g} leaves {budget.limit} of {budget.total:.0f} weights for {len(terms)} layers, and every layer "
+            f"keeps at least one; choose keep >= {len(terms) / budget.total:.3g} or leave layers out with `exclude`"
         )
-    return Budget(keep, tuple(Term(w.numel(), (name,)) for name, w in kept_in.items()))
+    return budget
 
 
 def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     """Weights that can be pruned, by name, each module once however often it is called."""
     found = {}
-    for prefix, module in model.named_modules():
-        if not isinstance(module, PRUNED_TYPES):
-            continue
-        for name in _PRUNED_TENSORS:
-            weight = module._parameters.get(name)
-            if weight is not None:
-                if isinstance(weight, nn.parameter.UninitializedParameter):
-                    raise ValueError(f"{prefix}.{name} has no shape yet; run one batch through the model first")
-                found[f"{prefix}.{name}" if prefix else name] = weight
+    for name, module, tensor_name in _places(model):
+        weight = module._parameters.get(tensor_name)
+        if isinstance(weight, nn.parameter.UninitializedParameter):
+            raise ValueError(f"{name} has no shape yet; run one batch through the model first")
+        if weight is not None and weight.numel() > 0:
+            found[name] = weight
     return found
 
 
-def _refuse_shared(model: nn.Module, weights: Mapping[str, nn.Parameter]) -> None:
+def _places(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    for prefix, module in model.named_modules():
+        if isinstance(module, PRUNED_TYPES):
+            for tensor_name in PRUNED_TENSORS:
+                yield f"{prefix}.{tensor_name}" if prefix else tensor_name, module, tensor_name
+
+
+def _computed_weights(model: nn.Module) -> list[str]:
+    """Names of weights that are not parameters: a parametrization or a hook makes them anew, e.g. weight norm."""
+    return [
+        name
+        for name, module, tensor_name in _places(model)
+        if tensor_name not in module._parameters and isinstance(getattr(module, tensor_name, None), Tensor)
+    ]
+
+
+def _refuse_computed(names: list[str]) -> None:
+    if names:
+        raise ValueError(
+            f"{names} are computed by a parametrization or a hook (weight norm, for instance), and a mask needs the "
+            f"weight itself; remove it first, or leave them out: exclude={names}"
+        )
+
+
+def _refuse_shared(model: nn.Module, names: list[str]) -> None:
     owners: dict[int, list[str]] = {}
     for prefix, module in model.named_modules():
-        for name, parameter in module._parameters.items():
+        for tensor_name, parameter in module._parameters.items():
             if parameter is not None:
-                owners.setdefault(id(parameter), []).append(f"{prefix}.{name}" if prefix else name)
-    for weight in weights.values():
-        names = owners[id(weight)]
-        if len(names) > 1:
+                owners.setdefault(id(parameter), []).append(f"{prefix}.{tensor_name}" if prefix else tensor_name)
+    weights = prunable_weights(model)
+    for name in names:
+        sharing = owners[id(weights[name])]
+        if len(sharing) > 1:
             raise ValueError(
-                f"{' and '.join(names)} share one weight, which can have only one mask; exclude it: exclude={names}"
+                f"{' and '.join(sharing)} share one weight, which can have only one mask; leave it out: "
+                f"exclude={[n for n in sharing if n in weights]}"
             )
 
 
 def exact_counts(keeps: Mapping[str, float], sizes: Mapping[str, int], total: int) -> dict[str, int]:
     """Integer quotas of exactly ``total`` entries, at least one a layer, as near as possible to the fractions ``keeps``.
 
-    All logits are shifted by one common offset, found by bisection, until the fractions spend ``total``; the fractions
-    of entries that remain are handed out by largest remainder, ties by order.
+    Rounded fractions that spend ``total`` stay as they are. Otherwise all logits are shifted by one common offset, found
+    by bisection, until they do; what rounding down leaves over is handed out by largest remainder, ties by order.
     """
     if not len(sizes) <= total <= sum(sizes.values()):
         raise ValueError(
             f"total={total} must lie between the {len(sizes)} layers and their {sum(sizes.values())} entries"
         )
+    strange = {name: keep for name, keep in keeps.items() if not 0 <= keep <= 1}
+    if strange:
+        raise ValueError(f"keep fractions {strange} must lie in [0, 1]; if learning diverged, go back to a good state")
+    rounded = {name: min(max(round(keeps[name] * size), 1), size) for name, size in sizes.items()}
+    if sum(rounded.values()) == total:
+        return rounded
 
     def spread(offset: float) -> dict[str, float]:
         return {n: min(max(sizes[n] * _shifted(keeps[n], offset), 1.0), float(sizes[n])) for n in sizes}
@@ -158,8 +202,8 @@ def exact_counts(keeps: Mapping[str, float], sizes: Mapping[str, int], total: in
     for _ in range(200):
         middle = (low + high) / 2
         low, high = (middle, high) if sum(spread(middle).values()) < total else (low, middle)
-    # `high` spends at least `total` and `low` less, so rounding down from `low` never overshoots.
-    wanted = spread(0.0) if sum(spread(0.0).values()) == total else spread(low)
+    # `low` spends less than `total`, so rounding down from there never overshoots.
+    wanted = spread(low)
     counts = {name: math.floor(value + 1e-9) for name, value in wanted.items()}
     by_remainder = sorted(counts, key=lambda name: counts[name] - wanted[name])
     while sum(counts.values()) < total:
@@ -171,8 +215,7 @@ def exact_counts(keeps: Mapping[str, float], sizes: Mapping[str, int], total: in
 
 
 def _shifted(keep: float, offset: float) -> float:
-    keep = min(max(keep, 1e-12), 1.0)
-    if keep == 1.0:
-        return 1.0 if offset >= 0 else math.exp(min(offset, 0.0))  # a fraction of 1 has no logit; it may only shrink
+    """keep with its logit moved by ``offset``; 0 and 1 have no logit, so they count as a hair away."""
+    keep = min(max(keep, 1e-12), 1 - 1e-12)
     odds = keep / (1 - keep) * math.exp(offset)
     return odds / (1 + odds)

@@ -5,8 +5,8 @@ sum of noise over a whole layer, so large layers jump, and the sigmoid's slope g
 are measured in the metric in which that noise is alike for every layer, s_l^½ with s_l = ∂used/∂r_l (for weights
 s_l ∝ n_l · da_l/dr_l: a sum over n_l entries has noise of order n_l^½). A step is
 
-1. *robustness*: r_l moves against s_l^-½ · dL/dr_l, smoothed by momentum, divided by its running size over all layers, and
-   by no more than ``travel / steps``;
+1. *robustness*: r_l moves against s_l^-½ · dL/dr_l, less the part that all layers would gain alike, smoothed by momentum,
+   divided by its running size over all layers, and by no more than ``travel / steps``;
 2. *budget*: r_l ← r_l − λ · s_l^½, with the one λ that puts the density on the schedule
    start · (keep / start)^min(1, t / (settle · steps)).
 
@@ -52,12 +52,14 @@ class Descent:
         if steps < 1:
             raise ValueError(f"steps={steps} must be at least 1: the optimiser steps of the whole prune stage")
         if not 0 < settle <= 1:
-            raise ValueError(f"settle={settle} must lie in (0, 1]: the share of the stage after which the budget is met")
+            raise ValueError(
+                f"settle={settle} must lie in (0, 1]: the share of the stage after which the budget is met"
+            )
         found = masks(model)
         self.budget, self.steps, self.settle = budget, steps, settle
         self.pace, self.travel, self.momentum = pace, travel, momentum
         self.learned = {name: found[name] for name in budget.sites if found[name].logit is not None}
-        self.fixed = {name: float(found[name].keep) for name in budget.sites if found[name].logit is None}
+        self.fixed = {name: found[name].keep.item() for name in budget.sites if found[name].logit is None}
         self.floors = torch.tensor([mask.keep_min for mask in self.learned.values()], dtype=torch.float64)
         self.start = float(budget.used(model).detach())
         self.done = 0
@@ -84,14 +86,19 @@ class Descent:
         self.done = min(self.done + 1, self.steps)
         logits = [mask.logit for mask in self.learned.values()]
         r, gradient = torch.stack([torch.stack([q, _gradient(q)]) for q in logits]).double().cpu().T
-        if torch.isfinite(gradient).all():  # an overflow under mixed precision skips this, as the optimiser skips its step
-            r = r - self._robust_move(gradient / self._metric(r))
+        if torch.isfinite(
+            gradient
+        ).all():  # an overflow under mixed precision skips this, as the optimiser skips its step
+            r = r - self._robust_move(gradient, self._used(r)[1].sqrt())
         for logit, value in zip(logits, self._onto_schedule(r).tolist(), strict=True):
             logit.fill_(value)
 
-    def _robust_move(self, gradient: Tensor) -> Tensor:
-        self.velocity = self.momentum * self.velocity + (1 - self.momentum) * gradient
+    def _robust_move(self, gradient: Tensor, metric: Tensor) -> Tensor:
+        gradient = gradient / metric.clamp_min(1e-12)
         self.size = _SMOOTHING * self.size + (1 - _SMOOTHING) * float(gradient.square().mean())
+        # What all layers gain alike the budget would take back at once: only the exchange between them counts.
+        exchange = gradient - (gradient @ metric) / (metric @ metric).clamp_min(1e-24) * metric
+        self.velocity = self.momentum * self.velocity + (1 - self.momentum) * exchange
         typical = math.sqrt(self.size / (1 - _SMOOTHING**self.done))
         decay = 0.5 * (1 + math.cos(math.pi * self.done / self.steps))
         bound = self.travel / self.steps
@@ -108,9 +115,6 @@ class Descent:
             multiplier = (used - goal) / float((slopes * direction).sum())
             r = r - min(max(multiplier, -_LONGEST_MOVE), _LONGEST_MOVE) * direction
         return r
-
-    def _metric(self, r: Tensor) -> Tensor:
-        return self._used(r)[1].sqrt().clamp_min(1e-12)
 
     def _used(self, r: Tensor) -> tuple[float, Tensor]:
         """The budget's share at these logits, and its gradient with respect to them."""

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from .mask import top
+
 Split = Callable[[Mapping[str, Tensor], float], dict[str, float]]
 
 
@@ -23,16 +25,15 @@ def erk(weights: Mapping[str, Tensor], keep: float) -> dict[str, float]:
     """
     raw = {name: sum(w.shape) / w.numel() for name, w in weights.items()}
     size = {name: w.numel() for name, w in weights.items()}
-    dense: set[str] = set()
-    while True:
-        left = keep * sum(size.values()) - sum(size[name] for name in dense)
-        scale = left / sum(raw[name] * size[name] for name in weights if name not in dense)
-        full = {name for name in weights if name not in dense and raw[name] * scale >= 1}
-        if not full:
-            return {name: 1.0 if name in dense else raw[name] * scale for name in weights}
-        dense |= full
-        if len(dense) == len(weights):
-            return dict.fromkeys(weights, 1.0)
+    thin = list(weights)
+    while thin:
+        left = keep * sum(size.values()) - sum(size[name] for name in weights if name not in thin)
+        scale = left / sum(raw[name] * size[name] for name in thin)
+        still = [name for name in thin if raw[name] * scale < 1]
+        if still == thin:
+            return {name: raw[name] * scale if name in thin else 1.0 for name in weights}
+        thin = still
+    return dict.fromkeys(weights, 1.0)
 
 
 def global_magnitude(weights: Mapping[str, Tensor], keep: float) -> dict[str, float]:
@@ -53,10 +54,7 @@ def _lamp_scores(weight: Tensor) -> Tensor:
 
 def _shares(scores: Mapping[str, Tensor], keep: float) -> dict[str, float]:
     everything = torch.cat(list(scores.values()))
-    count = min(max(round(keep * everything.numel()), 1), everything.numel())
-    # topk settles ties by itself, so the shares add up to count exactly.
-    chosen = torch.zeros_like(everything, dtype=torch.bool)
-    chosen[everything.topk(count, sorted=False).indices] = True
+    chosen = top(everything, max(round(keep * everything.numel()), 1))
     parts = chosen.split([s.numel() for s in scores.values()])
     return {name: part.count_nonzero().item() / part.numel() for name, part in zip(scores, parts, strict=True)}
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
+from torch.nn.utils.parametrize import ParametrizationList
 
 Estimator = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``(dL/dmask, scores, mask) -> dL/dkeep``, a scalar."""
@@ -27,24 +27,32 @@ class Mask(nn.Module):
     """weight ↦ weight ⊙ mask, where the mask keeps the ``round(keep · n)`` entries of largest |score|, at least one.
 
     ``scores`` only has to broadcast against the weight: its shape is the granularity. ``keep`` is
-    a_min + (1 − a_min) · sigmoid(logit) when it is learned and a plain buffer when it is not (a sigmoid cannot say 1).
+    a_min + (1 − a_min) · sigmoid(logit) when it is learned, and ``quota`` / n, a fixed number of entries, when it is
+    not (a sigmoid cannot say 1, and an integer survives ``.half()``).
     """
+
+    scores: nn.Parameter | None
+    logit: nn.Parameter | None
+    quota: Tensor | None
+    mask: Tensor | None
 
     def __init__(self, scores: Tensor, keep: float, *, learn: frozenset[str], keep_min: float, estimator: Estimator):
         super().__init__()
         if not 0 < keep <= 1:
             raise ValueError(f"keep={keep} must lie in (0, 1]")
         self.keep_min = keep_min
-        self.learn = learn
         self.estimator = estimator
         self.held: Tensor | None = None
         self.budget: Any = None
         self.resting: frozenset[str] = frozenset()
-        self.register_parameter("scores", nn.Parameter(scores.detach().clone(), requires_grad="scores" in learn))
-        logit = logit_of(keep, keep_min) if "keeps" in learn else None
-        self.register_parameter("logit", None if logit is None else nn.Parameter(scores.new_tensor(logit)))
-        self.register_buffer("quota", None if logit is not None else torch.tensor(keep, dtype=torch.float64))
+        self.scores = nn.Parameter(scores.detach().clone(), requires_grad="scores" in learn)
+        self.register_parameter("logit", None)
+        self.register_buffer("quota", None)
         self.register_buffer("mask", None)
+        if "keeps" in learn:
+            self.logit = nn.Parameter(scores.new_tensor(logit_of(keep, keep_min)))
+        else:
+            self.quota = torch.tensor(_whole(keep, scores.numel()), device=scores.device)
 
     @property
     def frozen(self) -> bool:
@@ -53,47 +61,69 @@ class Mask(nn.Module):
     @property
     def size(self) -> int:
         """Entries the mask decides about."""
-        return (self.scores if self.mask is None else self.mask).numel()
+        return self._learned().numel() if self.mask is None else self.mask.numel()
 
     @property
     def keep(self) -> Float[Tensor, ""]:
         """The fraction kept now; differentiable in ``logit`` while it is learned."""
         if self.mask is not None:
-            return self.mask.count_nonzero() / self.mask.numel()
-        if self.logit is None:
-            return self.quota
+            return self.mask.count_nonzero() / self.size
+        if self.quota is not None:
+            return self.quota / self.size
+        assert self.logit is not None
         return self.keep_min + (1 - self.keep_min) * torch.sigmoid(self.logit.float())
 
-    def count(self, keep: float) -> int:
-        return min(max(round(keep * self.size), 1), self.size)
+    @property
+    def count(self) -> int:
+        """The number of entries kept now."""
+        return self._count(float(self.keep.detach()))
+
+    def _count(self, keep: float) -> int:
+        if self.mask is not None:
+            return int(self.mask.count_nonzero())
+        return _whole(keep, self.size) if self.quota is None else int(self.quota)
+
+    def best(self, count: int) -> Bool[Tensor, "..."]:
+        """The mask that would keep the ``count`` entries of largest |score|."""
+        return top(self._learned(), count)
 
     def current(self) -> Bool[Tensor, "..."]:
         """The mask in force: the frozen one, the held one, or one computed from the scores as they are now."""
         if self.mask is not None:
             return self.mask
-        return top(self.scores, self.count(float(self.keep))) if self.held is None else self.held
+        return self.best(self.count) if self.held is None else self.held
 
-    def freeze(self, count: int) -> None:
-        """Keep exactly ``count`` entries from now on; scores and logit are gone."""
-        self._settle(top(self.scores, count))
-
-    def _settle(self, mask: Tensor) -> None:
-        self.register_buffer("mask", mask)
+    def freeze(self, mask: Bool[Tensor, "..."]) -> None:
+        """Keep exactly this mask from now on; scores and logit are gone."""
+        self.mask = mask
         self.scores = self.logit = self.quota = self.held = None
 
     def forward(self, weight: Tensor) -> Tensor:
         if self.mask is not None:
             return weight * self.mask
-        return _MaskedWeight.apply(weight, self.scores, self.keep, self.current(), self.estimator)
+        return _masked(weight, self._learned(), self.keep, self.current(), self.estimator)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args) -> None:
+    def _learned(self) -> Tensor:
+        assert self.scores is not None, "a frozen mask has no scores"
+        return self.scores
+
+    def _load_from_state_dict(
+        self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+    ) -> None:
         mask = state_dict.get(prefix + "mask")
-        if mask is not None and self.mask is None and mask.shape == self.scores.shape:
-            self._settle(torch.empty_like(self.scores, dtype=torch.bool))  # a frozen state arrives in a learning model
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        if mask is not None and self.scores is not None and mask.shape == self.scores.shape:
+            # A frozen state arrives in a learning mask: become frozen, then load as usual.
+            self.freeze(torch.empty_like(self.scores, dtype=torch.bool))
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy made inside hold_masks is not under that hold: it would never be released.
+        return {**self.__dict__, "held": None}
 
     def extra_repr(self) -> str:
-        return f"size={self.size}, keep={float(self.keep):.4g}, {'frozen' if self.frozen else 'learning'}"
+        return f"size={self.size}, keep={float(self.keep.detach()):.4g}, {'frozen' if self.frozen else 'learning'}"
 
 
 class _MaskedWeight(torch.autograd.Function):
@@ -120,12 +150,16 @@ class _MaskedWeight(torch.autograd.Function):
         return grad_weight, grad_scores, grad_keep, None, None
 
 
+def _masked(weight: Tensor, scores: Tensor, keep: Tensor, mask: Tensor, estimator: Estimator) -> Tensor:
+    masked: Any = _MaskedWeight.apply(weight, scores, keep, mask, estimator)
+    return masked
+
+
 def logit_of(keep: float, keep_min: float) -> float:
     """The exact inverse of keep = keep_min + (1 − keep_min) · sigmoid(logit)."""
     if not keep_min < keep < 1:
         raise ValueError(f"a learned keep fraction must start inside ({keep_min:g}, 1), got keep={keep:g}")
-    fraction = (keep - keep_min) / (1 - keep_min)
-    return math.log(fraction / (1 - fraction))
+    return math.log((keep - keep_min) / (1 - keep))
 
 
 def top(scores: Float[Tensor, "..."], count: int) -> Bool[Tensor, "..."]:
@@ -143,17 +177,27 @@ def top(scores: Float[Tensor, "..."], count: int) -> Bool[Tensor, "..."]:
     return (above | (equal & first)).view_as(scores)
 
 
+def _whole(keep: float, size: int) -> int:
+    return min(max(round(keep * size), 1), size)
+
+
 def masks(model: nn.Module) -> dict[str, Mask]:
     """Every mask in the model, by the name its weight has in the unmasked network, e.g. ``"layer1.0.conv1.weight"``."""
-    found = {}
-    for prefix, module in model.named_modules():
-        if isinstance(module, ParametrizationList) or not is_parametrized(module):
-            continue
-        for tensor_name, chain in module.parametrizations.items():
-            for parametrization in chain:
-                if isinstance(parametrization, Mask):
-                    found[f"{prefix}.{tensor_name}" if prefix else tensor_name] = parametrization
-    return found
+    return {
+        f"{prefix}.{tensor_name}" if prefix else tensor_name: part
+        for prefix, module in model.named_modules()
+        for tensor_name, chain in parametrizations(module).items()
+        for part in chain
+        if isinstance(part, Mask)
+    }
+
+
+def parametrizations(module: nn.Module) -> dict[str, ParametrizationList]:
+    """The parametrizations on a module, masks among them, by the name of the tensor each computes."""
+    chains = module._modules.get("parametrizations")
+    if not isinstance(chains, nn.ModuleDict):
+        return {}
+    return {name: chain for name, chain in chains.items() if isinstance(chain, ParametrizationList)}
 
 
 @contextmanager
@@ -165,9 +209,9 @@ def hold_masks(model: nn.Module) -> Iterator[None]:
     learning = [mask for mask in masks(model).values() if not mask.frozen and mask.held is None]
     if learning:
         with torch.no_grad():  # one transfer for all layers, not one each
-            keeps = torch.stack([mask.keep.double() for mask in learning]).tolist()
+            keeps = torch.stack([mask.keep for mask in learning]).tolist()
         for mask, keep in zip(learning, keeps, strict=True):
-            mask.held = top(mask.scores, mask.count(keep))
+            mask.held = mask.best(mask._count(keep))
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
 """Where importance starts. All functions here share one signature: ``(weight) -> scores``; larger |score| stays."""
 
 from jaxtyping import Float
-from torch import Tensor, randn_like
+from torch import Tensor, randn_like, zeros_like
 
 
 def magnitude(weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -11,8 +11,11 @@ def magnitude(weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 
 def scaled_magnitude(weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """θ · sqrt(6 / fan_in) / max|θ|: the order of magnitude, the range of a fresh layer (HYDRA, Sehwag et al. 2020)."""
-    fan_in = max(weight[0].numel(), 1)
-    return weight * ((6 / fan_in) ** 0.5 / weight.abs().max().clamp_min(1e-12))
+    largest = weight.abs().max()
+    if largest == 0:
+        return zeros_like(weight)
+    fan_in = weight[0].numel()
+    return weight / largest * (6 / fan_in) ** 0.5
 
 
 def random(weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

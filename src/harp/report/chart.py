@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from .wording import shortened
 
-WIDTH, HEIGHT = 380, 250
-LEFT, RIGHT, TOP, BOTTOM = 44, 96, 14, 44  # the right margin carries the lines' names
+WIDTH, HEIGHT = 380.0, 250.0
+LEFT, RIGHT, TOP, BOTTOM = 44.0, 96.0, 14.0, 44.0  # the right margin carries the lines' names
 PLOT_WIDTH, PLOT_BOTTOM = WIDTH - LEFT - RIGHT, HEIGHT - BOTTOM
-LABEL_GAP = 13  # between two names, in the same unit as WIDTH
-MOST_LABELS = (PLOT_BOTTOM - TOP) // LABEL_GAP
+LABEL_GAP = 13.0  # between two names, in the same unit as WIDTH
+MOST_LABELS = int((PLOT_BOTTOM - TOP) / LABEL_GAP)
 LONGEST_LABEL = 16
 
 
@@ -107,11 +107,13 @@ def nice_step(least: float) -> float:
     return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= least * (1 - 1e-9))
 
 
-def linear_scale(values: Sequence[float], least: float = 0.0) -> Scale:
-    """From `least` (or a negative value) up to a round number above all values."""
-    low, high = min(least, *values), max(values)
-    step = nice_step((high - low) / 4) if high > low else 1.0
-    return Scale(math.floor(low / step + 1e-9) * step, (math.ceil(high / step - 1e-9) or 1) * step)
+def linear_scale(values: Sequence[float]) -> Scale:
+    """Zero and all values, between round numbers."""
+    low, high = min(0.0, *values), max(0.0, *values)
+    if low == high:
+        return Scale(0.0, 1.0)
+    step = nice_step((high - low) / 4)
+    return Scale(math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step)
 
 
 def accuracy_scale(values: Sequence[float]) -> Scale:
@@ -141,7 +143,7 @@ def end_labels(series: Sequence[Series], beside_marks: bool = False) -> tuple[En
     for each in ends:
         wish = each.marks[-1].y - (8 if beside_marks else 0)
         heights.append(max(wish, heights[-1] + LABEL_GAP if heights else TOP))
-    floor = float(PLOT_BOTTOM)
+    floor = PLOT_BOTTOM
     for i in reversed(range(len(heights))):
         heights[i] = min(heights[i], floor)
         floor = heights[i] - LABEL_GAP

@@ -59,9 +59,7 @@ class Quantity:
 
 QUANTITIES = (
     Quantity("Density: fraction of weights kept", lambda epoch: epoch.density, fraction_scale, share, share),
-    Quantity(
-        "γ: weight of the budget", lambda epoch: epoch.gamma, linear_scale, "{:.3g}".format, "{:g}".format
-    ),
+    Quantity("γ: weight of the budget", lambda epoch: epoch.gamma, linear_scale, "{:.3g}".format, "{:g}".format),
     Quantity("Training loss", lambda epoch: epoch.loss, linear_scale, "{:.3g}".format, "{:g}".format),
     Quantity("Clean accuracy, validation", lambda epoch: epoch.clean_accuracy, accuracy_scale, percent, whole_percent),
     Quantity(

@@ -66,7 +66,8 @@ def _checked(file: safe_open, path: Path, classes: int) -> Examples:
         part = file.get_slice(name)
         if (part.get_dtype(), tuple(part.get_shape())) != (dtype, size):
             raise ValueError(f"{path}: {name} is {part.get_dtype()} {tuple(part.get_shape())}, expected {dtype} {size}")
-    tensors = {name: np.asarray(file.get_slice(name)[:MOST_IMAGES]) for name in ("x", "x_adv", *INTEGERS)}
+    k = min(MOST_IMAGES, shape[0])
+    tensors = {name: np.asarray(file.get_slice(name)[:k]) for name in ("x", "x_adv", *INTEGERS)}
     for name in ("x", "x_adv"):
         if not ((tensors[name] >= 0) & (tensors[name] <= 1)).all():  # also false for NaN
             raise ValueError(f"{path}: {name} has pixels outside [0, 1]")

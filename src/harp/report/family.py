@@ -86,10 +86,11 @@ def experiments(family: Family) -> tuple[Family, ...]:
 
 def looks(family: Family) -> dict[Run, Look]:
     """How each given run and each of its ancestors is called and drawn."""
+    drawn = dict.fromkeys(each for run in family.given for each in (run, *family.ancestors(run)))
     tips = family.tips()
-    given = dict.fromkeys(run for tip in family.given for run in (tip, *family.ancestors(tip)))
-    rest = [run for run in given if run not in tips]
-    labels = {**_labels(tips, bare=True), **_labels(rest, bare=False)}
+    ends = [run for run in drawn if run in tips or run.method is None]
+    between = [run for run in drawn if run not in ends]
+    labels = {**_labels(ends, bare=True), **_labels(between, bare=False)}
     runs = sorted(labels, key=_rank)
     return {run: Look(labels[run], _tone(run, runs), _dash(run, runs)) for run in runs}
 

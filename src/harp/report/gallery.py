@@ -94,6 +94,6 @@ def _shot(run: Run, examples: Examples, i: int, factor: int) -> Shot:
     return Shot(
         attacked=image_uri(examples.x_adv[i]),
         change=change_uri(examples.x[i], examples.x_adv[i], factor),
-        before=prediction(examples.clean_prediction[i]),
-        after=prediction(examples.adversarial_prediction[i]),
+        before=prediction(int(examples.clean_prediction[i])),
+        after=prediction(int(examples.adversarial_prediction[i])),
     )

@@ -49,6 +49,7 @@ class Section:
     title: str
     anchor: str
     sentence: str
+    key: tuple[Look, ...]  # a legend, only where lines are too many to carry their names
     table: Table
     layers: LayerBars | None
     layer_charts: tuple[Chart, ...]
@@ -116,11 +117,12 @@ def _hardware(run: Run) -> str:
 
 def _section(family: Family, anchor: str) -> Section:
     names = looks(family)
-    first = family.given[0]
+    first, tips = family.given[0], family.tips()
     return Section(
         title=f"{first.model} on {first.data}",
         anchor=anchor,
         sentence=_sentence(family),
+        key=tuple(names[run] for run in tips) if len(tips) > chart.MOST_LABELS else (),
         table=results_table(family, names),
         layers=layer_bars(family, names),
         layer_charts=layer_charts(family, names),

@@ -96,7 +96,7 @@ def read_run(path: Path) -> Run:
     removed = sum(layer.total - layer.kept for layer in layers.values())  # layers left out of pruning remove nothing
     if layers and total - kept != removed:
         card.fail("kept", f"{total - removed}: total {total} less the {removed} that its layers removed")
-    keep = card.number("keep", 0, 1)
+    keep = card.number("keep", 0.0, 1.0)
     if keep == 0:
         card.fail("keep", "a fraction above 0")
     return Run(
@@ -115,7 +115,7 @@ def read_run(path: Path) -> Run:
         keep=keep,
         layers=layers,
         seed=card.count("seed") if card.has("seed") else None,
-        elapsed_s=card.number("elapsed_s", 0) if card.has("elapsed_s") else None,
+        elapsed_s=card.number("elapsed_s", 0.0) if card.has("elapsed_s") else None,
         environment=_plain(card.fields("environment").values),
         evaluations=tuple(_evaluation(fields) for fields in card.records("evaluations")),
         epochs=_epochs(path / "metrics.jsonl"),
@@ -148,19 +148,19 @@ def _evaluation(fields: Fields) -> Evaluation:
     images = fields.count("images")
     if images == 0:
         fields.fail("images", "at least one image")
-    accuracy = fields.number("accuracy", 0, 1)
+    accuracy = fields.number("accuracy", 0.0, 1.0)
     if abs(accuracy - fields.count("correct", high=images) / images) > ROUNDING:
         fields.fail("accuracy", f"correct / images = {fields.count('correct') / images:.6f}")
     per_attack = fields.fields("per_attack")
     return Evaluation(
         attack=fields.text("attack"),
         norm=fields.text("norm") if fields.has("norm") else None,
-        eps=fields.number("eps", 0, 1e6) if fields.has("eps") else None,
+        eps=fields.number("eps", 0.0, 1e6) if fields.has("eps") else None,
         images=images,
         accuracy=accuracy,
-        low=fields.number("low", 0, accuracy + ROUNDING),
-        high=fields.number("high", accuracy - ROUNDING, 1),
-        per_attack={name: per_attack.number(name, 0, 1) for name in per_attack.values},
+        low=fields.number("low", 0.0, accuracy + ROUNDING),
+        high=fields.number("high", accuracy - ROUNDING, 1.0),
+        per_attack={name: per_attack.number(name, 0.0, 1.0) for name in per_attack.values},
         notes=fields.texts("notes"),
     )
 
@@ -180,7 +180,7 @@ def _epochs(path: Path) -> tuple[Epoch, ...]:
 
 def _epoch(fields: Fields) -> Epoch:
     def fraction(key: str) -> float | None:
-        return fields.number(key, 0, 1) if fields.has(key) else None
+        return fields.number(key, 0.0, 1.0) if fields.has(key) else None
 
     layers = fields.fields("layers")
     return Epoch(
@@ -190,8 +190,8 @@ def _epoch(fields: Fields) -> Epoch:
         clean_accuracy=fraction("clean_accuracy"),
         robust_accuracy=fraction("robust_accuracy"),
         density=fraction("density"),
-        gamma=fields.number("gamma", 0, 1e30) if fields.has("gamma") else None,
-        layers={name: layers.number(name, 0, 1) for name in layers.values},
+        gamma=fields.number("gamma", 0.0, 1e30) if fields.has("gamma") else None,
+        layers={name: layers.number(name, 0.0, 1.0) for name in layers.values},
     )
 
 

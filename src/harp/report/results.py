@@ -144,7 +144,9 @@ def results_table(family: Family, looks: Mapping[Run, Look]) -> Table:
     runs = [run for run in family.given if run in tips or run.evaluations]
     tests = headline_tests(runs)
     values = [best_evaluation(run, test) for run in runs for test in tests]
-    scale = accuracy_scale([bound for each in values if each is not None for bound in (each.low, each.high)] or [0, 1])
+    scale = accuracy_scale(
+        [bound for each in values if each is not None for bound in (each.low, each.high)] or [0.0, 1.0]
+    )
     columns = tuple(_column(test, runs) for test in tests)
     rows = tuple(
         Row(

@@ -62,9 +62,11 @@ def plural(number: int, one: str, many: str) -> str:
 
 
 def eps_text(eps: float | None) -> str:
-    """Eps as it is usually written: k/255 when it is one, a plain number otherwise."""
+    """Eps as it is usually written: a short decimal such as 0.1 when it is one, then k/255, then four digits."""
     if eps is None:
         return MISSING
+    if eps == float(f"{eps:.2g}"):
+        return f"{eps:.2g}"
     level = round(eps * 255, 2)
     if 0 < level <= 255 and abs(eps * 255 - level) < 1e-3 and level == round(level):
         return f"{int(level)}/255"

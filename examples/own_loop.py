@@ -1,0 +1,45 @@
+"""Robust training, pruning and finetuning in your own loop, around any nn.Module. The README shows this file."""
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import harp
+from harp.data import load_data
+
+torch.manual_seed(0)
+digits = load_data("digits")
+loader = DataLoader(TensorDataset(digits.train.images, digits.train.labels), batch_size=128, shuffle=True)
+model = nn.Sequential(
+    *(nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2)),
+    *(nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.Flatten(), nn.Linear(512, 10)),
+)
+threat = harp.Threat("linf", eps=0.1)  # for images in [0, 1]
+robust_loss = harp.pgd_at(harp.PGD(threat, steps=3))  # (model, x, y) -> loss
+
+
+def train(epochs, optimizer, descent=None):
+    for _ in range(epochs):
+        for x, y in loader:
+            with harp.hold_masks(model):  # every mask is computed once a step, not once a forward pass
+                loss = robust_loss(model, x, y)
+                model.zero_grad()
+                loss.backward()
+            optimizer.step()
+            if descent is not None:
+                descent.step()  # moves the keep fractions along a schedule that ends at the budget
+
+
+train(6, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
+
+budget = harp.weight_budget(model, keep=0.05)  # 5 % of all weights may stay
+harp.attach_masks(model, budget)  # weights rest; scores and keep fractions learn
+descent = harp.Descent(model, budget, steps=6 * len(loader))
+logits = {mask.logit for mask in harp.masks(model).values()}  # the keep fractions: moved by descent alone
+train(6, torch.optim.SGD([p for p in harp.trainable(model) if p not in logits], lr=0.1, momentum=0.9), descent)
+
+harp.freeze_masks(model)  # exactly round(0.05 * N) weights stay, and learn again
+train(6, torch.optim.SGD(harp.trainable(model), lr=0.05, momentum=0.9))
+
+harp.bake_masks(model)  # the plain network again, 95 % zeros
+print(harp.evaluate(model, digits.test), harp.evaluate(model, digits.test, harp.PGD(threat, steps=20)), sep="\n")

@@ -1,0 +1,37 @@
+"""The user's own networks and data sets, by import path ``package.module:factory``."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+def import_factory(path: str) -> Callable[..., Any]:
+    """What ``package.module:factory`` names, modules of the working directory included.
+
+    Raises ValueError repeating the path and what went wrong when there is no such thing, or it cannot be called.
+    """
+    module, _, attribute = path.partition(":")
+    with _working_directory_on_path():
+        try:
+            factory = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ValueError(
+                f"name={path!r}: {error}. Expected package.module:factory, importable from here ({os.getcwd()})"
+            ) from error
+    if not callable(factory):
+        raise ValueError(f"name={path!r} is a {type(factory).__name__}: expected a function that can be called")
+    return factory
+
+
+@contextmanager
+def _working_directory_on_path() -> Iterator[None]:
+    """As `python -m` has it: an installed command does not see the modules beside which it is called."""
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
