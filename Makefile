@@ -25,7 +25,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/lint-imports --no-logo
 
 docs: $(VENV)/.installed-docs
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
 
 bench: $(VENV)/.installed

@@ -12,9 +12,20 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from anchor_images import SHARED
-from cells import Cell, accuracy, arguments, copy_card, parent_of, percent, print_header, run_all, run_cell, write_json
+from cells import (
+    Cell,
+    Parent,
+    accuracy,
+    arguments,
+    copy_card,
+    make_parent,
+    percent,
+    print_header,
+    run_all,
+    run_job,
+    write_json,
+)
 
-from harp.checkpoint import read_json
 from harp.recipes import Compute, Pruning, Recipe, Task, Testing, Training
 
 REFERENCE = {
@@ -34,7 +45,7 @@ REFERENCE_AUTOATTACK = {("dense", 1.0): 21.2, ("harp", 0.1): 22.4, ("hydra", 0.1
 }
 """In % of seed 0, 1,000 images."""
 
-ATTACK = {"attack_steps": 5, "attack_step_size": 2 / 255, "attack_loss": "cw"}
+ATTACK = {"attack_steps": 5, "attack_step_size": 2 / 255}
 RECIPE = Recipe(
     task=Task(data="anchor_images:anchor_images", model="vgg_tiny", eps=8 / 255),
     pretrain=Training(**ATTACK),
@@ -53,28 +64,28 @@ def main() -> None:
     flags = parser.parse_args()
     print_header("Anchor", "CIFAR-10 (JPEG) at 16x16: 10,000 training, 1,000 selection, 2,000 test images; vgg_tiny")
     tests = (PGD20, AUTOATTACK)
-    parents = {
-        seed: parent_of(
+    parents = [
+        Parent(
             flags.out / f"dense-s{seed}",
             replace(RECIPE, seed=seed),
-            (PGD20,),
             SHARED / "anchor" / f"pretrained_s{seed}.safetensors",
         )
         for seed in flags.seeds
-    }
+    ]
+    run_all(parents, make_parent, flags.jobs)
     cells = [
         Cell(
-            parents[seed],
-            flags.out / f"{method}-{keep:g}-s{seed}",
-            replace(RECIPE, seed=seed, prune=replace(RECIPE.prune, method=method, keep=keep)),
+            parent.out,
+            flags.out / f"{method}-{keep:g}-s{parent.recipe.seed}",
+            replace(parent.recipe, prune=replace(RECIPE.prune, method=method, keep=keep)),
             tests,
         )
         for keep in sorted(flags.keeps)
         for method in flags.methods
-        for seed in flags.seeds
+        for parent in parents
     ]
-    cards = [read_json(parents[seed] / "card.json") for seed in flags.seeds] + run_all(cells, run_cell, flags.jobs)
-    paths = [parents[seed] for seed in flags.seeds] + [cell.final for cell in cells]
+    paths = [cell.final for cell in cells] + [parent.out for parent in parents]
+    cards = run_all([*cells, *((parent, tests) for parent in parents)], run_job, flags.jobs)
     records = [record(card) for card in cards]
     print_table(records, flags.seeds)
     if flags.json:

@@ -36,12 +36,24 @@ class Cell:
         return self.out if self.recipe.prune.keep == 1 else self.out / "final"
 
 
-def parent_of(out: Path, recipe: Recipe, tests: tuple[Testing, ...], weights: Path | None = None) -> Path:
-    """Train (or take) the dense parent and judge it."""
-    pretrain(recipe, out, weights=weights)
+@dataclass(frozen=True)
+class Parent:
+    """A dense network to train robustly, or to take from ``weights``."""
+
+    out: Path
+    recipe: Recipe
+    weights: Path | None = None
+
+
+def make_parent(parent: Parent) -> Path:
+    return pretrain(parent.recipe, parent.out, weights=parent.weights).path
+
+
+def judge_parent(job: tuple[Parent, tuple[Testing, ...]]) -> dict[str, Any]:
+    parent, tests = job
     for testing in tests:
-        judge(out, testing, recipe.compute)
-    return out
+        judge(parent.out, testing, parent.recipe.compute)
+    return read_json(RunDirectory(parent.out).card)
 
 
 def run_cell(cell: Cell) -> dict[str, Any]:
@@ -56,6 +68,11 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     for testing in cell.tests:
         judge(cell.final, testing, recipe.compute)
     return read_json(RunDirectory(cell.final).card)
+
+
+def run_job(job: Any) -> dict[str, Any]:
+    """The card of a cell, or of a parent that is only to be judged."""
+    return run_cell(job) if isinstance(job, Cell) else judge_parent(job)
 
 
 def run_all(jobs: Sequence[Any], work: Callable[[Any], Any], processes: int) -> list[Any]:

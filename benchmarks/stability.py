@@ -9,23 +9,37 @@ HARP against HYDRA from the same parents, AutoAttack on 500 images. `vgg_tiny` l
 import json
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from anchor import RECIPE as ANCHOR
 from anchor_images import SHARED
-from cells import Cell, accuracy, arguments, copy_card, parent_of, percent, print_header, run_all, run_cell, write_json
+from cells import (
+    Cell,
+    Parent,
+    accuracy,
+    arguments,
+    copy_card,
+    make_parent,
+    percent,
+    print_header,
+    run_all,
+    run_job,
+    write_json,
+)
 
-from harp.checkpoint import RunDirectory, read_json
-from harp.recipes import Recipe, Task, Testing, Training
+from harp.checkpoint import RunDirectory
+from harp.recipes import Pruning, Recipe, Task, Testing, Training
 
+ATTACK = {"attack_steps": 3, "attack_step_size": 0.05}
 FASHION = replace(
     ANCHOR,
     task=Task(data="fashion_subset:fashion_subset", model="resnet_small", eps=0.1),
-    pretrain=Training(epochs=10, attack_steps=3, attack_step_size=0.05),
-    prune=replace(ANCHOR.prune, attack_steps=5, attack_step_size=0.025),
-    finetune=replace(ANCHOR.finetune, attack_steps=5, attack_step_size=0.025),
+    pretrain=Training(epochs=10, **ATTACK),
+    prune=Pruning(epochs=10, **ATTACK),
+    finetune=Training(epochs=6, lr=0.05, **ATTACK),
 )
 NETWORKS = {"vgg_tiny": ANCHOR, "resnet_small": FASHION}
 KEEPS = (0.05, 0.02, 0.01, 0.001)
@@ -37,10 +51,9 @@ def recipe_of(network: str, seed: int) -> Recipe:
     return replace(NETWORKS[network], seed=seed)
 
 
-def parent(job: tuple[str, int, Path]) -> Path:
-    network, seed, out = job
+def parent(network: str, seed: int, out: Path) -> Parent:
     weights = SHARED / "anchor" / f"pretrained_s{seed}.safetensors" if network == "vgg_tiny" else None
-    return parent_of(out, recipe_of(network, seed), (AUTOATTACK,), weights)
+    return Parent(out / f"{network}-dense-s{seed}", recipe_of(network, seed), weights)
 
 
 def main() -> None:
@@ -52,26 +65,30 @@ def main() -> None:
     print_header(
         "Stability", "10,000 training images a network, 10 + 10 epochs of PGD-5; AutoAttack on 500 test images"
     )
-    places = [(n, s, flags.out / f"{n}-dense-s{s}") for n in flags.networks for s in flags.seeds]
-    run_all(places, parent, flags.jobs)
+    parents = [parent(network, seed, flags.out) for network in flags.networks for seed in flags.seeds]
+    run_all(parents, make_parent, flags.jobs)
     cells = [
         Cell(
-            place,
-            flags.out / f"{network}-{method}-{keep:g}-s{seed}",
-            replace(recipe_of(network, seed), prune=replace(recipe_of(network, seed).prune, method=method, keep=keep)),
+            p.out,
+            flags.out / f"{p.recipe.task.model}-{method}-{keep:g}-s{p.recipe.seed}",
+            replace(p.recipe, prune=replace(p.recipe.prune, method=method, keep=keep)),
             (AUTOATTACK,),
         )
         for keep in sorted(flags.keeps, reverse=True)
-        for network, seed, place in places
+        for p in parents
         for method in METHODS
     ]
-    cards = run_all(cells, run_cell, flags.jobs)
-    records = [record(read_json(RunDirectory(place).card), {}, n) for n, _, place in places]
-    for cell, card in zip(cells, cards, strict=True):
-        records.append(record(card, stability_of(cell), cell.recipe.task.model))
+    cards = run_all([*cells, *((p, (AUTOATTACK,)) for p in parents)], run_job, flags.jobs)
+    records = []
+    for job, card in zip([*cells, *parents], cards, strict=True):
+        records.append(record(card, stability_of(job) if isinstance(job, Cell) else {}, job.recipe.task.model))
         if flags.cards:
-            name = f"{cell.recipe.task.model}-{cell.recipe.prune.method}-{cell.recipe.prune.keep:g}-s{cell.recipe.seed}"
-            copy_card(cell.final, flags.cards, name)
+            r = records[-1]
+            copy_card(
+                RunDirectory(job.final if isinstance(job, Cell) else job.out).path,
+                flags.cards,
+                f"{r['network']}-{r['method']}-{r['keep']:g}-s{r['seed']}",
+            )
     print_table(records)
     if flags.json:
         write_json(flags.json, records)
@@ -97,9 +114,7 @@ def stability_of(cell: Cell) -> dict:
     epochs = epochs_of(cell)
     met = next((e["epoch"] + 1 for e in epochs if e["met_budget"]), None)
     rises = [
-        after["layers"][name] - before["layers"][name]
-        for before, after in zip(epochs, epochs[1:])
-        for name in after["layers"]
+        after["layers"][name] - before["layers"][name] for before, after in pairwise(epochs) for name in after["layers"]
     ]
     return {"met_at": None if met is None else met / len(epochs), "largest_rise": max(rises, default=0.0)}
 

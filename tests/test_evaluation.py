@@ -348,11 +348,17 @@ def test_a_masked_model_is_judged_as_what_it_will_be_when_baked():
     assert comparable(evaluate(model, data, PLAIN)) == comparable(frozen)
 
 
-def test_channels_last_gives_the_same_answers():
-    model = convolutional()
-    data = images(model)
-    expected = evaluate(model, data, QUICK)
-    assert evaluate(model.to(memory_format=torch.channels_last), data, QUICK).correct == expected.correct
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_channels_last_gives_the_same_answers(norm):
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.Flatten()).eval()
+    x = torch.rand(20, 3, 5, 5, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        data = InMemory(x, model(x).argmax(1))
+    attack = replace(QUICK, threat=Threat(norm, 0.01 if norm == "linf" else 0.05))
+    expected = evaluate(model, data, attack)
+    assert 0 < expected.correct < 20
+    assert evaluate(model.to(memory_format=torch.channels_last), data, attack).right == expected.right
 
 
 # Refusals

@@ -3,18 +3,21 @@
 import os
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .checkpoint import read_json
 from .pruning import prunable_weights
 from .recipes import Recipe
 from .training import EpochMetrics
 
 CARD_FORMAT = 1
+_ENTRIES = {"format": int, "name": str, "kept": int, "total": int, "layers": dict, "evaluations": list}
+"""What the other commands read from a card."""
 _LABELS = {"rates-only": "Rates only", "global": "Global magnitude", "random": "Random"}
 
 
@@ -30,19 +33,17 @@ def make_card(
     validation_images: int,
     best: EpochMetrics | None,
     elapsed_s: float,
+    device: torch.device | None = None,
 ) -> dict[str, Any]:
     """The card of a finished stage. ``model`` is plain; ``chosen`` are its masks by weight name, empty when dense.
 
     Counts come from the masks and are checked against the weights: a weight outside its mask must be zero.
     """
-    layers = {}
-    for name, weight in prunable_weights(model).items():
-        mask = chosen.get(name)
-        if mask is not None and weight[~mask].count_nonzero():
-            raise RuntimeError(f"{name} has weights outside its mask; the model is not the one its masks describe")
-        kept = weight.numel() if mask is None else int(mask.count_nonzero())
-        layers[name] = {"kept": kept, "total": weight.numel()}
+    layers = _layers(model, chosen)
     counted = {name: layer for name, layer in layers.items() if name in chosen} or layers
+    kept, total = (sum(layer[part] for layer in counted.values()) for part in ("kept", "total"))
+    if chosen and kept != round(recipe.prune.keep * total):
+        raise RuntimeError(f"the masks keep {kept:,} of {total:,} weights, and keep={recipe.prune.keep} is another number")
     return {
         "format": CARD_FORMAT,
         "name": label(method, recipe.prune.keep) if method else "Dense",
@@ -52,8 +53,8 @@ def make_card(
         "data": recipe.task.data,
         "classes": list(classes),
         "model": recipe.task.model,
-        "kept": sum(layer["kept"] for layer in counted.values()),
-        "total": sum(layer["total"] for layer in counted.values()),
+        "kept": kept,
+        "total": total,
         "keep": recipe.prune.keep if method else 1.0,
         "layers": layers,
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -65,9 +66,33 @@ def make_card(
         },
         "seed": recipe.seed,
         "elapsed_s": elapsed_s,
-        "environment": environment(),
+        "environment": environment(device),
         "evaluations": [],
     }
+
+
+def _layers(model: nn.Module, chosen: dict[str, Tensor]) -> dict[str, dict[str, int]]:
+    layers = {}
+    for name, weight in prunable_weights(model).items():
+        mask = chosen.get(name)
+        if mask is not None and weight[~mask].count_nonzero():
+            raise RuntimeError(f"{name} has weights outside its mask; the model is not the one its masks describe")
+        layers[name] = {
+            "kept": weight.numel() if mask is None else int(mask.count_nonzero()),
+            "total": weight.numel(),
+        }
+    return layers
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """A card as it was written. Raises ValueError naming the file and the entry that is missing or of another type."""
+    card = read_json(path)
+    for name, kind in _ENTRIES.items():
+        if type(card.get(name)) is not kind:
+            raise ValueError(f"{path} has {name}={card.get(name)!r}, expected {kind.__name__}; the card is damaged")
+    if card["format"] != CARD_FORMAT:
+        raise ValueError(f"{path} has format={card['format']}; this version of harp reads {CARD_FORMAT}")
+    return card
 
 
 def label(method: str, keep: float) -> str:
@@ -75,20 +100,27 @@ def label(method: str, keep: float) -> str:
     return f"{_LABELS.get(method, method.upper())} {keep:.3%}".replace("%", "").rstrip("0").rstrip(".") + " %"
 
 
-def environment() -> dict[str, Any]:
-    """Versions and hardware, so that a number can be repeated."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+def environment(device: torch.device | None = None) -> dict[str, Any]:
+    """Versions and hardware, so that a number can be repeated. ``device`` is the one that the work was done on."""
+    on_gpu = device is not None and device.type == "cuda"
     return {
-        "harp": version("harp-pruning"),
+        "harp": _version(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "device": device,
+        "device": torch.cuda.get_device_name(device) if on_gpu else "cpu" if device is None else device.type,
         "commit": _commit(),
     }
+
+
+def _version() -> str | None:
+    try:
+        return version("harp-pruning")
+    except PackageNotFoundError:  # a source tree on the path
+        return None
 
 
 def _cpu_name() -> str:
@@ -102,12 +134,13 @@ def _cpu_name() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that harp runs from, if it runs from one."""
-    here = Path(__file__).parent
+    """The commit of the checkout that harp runs from, ``-dirty`` when files have changed since; None outside of one."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():  # installed; a repository further up would be somebody else's
+        return None
+    command = ["git", "--no-optional-locks", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True
-        )
+        found = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return found.stdout.strip() or None

@@ -1,19 +1,28 @@
-"""Where the numbers are crunched: a Fabric for the recipe's devices, and a CPU that does not waste its time."""
+"""Where the numbers are crunched: a Fabric for the recipe's devices, and several processes that work as one."""
 
 import ctypes
-import logging
+import os
 import platform
 import sys
+from dataclasses import replace
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor, nn
 
 from .recipes import Compute
 
-log = logging.getLogger(__name__)
-
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _KEEP_BYTES = 2**31 - 1
+
+
+def launch(compute: Compute) -> Fabric:
+    """The Fabric for these settings, launched. Raises ValueError for a device that this machine does not have."""
+    fabric = make_fabric(compute)
+    fabric.launch()
+    if compute.threads is not None:
+        torch.set_num_threads(compute.threads)  # last: launching several processes sets a number of its own
+    return fabric
 
 
 def make_fabric(compute: Compute) -> Fabric:
@@ -24,8 +33,8 @@ def make_fabric(compute: Compute) -> Fabric:
         raise ValueError(f"device={compute.device!r} is not available here; this machine offers {here}")
     if compute.device == "cuda" and compute.devices > torch.cuda.device_count():
         raise ValueError(f"devices={compute.devices} but this machine has {torch.cuda.device_count()} CUDA devices")
-    if compute.threads is not None:
-        torch.set_num_threads(compute.threads)
+    if compute.precision == "16-mixed" and not (available["cuda"] and compute.device in ("cuda", "auto")):
+        raise ValueError("precision='16-mixed' needs a CUDA device; 'bf16-mixed' and '32' work on all")
     keep_freed_memory()
     several = compute.devices * compute.num_nodes > 1
     return Fabric(
@@ -35,6 +44,54 @@ def make_fabric(compute: Compute) -> Fabric:
         strategy="ddp" if several else "auto",
         precision={"32": "32-true"}.get(compute.precision, compute.precision),  # type: ignore[arg-type]
     )
+
+
+def alone(compute: Compute) -> Compute:
+    """The same settings for one device: what is not shared out among several."""
+    return replace(compute, devices=1, num_nodes=1)
+
+
+def leads() -> bool:
+    """Whether this process is the one that writes and prints: the only one, or the first of several."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank() == 0
+    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+    return int(next((os.environ[name] for name in names if name in os.environ), "0")) == 0
+
+
+def average_gradients(fabric: Fabric, model: nn.Module) -> None:
+    """One all-reduce of all gradients. Attacks call the model many times a step, so a DDP wrapper would not do."""
+    if fabric.world_size == 1:
+        return
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = mean_over(fabric, torch.cat([g.flatten() for g in gradients]))
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def average_buffers(fabric: Fabric, model: nn.Module) -> None:
+    """Give every rank the mean of the batch-norm statistics."""
+    if fabric.world_size > 1:
+        for buffer in model.buffers():
+            if buffer.is_floating_point():
+                buffer.copy_(mean_over(fabric, buffer))
+
+
+def mean_over(fabric: Fabric, values: Tensor) -> Tensor:
+    """The mean over all ranks, the same on each; itself where there is one."""
+    mean = fabric.all_reduce(values, reduce_op="mean")
+    assert isinstance(mean, Tensor)
+    return mean
+
+
+def share(fabric: Fabric, model: nn.Module) -> None:
+    """Give every rank the first one's parameters and buffers, should a user's factory have drawn others."""
+    if fabric.world_size > 1:
+        with torch.no_grad():
+            for tensor in [*model.parameters(), *model.buffers()]:
+                first = tensor.detach().contiguous()
+                torch.distributed.broadcast(first, src=0)
+                tensor.copy_(first)
 
 
 def keep_freed_memory() -> bool:

@@ -11,18 +11,19 @@ from typing import Any
 def import_factory(path: str) -> Callable[..., Any]:
     """What ``package.module:factory`` names, modules of the working directory included.
 
-    Raises ValueError repeating the path and what went wrong when there is no such thing, or it cannot be called.
+    Raises ValueError repeating the path and what went wrong when there is no such thing, TypeError when it cannot be
+    called.
     """
     module, _, attribute = path.partition(":")
     with _working_directory_on_path():
         try:
             factory = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise ValueError(
                 f"name={path!r}: {error}. Expected package.module:factory, importable from here ({os.getcwd()})"
             ) from error
     if not callable(factory):
-        raise ValueError(f"name={path!r} is a {type(factory).__name__}: expected a function that can be called")
+        raise TypeError(f"name={path!r} is a {type(factory).__name__}: expected a function that can be called")
     return factory
 
 

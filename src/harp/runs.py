@@ -1,14 +1,15 @@
 """Opening what a run directory holds: its recipe, its data, its network."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
-from .checkpoint import RunDirectory, load_tensors, load_weights
+from .checkpoint import RunDirectory, load_tensors, load_weights, read_json
 from .data import ImageData, load_data, split
 from .models import build_model
-from .pruning import attach_frozen_masks
+from .pruning import attach_frozen_masks, prunable_weights
 from .recipes import Recipe, recipe_in
 
 
@@ -21,6 +22,8 @@ def open_run(path: Path) -> RunDirectory:
         raise ValueError(
             f"{path} is not finished: it has no {run.card.name}; give the command that made it again to go on"
         )
+    if not run.model.exists():
+        raise ValueError(f"{path} has lost its {run.model.name}; make it again with --overwrite")
     return run
 
 
@@ -29,15 +32,26 @@ def recipe_of(path: Path) -> Recipe:
     return recipe_in(RunDirectory(path).recipe)
 
 
-def open_data(recipe: Recipe) -> ImageData:
-    """The recipe's data with a validation split: the data set's own, or one cut from the training images by the seed."""
+def split_seed_of(path: Path) -> int:
+    """The seed that cut off the validation split for the first ancestor of a run, and so for all that follow from it.
+
+    A child with another seed must not judge itself on images that its parent was trained on.
+    """
+    seed = read_json(RunDirectory(path).recipe).get("split_seed", recipe_of(path).seed)
+    if type(seed) is not int:
+        raise ValueError(f"split_seed={seed!r} in {RunDirectory(path).recipe} must be a whole number; it is damaged")
+    return seed
+
+
+def open_data(recipe: Recipe, *, split_seed: int | None = None) -> ImageData:
+    """The recipe's data with a validation split: the data set's own, or one cut from the training images by a seed."""
     task = recipe.task
     data = load_data(
         task.data, root=task.root, image_size=task.image_size, workers=recipe.compute.workers, download=task.download
     )
     if data.validation is not None:
         return data
-    train, validation = split(data.train, task.validation, seed=recipe.seed)
+    train, validation = split(data.train, task.validation, seed=recipe.seed if split_seed is None else split_seed)
     return replace(data, train=train, validation=validation)
 
 
@@ -49,9 +63,25 @@ def build_network(recipe: Recipe, data: ImageData) -> nn.Module:
 
 
 def load_network(path: Path, data: ImageData) -> nn.Module:
-    """The network of a finished run, its masks attached and frozen when it is pruned."""
+    """The network of a finished run, its masks attached and frozen when it is pruned.
+
+    Raises ValueError when its files contradict each other.
+    """
     run = open_run(path)
     model = load_weights(build_network(recipe_of(path), data), run.model)
     if run.masks.exists():
-        attach_frozen_masks(model, load_tensors(run.masks))
+        weights, chosen = prunable_weights(model), load_tensors(run.masks)
+        attach_frozen_masks(model, chosen)
+        _check_masks(run, chosen, weights)
+    elif (method := read_json(run.card).get("method")) is not None:
+        raise ValueError(f"{path} was pruned by {method} and has lost its {run.masks.name}; make it again")
     return model
+
+
+def _check_masks(run: RunDirectory, chosen: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    kept, promised = sum(int(mask.count_nonzero()) for mask in chosen.values()), read_json(run.card).get("kept")
+    if kept != promised:
+        raise ValueError(f"{run.masks} keeps {kept:,} weights and {run.card} says {promised}; make the run again")
+    outside = [name for name, mask in chosen.items() if weights[name].detach()[~mask].count_nonzero()]
+    if outside:
+        raise ValueError(f"{run.model} has weights outside the masks of {run.masks} in {outside}; make the run again")

@@ -88,7 +88,7 @@ def test_it_finds_what_the_authors_evaluation_finds(norm):
 
 @pytest.mark.slow
 def test_at_full_strength_it_finds_what_the_authors_standard_version_finds():
-    model, x = network(), interior_images(24, side=6)
+    model, x = network(), interior_images(8, side=6)
     y = labelled_by(model, x)
     with torch.random.fork_rng():
         authors = pyautoattack.AutoAttack(model, norm="Linf", eps=0.02, seed=0, version="standard")

@@ -12,13 +12,14 @@ import harp.pruning.mask as mask_module
 from harp.attacks import PGD, Threat
 from harp.pruning import HARP, HYDRA, Budget, Mask, Method, attach_masks, freeze_masks, hold_masks, masks, weight_budget
 from harp.pruning.keeps import uniform
-from harp.pruning.mask import logit_of, paper_sum, top
+from harp.pruning.estimators import layer_sum
+from harp.pruning.mask import logit_of, top
 
 LEARN_BOTH = frozenset({"scores", "keeps"})
 
 
 def mask_of(scores: torch.Tensor, keep: float, learn: frozenset[str] = LEARN_BOTH, keep_min: float = 0.01) -> Mask:
-    return Mask(scores, keep, learn=learn, keep_min=keep_min, estimator=paper_sum)
+    return Mask(scores, keep, learn=learn, keep_min=keep_min, estimator=layer_sum)
 
 
 def network() -> nn.Module:

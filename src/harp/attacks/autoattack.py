@@ -121,7 +121,7 @@ class AutoAttack:
                 checks.check_dynamic(model, x, logger=logger)
             finally:
                 sys.settrace(trace)
-        if x.shape[2] != x.shape[3]:
+        if "square" in self.attacks and x.shape[2] != x.shape[3]:
             said.append("Square is made for square images and may be weaker on these")
         return said
 

@@ -2,7 +2,8 @@
 
 from .budget import Budget, Ramp, Term, exact_counts, prunable_weights, weight_budget
 from .descent import Descent
-from .lifecycle import attach_frozen_masks, attach_masks, bake_masks, freeze_masks, trainable
+from .estimators import layer_sum, marginal
+from .lifecycle import attach_frozen_masks, attach_masks, bake_masks, freeze_masks, logits, trainable
 from .mask import Mask, hold_masks, masks
 from .methods import ERK, GLOBAL, HARP, HYDRA, LAMP, LWM, METHODS, RANDOM, RATES_ONLY, Method
 from .penalty import Penalty
@@ -30,6 +31,9 @@ __all__ = [
     "exact_counts",
     "freeze_masks",
     "hold_masks",
+    "layer_sum",
+    "logits",
+    "marginal",
     "masks",
     "prunable_weights",
     "trainable",

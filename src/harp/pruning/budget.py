@@ -195,11 +195,15 @@ def exact_counts(keeps: Mapping[str, float], sizes: Mapping[str, int], total: in
     if sum(rounded.values()) == total:
         return rounded
 
+    # 0 and 1 have no logit, so they count as a hair away.
+    odds = {name: (keep := min(max(keeps[name], 1e-12), 1 - 1e-12)) / (1 - keep) for name in sizes}
+
     def spread(offset: float) -> dict[str, float]:
-        return {n: min(max(sizes[n] * _shifted(keeps[n], offset), 1.0), float(sizes[n])) for n in sizes}
+        by = math.exp(offset)
+        return {n: min(max(size * odds[n] * by / (1 + odds[n] * by), 1.0), float(size)) for n, size in sizes.items()}
 
     low, high = -60.0, 60.0
-    for _ in range(200):
+    for _ in range(80):
         middle = (low + high) / 2
         low, high = (middle, high) if sum(spread(middle).values()) < total else (low, middle)
     # `low` spends less than `total`, so rounding down from there never overshoots.
@@ -212,10 +216,3 @@ def exact_counts(keeps: Mapping[str, float], sizes: Mapping[str, int], total: in
                 counts[name] += 1
     assert sum(counts.values()) == total
     return counts
-
-
-def _shifted(keep: float, offset: float) -> float:
-    """keep with its logit moved by ``offset``; 0 and 1 have no logit, so they count as a hair away."""
-    keep = min(max(keep, 1e-12), 1 - 1e-12)
-    odds = keep / (1 - keep) * math.exp(offset)
-    return odds / (1 + odds)

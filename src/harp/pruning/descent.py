@@ -2,11 +2,12 @@
 
 The published rule adds γ · excess to the loss and lets the scores' optimiser move the logits. It is unstable: dL/da_l is a
 sum of noise over a whole layer, so large layers jump, and the sigmoid's slope grows with a. Here both forces on a logit r_l
-are measured in the metric in which that noise is alike for every layer, s_l^½ with s_l = ∂used/∂r_l (for weights
-s_l ∝ n_l · da_l/dr_l: a sum over n_l entries has noise of order n_l^½). A step is
+are measured in the metric in which the noise is alike for every layer, s_l^½ with s_l = ∂used/∂r_l. (For weights s_l is
+about the number kept, k_l / N; and dL/dr_l, from the mean over about k_l entries next in line, see
+:func:`~harp.pruning.estimators.marginal`, has noise of order k_l^½.) A step is
 
-1. *robustness*: r_l moves against s_l^-½ · dL/dr_l, less the part that all layers would gain alike, smoothed by momentum,
-   divided by its running size over all layers, and by no more than ``travel / steps``;
+1. *robustness*: r_l moves against s_l^-½ · dL/dr_l, divided by its size over all layers, less the part that all layers
+   would gain alike, smoothed by momentum, and by no more than ``travel / steps``;
 2. *budget*: r_l ← r_l − λ · s_l^½, with the one λ that puts the density on the schedule
    start · (keep / start)^min(1, t / (settle · steps)).
 
@@ -24,7 +25,6 @@ from torch import Tensor, nn
 from .budget import Budget
 from .mask import masks
 
-_SMOOTHING = 0.99  # of the running size of the gradient
 _LONGEST_MOVE = 0.05  # along one direction of the budget's force, before it is measured anew
 
 
@@ -64,7 +64,6 @@ class Descent:
         self.start = float(budget.used(model).detach())
         self.done = 0
         self.velocity = torch.zeros(len(self.learned), dtype=torch.float64)
-        self.size = 0.0
 
     def start_epoch(self) -> None:
         """Nothing depends on epochs."""
@@ -86,24 +85,22 @@ class Descent:
         self.done = min(self.done + 1, self.steps)
         logits = [mask.logit for mask in self.learned.values()]
         r, gradient = torch.stack([torch.stack([q, _gradient(q)]) for q in logits]).double().cpu().T
-        if torch.isfinite(
-            gradient
-        ).all():  # an overflow under mixed precision skips this, as the optimiser skips its step
+        # An overflow under mixed precision skips this, as the optimiser skips its step.
+        if torch.isfinite(gradient).all():
             r = r - self._robust_move(gradient, self._used(r)[1].sqrt())
         for logit, value in zip(logits, self._onto_schedule(r).tolist(), strict=True):
             logit.fill_(value)
 
     def _robust_move(self, gradient: Tensor, metric: Tensor) -> Tensor:
         gradient = gradient / metric.clamp_min(1e-12)
-        self.size = _SMOOTHING * self.size + (1 - _SMOOTHING) * float(gradient.square().mean())
         # What all layers gain alike the budget would take back at once: only the exchange between them counts.
         exchange = gradient - (gradient @ metric) / (metric @ metric).clamp_min(1e-24) * metric
+        # Relative to this step's own size: the first steps without most weights have gradients a hundred times larger.
+        exchange = exchange / gradient.square().mean().sqrt().clamp_min(1e-30)
         self.velocity = self.momentum * self.velocity + (1 - self.momentum) * exchange
-        typical = math.sqrt(self.size / (1 - _SMOOTHING**self.done))
         decay = 0.5 * (1 + math.cos(math.pi * self.done / self.steps))
         bound = self.travel / self.steps
-        move = self.pace / self.steps * decay * self.velocity / max(typical, 1e-30)
-        return move.clamp(-bound, bound)
+        return (self.pace / self.steps * decay * self.velocity).clamp(-bound, bound)
 
     def _onto_schedule(self, r: Tensor) -> Tensor:
         goal = self.goal()
@@ -126,10 +123,10 @@ class Descent:
         return float(used.detach()), slopes
 
     def state_dict(self) -> dict[str, Any]:
-        return {"done": self.done, "start": self.start, "velocity": self.velocity, "size": self.size}
+        return {"done": self.done, "start": self.start, "velocity": self.velocity}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.done, self.start, self.velocity, self.size = (state[k] for k in ("done", "start", "velocity", "size"))
+        self.done, self.start, self.velocity = (state[k] for k in ("done", "start", "velocity"))
 
 
 def _gradient(logit: Tensor) -> Tensor:

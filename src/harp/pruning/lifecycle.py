@@ -101,8 +101,17 @@ def bake_masks(model: nn.Module) -> nn.Module:
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """What an optimiser may change now: scores, logits and norms while masks learn, every weight after freezing."""
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """What the optimiser may change now: scores and norms while masks learn, every weight after freezing.
+
+    Not the logits of the keep fractions: a `Descent` moves them. Under a `Penalty` give the optimiser ``logits(model)``, too.
+    """
+    apart = {id(logit) for logit in logits(model)}
+    return [parameter for parameter in model.parameters() if parameter.requires_grad and id(parameter) not in apart]
+
+
+def logits(model: nn.Module) -> list[nn.Parameter]:
+    """The free variables behind the learned keep fractions, one scalar a layer."""
+    return [mask.logit for mask in masks(model).values() if mask.logit is not None]
 
 
 def _need_masks(model: nn.Module) -> dict[str, Mask]:

@@ -18,11 +18,6 @@ Estimator = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``(dL/dmask, scores, mask) -> dL/dkeep``, a scalar."""
 
 
-def paper_sum(grad_mask: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
-    """dL/da = Σ_i dL/dM_i over every entry of the layer (HARP, eq. 5)."""
-    return grad_mask.sum()
-
-
 class Mask(nn.Module):
     """weight ↦ weight ⊙ mask, where the mask keeps the ``round(keep · n)`` entries of largest |score|, at least one.
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from .estimators import marginal
 from .keeps import Split, erk, global_magnitude, lamp, starting_at, uniform
-from .mask import Estimator, paper_sum
+from .mask import Estimator
 from .scores import magnitude, random, scaled_magnitude
 
 BOTH, NOTHING = frozenset({"scores", "keeps"}), frozenset[str]()
@@ -14,12 +15,15 @@ BOTH, NOTHING = frozenset({"scores", "keeps"}), frozenset[str]()
 
 @dataclass(frozen=True)
 class Method:
-    """``scores(weight)`` and ``keeps(weights, keep)`` say where a method starts, ``learn`` what it changes from there."""
+    """``scores(weight)`` and ``keeps(weights, keep)`` say where a method starts, ``learn`` what it changes from there.
+
+    ``estimator`` turns the gradient of a mask into that of its keep fraction (:mod:`harp.pruning.estimators`).
+    """
 
     scores: Callable[[Tensor], Tensor]
     keeps: Split
     learn: frozenset[str] = NOTHING
-    estimator: Estimator = paper_sum
+    estimator: Estimator = marginal
 
     def __post_init__(self) -> None:
         if not self.learn <= BOTH:

@@ -1,0 +1,90 @@
+"""Recipes by name. Paper settings: Zhao and Wressnegger, ICLR 2023, section 4 and appendix."""
+
+from typing import Any
+
+from .settings import Compute, Pruning, Recipe, Task, Testing, Training
+
+
+def _presets() -> dict[str, tuple[str, Recipe]]:
+    presets = {
+        "digits": ("1,797 digits of 8x8 pixels, embedded; minutes on a laptop", _digits()),
+        "fashion-mnist": ("70,000 garments of 28x28 pixels, a small network; an evening on a CPU", _fashion_mnist()),
+        "folder-cpu": ("any folder of 32x32 images, half a million weights, N-FGSM; two hours on a CPU", _folder_cpu()),
+    }
+    names = {"vgg16": "vgg16_bn", "resnet18": "resnet18", "wrn28-4": "wrn28_4"}
+    for data, title in (("cifar10", "CIFAR-10"), ("svhn", "SVHN")):
+        for short, model in names.items():
+            presets[f"{data}-{short}"] = (f"the paper's settings for {title} and {model}; a GPU", _paper(data, model))
+    presets["imagenet-resnet50"] = (
+        "the paper's lengths for ImageNet and ResNet-50, N-FGSM for Free-AT; GPUs",
+        _imagenet(),
+    )
+    return presets
+
+
+def _paper(data: str, model: str) -> Recipe:
+    """Section 4 of the paper: PGD-10, 100 + 20 + 100 epochs, eps 8/255."""
+    attack: dict[str, Any] = {"attack_steps": 10, "attack_step_size": 2 / 255}
+    return Recipe(
+        task=Task(data=data, model=model, eps=8 / 255),
+        pretrain=Training(epochs=100, **attack),
+        prune=Pruning(epochs=20, **attack),
+        finetune=Training(epochs=100, lr=0.01, **attack),
+        test=Testing(images=None),
+    )
+
+
+def _imagenet() -> Recipe:
+    """The paper's ImageNet lengths. Its Free-AT is not built yet; N-FGSM costs two passes a step instead."""
+    common: dict[str, Any] = {"batch_size": 256, "weight_decay": 1e-4, "objective": "n-fgsm"}
+    return Recipe(
+        task=Task(
+            data="imagenet",
+            model="resnet50",
+            eps=4 / 255,
+            validation=0.02,
+            mean=(0.485, 0.456, 0.406),
+            std=(0.229, 0.224, 0.225),
+        ),
+        pretrain=Training(epochs=90, **common),
+        prune=Pruning(epochs=5, gamma_step=0.1, **common),
+        finetune=Training(epochs=25, lr=0.01, **common),
+        test=Testing(images=5000),
+        compute=Compute(workers=8, precision="bf16-mixed"),
+    )
+
+
+def _digits() -> Recipe:
+    attack: dict[str, Any] = {"batch_size": 64, "attack_steps": 3}
+    return Recipe(
+        task=Task(data="digits", model="vgg_small", eps=0.2),
+        pretrain=Training(epochs=20, **attack),
+        prune=Pruning(epochs=20, **attack),
+        finetune=Training(epochs=20, lr=0.05, **attack),
+        test=Testing(images=200),
+        compute=Compute(device="cpu"),
+    )
+
+
+def _fashion_mnist() -> Recipe:
+    attack: dict[str, Any] = {"attack_steps": 5}
+    return Recipe(
+        task=Task(data="fashion-mnist", model="resnet_small", eps=0.1),
+        pretrain=Training(epochs=20, **attack),
+        prune=Pruning(epochs=10, **attack),
+        finetune=Training(epochs=20, lr=0.05, **attack),
+    )
+
+
+def _folder_cpu() -> Recipe:
+    return Recipe(
+        task=Task(data="folder", model="vgg_medium", eps=8 / 255),
+        pretrain=Training(epochs=6, objective="n-fgsm"),
+        prune=Pruning(epochs=4, objective="n-fgsm"),
+        finetune=Training(epochs=5, lr=0.05, objective="n-fgsm"),
+        compute=Compute(device="cpu"),
+    )
+
+
+PRESETS = _presets()
+"""name → (what it is, recipe)."""

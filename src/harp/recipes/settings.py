@@ -1,0 +1,207 @@
+"""The settings of a run: one frozen value a stage, checked when it is made, and a recipe of them all."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
+
+Objective = Literal["natural", "pgd-at", "trades", "mart", "n-fgsm"]
+MethodName = Literal["harp", "rates-only", "hydra", "lwm", "global", "erk", "lamp", "random"]
+
+
+def _check(condition: bool, owner: object, name: str, expected: str) -> None:
+    if not condition:
+        raise ValueError(f"{name}={getattr(owner, name)!r} {expected}")
+
+
+def _check_choices(owner: object) -> None:
+    """Annotations bind nobody in Python: a name that is no choice would only be noticed once it is used."""
+    for name, hint in get_type_hints(type(owner)).items():
+        if get_origin(hint) is Literal:
+            choices = get_args(hint)
+            _check(getattr(owner, name) in choices, owner, name, f"must be one of {', '.join(map(repr, choices))}")
+
+
+def _positive(value: float) -> bool:
+    return 0 < value < math.inf
+
+
+def _not_negative(value: float) -> bool:
+    return 0 <= value < math.inf
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is classified, by which network, against whom."""
+
+    data: str = "digits"
+    """digits, fashion-mnist, cifar10, cifar100, svhn, imagenet, or folder (any folder of images)."""
+    root: Path | None = None
+    """Where the data set lies; for `folder` the tree itself."""
+    image_size: int | None = None
+    """Resize images to this many pixels a side; None keeps their own size."""
+    download: bool = False
+    """Fetch the data set from its official address when it is missing."""
+    validation: float = 0.1
+    """Share of the training set that is cut off to choose the best epoch. The test set never chooses anything."""
+    model: str = "vgg_small"
+    """One of harp's networks, `torchvision:NAME`, or your own as `package.module:factory`."""
+    mean: tuple[float, ...] = ()
+    """Channel means of a normalisation as the network's first layer; none given leaves images as they are."""
+    std: tuple[float, ...] = ()
+    norm: Literal["linf", "l2"] = "linf"
+    """Norm of the adversary's ball."""
+    eps: float = 0.1
+    """Radius of the adversary's ball, for images in [0, 1]: 8 / 255 is 0.03137."""
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check(0 < self.validation < 1, self, "validation", "must lie in (0, 1): the share of training images cut off")
+        if self.norm == "linf":
+            _check(0 <= self.eps <= 1, self, "eps", "must lie in [0, 1], as images do: write 8 / 255 as 0.03137")
+        _check(_not_negative(self.eps), self, "eps", "must not be negative, and finite")
+        _check(all(map(math.isfinite, self.mean)), self, "mean", "must be finite, one value a channel")
+        _check(len(self.mean) == len(self.std), self, "std", f"must have as many channels as mean={self.mean}")
+        _check(all(map(_positive, self.std)), self, "std", "must be positive and finite, one value a channel")
+        _check(self.image_size is None or self.image_size > 0, self, "image_size", "must be positive, or None")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a stage learns."""
+
+    epochs: int = 100
+    """Passes over the training images."""
+    batch_size: int = 128
+    """Images a step, over all devices together."""
+    objective: Objective = "pgd-at"
+    """The robust loss."""
+    attack_steps: int = 10
+    """PGD steps that craft a training image."""
+    attack_step_size: float | None = None
+    """Length of one PGD step; None is 2.5 * eps / steps."""
+    attack_loss: Literal["ce", "cw"] = "ce"
+    """The loss the attack climbs: cross-entropy or the Carlini-Wagner margin."""
+    beta: float = 6.0
+    """Weight of the robust term in TRADES (paper: 6) and MART (paper: 5)."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.1
+    """Peak learning rate."""
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["cosine", "piecewise", "constant"] = "cosine"
+    """How the learning rate falls, step by step: to 0 along a cosine, by 10 at 50 % and 75 %, or not at all."""
+    warmup_epochs: float = 0.0
+    """Epochs over which the learning rate first climbs from 0."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient; None clips nothing."""
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check(self.epochs >= 1, self, "epochs", "must be at least 1")
+        _check(self.batch_size >= 1, self, "batch_size", "must be at least 1")
+        _check(self.attack_steps >= 1, self, "attack_steps", "must be at least 1; objective 'natural' uses no attack")
+        step_size = self.attack_step_size
+        _check(step_size is None or _positive(step_size), self, "attack_step_size", "must be positive, or None")
+        _check(_not_negative(self.beta), self, "beta", "must not be negative, and finite")
+        _check(_positive(self.lr), self, "lr", "must be positive and finite")
+        _check(0 <= self.momentum < 1, self, "momentum", "must lie in [0, 1)")
+        _check(_not_negative(self.weight_decay), self, "weight_decay", "must not be negative, and finite")
+        _check(0 <= self.warmup_epochs < self.epochs, self, "warmup_epochs", f"must lie in [0, epochs={self.epochs})")
+        _check(self.clip_norm is None or _positive(self.clip_norm), self, "clip_norm", "must be positive, or None")
+
+
+@dataclass(frozen=True)
+class Pruning(Training):
+    """How a network is pruned."""
+
+    epochs: int = 20
+    keep: float = 0.01
+    """Fraction of the weights that stays."""
+    method: MethodName = "harp"
+    """A row of the method table."""
+    exclude: tuple[str, ...] = ()
+    """Name patterns of weights to leave alone, e.g. 'classifier.*'."""
+    rule: Literal["descent", "ramp"] = "descent"
+    """How learned keep fractions reach the budget: harp's descent on a schedule, or the paper's growing penalty."""
+    estimator: Literal["marginal", "layer-sum"] = "marginal"
+    """The gradient of a keep fraction: that of the weights next in line, or the paper's sum over the layer."""
+    gamma_step: float = 0.01
+    """For the ramp: growth of the penalty's weight each epoch (paper: 0.01; ImageNet 0.1)."""
+    score_weight_decay: float | None = None
+    """Weight decay of the scores; None is that of the stage."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(0 < self.keep <= 1, self, "keep", "must lie in (0, 1]: the fraction of weights that stays, e.g. 0.01")
+        _check(_positive(self.gamma_step), self, "gamma_step", "must be positive and finite")
+        decay = self.score_weight_decay
+        _check(decay is None or _not_negative(decay), self, "score_weight_decay", "must not be negative, or None")
+
+
+@dataclass(frozen=True)
+class Testing:
+    """How a finished network is judged, on the test set, once."""
+
+    attack: Literal["clean", "fgsm", "pgd", "cw", "autoattack"] = "autoattack"
+    """The strongest attack to run. `autoattack` is the number to believe."""
+    images: int | None = 1000
+    """Test images, a fixed random draw; None takes all."""
+    eps: tuple[float, ...] = ()
+    """Radii to attack at; none given is the task's own."""
+    steps: int = 20
+    """Steps of pgd and cw."""
+    step_size: float | None = None
+    """Length of one of them; None is 2.5 * eps / steps."""
+    batch_size: int = 250
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check(self.images is None or self.images >= 1, self, "images", "must be at least 1, or None for all")
+        _check(all(map(_not_negative, self.eps)), self, "eps", "must not be negative, and finite")
+        _check(self.steps >= 1, self, "steps", "must be at least 1")
+        _check(self.step_size is None or _positive(self.step_size), self, "step_size", "must be positive, or None")
+        _check(self.batch_size >= 1, self, "batch_size", "must be at least 1")
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how precisely the numbers are crunched."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: int = 1
+    """Devices of this machine to use together (DDP)."""
+    num_nodes: int = 1
+    """Machines to use together, started by torchrun or SLURM."""
+    precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
+    channels_last: bool = True
+    """Keep images and filters channels last in memory; faster on CPUs and GPUs alike."""
+    workers: int | None = None
+    """Processes that decode images of data sets too large for memory; None is one a core, at most 8."""
+    threads: int | None = None
+    """CPU threads; None leaves torch's choice. The same bits need the same number."""
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check(self.devices >= 1, self, "devices", "must be at least 1")
+        _check(self.num_nodes >= 1, self, "num_nodes", "must be at least 1")
+        _check(self.workers is None or self.workers >= 0, self, "workers", "must not be negative, or None")
+        _check(self.threads is None or self.threads >= 1, self, "threads", "must be at least 1, or None")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All stages of one pipeline."""
+
+    task: Task = field(default_factory=Task)
+    pretrain: Training = field(default_factory=Training)
+    prune: Pruning = field(default_factory=Pruning)
+    finetune: Training = field(default_factory=lambda: Training(lr=0.01))
+    test: Testing = field(default_factory=Testing)
+    compute: Compute = field(default_factory=Compute)
+    seed: int = 0
+    """Everything random follows from it."""
+
+    def __post_init__(self) -> None:
+        # numpy, which AutoAttack draws from, takes no other.
+        _check(0 <= self.seed < 2**32, self, "seed", "must lie in [0, 2**32)")

@@ -1,0 +1,238 @@
+"""Robust losses against closed forms and independent computations; two passes where two are promised."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from harp.attacks import PGD, Threat
+from harp.objectives import divergence, mart, n_fgsm, natural, pgd_at, trades
+from harp.pruning import attach_masks, hold_masks, masks, weight_budget
+
+LINF = Threat("linf", 0.1)
+
+
+class Counting(nn.Module):
+    """A small network with batch norm that counts its forwards, and in which mode each was."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 16, 3))
+        self.forwards: list[tuple[bool, torch.Tensor]] = []
+
+    def forward(self, x):
+        self.forwards.append((self.training, x.detach().clone()))
+        return self.net(x)
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.rand(6, 1, 6, 6, generator=torch.Generator().manual_seed(1))
+    return x, torch.arange(6) % 3
+
+
+def shifted(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """An attack that needs no luck."""
+    return (x + 0.05).clamp(0, 1)
+
+
+OBJECTIVES = {
+    "natural": natural(),
+    "pgd-at": pgd_at(PGD(LINF, steps=2)),
+    "n-fgsm": n_fgsm(LINF),
+    "trades": trades(LINF, steps=2),
+    "trades l2": trades(Threat("l2", 0.5), steps=2),
+    "mart": mart(PGD(LINF, steps=2)),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_gradient_reaches_every_parameter_and_modes_are_as_before(name):
+    model, (x, y) = Counting(), batch()
+    model.net[1].momentum = 0.5
+    loss = OBJECTIVES[name](model, x, y)
+    assert loss.shape == ()
+    loss.backward()
+    assert all(p.grad is not None and p.grad.count_nonzero() > 0 for p in model.parameters())
+    assert all(module.training for module in model.modules())
+    assert x.grad is None
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_loss_is_one_train_mode_pass_and_moves_batch_norm_once_fault_5_of_the_published_code(name):
+    """Fault 5: an extra clean forward in train mode, only for logging, shifted the statistics and cost a pass."""
+    model, (x, y) = Counting(), batch()
+    OBJECTIVES[name](model, x, y)
+    assert [training for training, _ in model.forwards].count(True) == 1
+    assert model.forwards[-1][0]
+    assert int(model.net[1].num_batches_tracked) == 1
+
+
+@pytest.mark.parametrize(("name", "passes"), [("natural", 1), ("pgd-at", 3), ("n-fgsm", 2), ("trades", 4), ("mart", 3)])
+def test_passes_a_step(name, passes):
+    model = Counting()
+    OBJECTIVES[name](model, *batch())
+    assert len(model.forwards) == passes
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_masks_learn_under_every_objective(name):
+    model, (x, y) = Counting(), batch()
+    attach_masks(model, weight_budget(model, 0.3))
+    with hold_masks(model):
+        OBJECTIVES[name](model, x, y).backward()
+    for mask in masks(model).values():
+        assert mask.logit.grad.isfinite()
+        assert mask.scores.grad.count_nonzero() > 0
+
+
+# natural and adversarial training
+
+
+def test_natural_is_cross_entropy():
+    model, (x, y) = Counting().eval(), batch()
+    assert torch.equal(natural()(model, x, y), F.cross_entropy(model(x), y))
+
+
+def test_pgd_at_is_cross_entropy_on_the_attacked_images():
+    model, (x, y) = Counting().eval(), batch()
+    assert torch.equal(pgd_at(shifted)(model, x, y), F.cross_entropy(model(shifted(model, x, y)), y))
+
+
+# N-FGSM
+
+
+def test_n_fgsm_is_noise_of_two_radii_and_one_step_of_one_radius_not_clipped_around_the_image():
+    model, (x, y) = Counting().eval(), batch()
+    x = 0.4 + 0.2 * x
+    torch.manual_seed(5)
+    noise = torch.empty_like(x).uniform_(-0.2, 0.2)
+    start = (x + noise).requires_grad_(True)
+    F.cross_entropy(model(start), y).backward()
+    expected = (x + noise + 0.1 * start.grad.sign()).clamp(0, 1)
+    model.forwards.clear()
+    torch.manual_seed(5)
+    loss = n_fgsm(LINF)(model, x, y)
+    assert torch.allclose(model.forwards[-1][1], expected, atol=1e-6)
+    assert torch.allclose(loss, F.cross_entropy(model(expected), y), atol=1e-5)
+    assert (model.forwards[0][1] - x).abs().max() > 0.15
+    assert (expected - x).abs().max() > 0.2
+
+
+def test_n_fgsm_noise_and_step_are_settings():
+    model, (x, y) = Counting().eval(), batch()
+    n_fgsm(LINF, noise=0.0, step=0.5)(model, x, y)
+    assert torch.equal(model.forwards[0][1], x)
+    assert (model.forwards[1][1] - x).abs().max().item() == pytest.approx(0.05, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: n_fgsm(Threat("l2", 0.5)), "n_fgsm is defined for norm 'linf', got 'l2'; use pgd_at"),
+        (lambda: n_fgsm(LINF, noise=-1.0), "noise=-1.0"),
+        (lambda: n_fgsm(LINF, step=0.0), "step=0.0"),
+        (lambda: trades(LINF, beta=-1.0), "beta=-1.0 must not be negative"),
+        (lambda: trades(LINF, beta=math.nan), "beta=nan"),
+        (lambda: trades(LINF, steps=0), "steps=0 must be a whole number"),
+        (lambda: trades(LINF, step_size=-0.1), "step_size=-0.1 must be positive"),
+        (lambda: mart(shifted, beta=-1.0), "beta=-1.0 must not be negative"),
+    ],
+)
+def test_settings_without_sense_are_refused_before_any_step(make, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        make()
+
+
+@pytest.mark.parametrize("name", ["pgd-at", "n-fgsm", "trades", "mart"])
+def test_normalised_images_are_refused(name):
+    x, y = batch()
+    with pytest.raises(ValueError, match=r"images x must lie in \[0, 1\]"):
+        OBJECTIVES[name](Counting(), x * 4 - 2, y)
+
+
+# TRADES
+
+
+def kl(p_logits: torch.Tensor, q_logits: torch.Tensor) -> torch.Tensor:
+    p, q = p_logits.double().softmax(1), q_logits.double().softmax(1)
+    return (p * (p.log() - q.log())).sum(1)
+
+
+def test_divergence_by_hand():
+    """p = (1/2, 1/2), q = (1/4, 3/4): ½·ln 2 + ½·ln(2/3) = ½·ln(4/3)."""
+    p, q = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, math.log(3)]])
+    assert divergence(p, q).item() == pytest.approx(0.5 * math.log(4 / 3), rel=1e-5)
+    assert divergence(q, q).item() == pytest.approx(0.0, abs=1e-7)
+
+
+def test_trades_is_cross_entropy_plus_beta_times_the_divergence_of_clean_and_attacked():
+    model, (x, y) = Counting().eval(), batch()
+    torch.manual_seed(2)
+    loss = trades(LINF, beta=6.0, steps=3)(model, x, y)
+    both = model.forwards[-1][1]
+    assert torch.equal(both[:6], x)
+    clean, attacked = model(x), model(both[6:])
+    expected = F.cross_entropy(clean, y) + 6.0 * kl(clean, attacked).mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_the_attack_of_trades_climbs_the_divergence_inside_the_ball():
+    model, (x, y) = Counting().eval(), batch()
+    reached = []
+    for steps in (1, 10):
+        torch.manual_seed(2)
+        trades(LINF, steps=steps, step_size=0.02)(model, x, y)
+        x_adv = model.forwards[-1][1][6:]
+        assert (x_adv.double() - x.double()).abs().max() <= 0.1
+        reached.append(kl(model(x), model(x_adv)))
+    assert (reached[0] > 0).all()
+    assert (reached[1] > reached[0]).all()
+
+
+def test_trades_with_beta_zero_is_natural_training():
+    model, (x, y) = Counting().eval(), batch()
+    assert trades(LINF, beta=0.0, steps=1)(model, x, y).item() == pytest.approx(natural()(model, x, y).item(), rel=1e-5)
+
+
+# MART
+
+
+def test_mart_is_its_formula():
+    """BCE = −log p'_y − log(1.0001 − max wrong p'), plus β · KL(p ‖ p') · (1 − p_y), means over the batch."""
+    model, (x, y) = Counting().eval(), batch()
+    loss = mart(shifted, beta=5.0)(model, x, y)
+    clean, attacked = model(x).double().softmax(1), model(shifted(model, x, y)).double().softmax(1)
+    total = 0.0
+    for p, q, label in zip(clean.tolist(), attacked.tolist(), y.tolist(), strict=True):
+        wrong = max(value for place, value in enumerate(q) if place != label)
+        divergence = sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+        total += -math.log(q[label]) - math.log(1.0001 - wrong) + 5.0 * divergence * (1 - p[label])
+    assert loss.item() == pytest.approx(total / 6, rel=1e-4)
+
+
+# extremes
+
+
+class Extreme(nn.Module):
+    """Logits that differ by ``size`` between classes and by more under a shift."""
+
+    def __init__(self, size: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([1.0, -1.0, 0.5]) * size)
+
+    def forward(self, x):
+        return x.flatten(1).mean(1, keepdim=True) * self.weight
+
+
+@pytest.mark.parametrize("name", ["natural", "pgd-at", "n-fgsm", "trades", "trades l2", "mart"])
+@pytest.mark.parametrize("size", [0.0, 1e2, 1e4, 1e8])
+def test_no_loss_and_no_gradient_is_nan_however_sure_the_network_is(name, size):
+    """With plain probabilities the KL term has the gradient 0/0 as soon as a probability underflows."""
+    model, (x, y) = Extreme(size), batch()
+    loss = OBJECTIVES[name](model, x, y)
+    loss.backward()
+    assert loss.isfinite()
+    assert model.weight.grad.isfinite().all()
