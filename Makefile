@@ -32,8 +32,8 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/step_time.py
 
 clean:
-	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis .import_linter_cache
-	find . -name __pycache__ -not -path "./.git/*" -prune -exec rm -rf {} +
+	rm -rf build dist site .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
 
 # The stamps. Installing more than the library installs the library too.
 

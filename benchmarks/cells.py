@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from harp.cards import environment
 from harp.checkpoint import RunDirectory, read_json
 from harp.judging import judge
-from harp.pruning import METHODS
+from harp.pipeline import recipe_for
 from harp.recipes import Recipe, Testing
 from harp.stages import finetune, pretrain, prune
 
@@ -58,11 +58,7 @@ def judge_parent(job: tuple[Parent, tuple[Testing, ...]]) -> dict[str, Any]:
 
 def run_cell(cell: Cell) -> dict[str, Any]:
     """Prune, finetune and judge. What is finished is not run again; what was interrupted goes on."""
-    recipe = cell.recipe
-    if not METHODS[recipe.prune.method].learn:
-        # Nothing to learn in the prune stage: its passes go to finetuning, so that all methods get the same number.
-        epochs = recipe.finetune.epochs + recipe.prune.epochs
-        recipe = replace(recipe, finetune=replace(recipe.finetune, epochs=epochs))
+    recipe = recipe_for(cell.recipe.prune.method, cell.recipe)
     prune(recipe, cell.parent, cell.out / "masks")
     finetune(recipe, cell.out / "masks", cell.final)
     for testing in cell.tests:

@@ -23,7 +23,7 @@ def train(epochs, optimizer, descent=None):
         for x, y in loader:
             with harp.hold_masks(model):  # every mask is computed once a step, not once a forward pass
                 loss = robust_loss(model, x, y)
-                model.zero_grad()
+                model.zero_grad()  # not the optimizer's: the keep fractions have gradients, too
                 loss.backward()
             optimizer.step()
             if descent is not None:
@@ -35,8 +35,7 @@ train(6, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
 budget = harp.weight_budget(model, keep=0.05)  # 5 % of all weights may stay
 harp.attach_masks(model, budget)  # weights rest; scores and keep fractions learn
 descent = harp.Descent(model, budget, steps=6 * len(loader))
-logits = {mask.logit for mask in harp.masks(model).values()}  # the keep fractions: moved by descent alone
-train(6, torch.optim.SGD([p for p in harp.trainable(model) if p not in logits], lr=0.1, momentum=0.9), descent)
+train(6, torch.optim.SGD(harp.trainable(model), lr=0.1, momentum=0.9), descent)
 
 harp.freeze_masks(model)  # exactly round(0.05 * N) weights stay, and learn again
 train(6, torch.optim.SGD(harp.trainable(model), lr=0.05, momentum=0.9))

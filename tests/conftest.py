@@ -4,6 +4,76 @@ from jaxtyping import install_import_hook
 
 install_import_hook("harp", "beartype.beartype")
 
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
+
+TINY = '''
+"""Three classes of 4x4 images and a network of 168 weights: a stage takes a tenth of a second."""
+
+import os
+import time
+
+import torch
+from torch import nn
+
+from harp.data import ImageData, InMemory
+
+
+def images(n, seed):
+    labels = torch.arange(n) % 3
+    noise = torch.rand(n, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
+    return InMemory(noise * 0.4 + labels[:, None, None, None] * 0.3, labels)
+
+
+def data():
+    return ImageData("tiny", ("a", "b", "c"), images(60, 0), images(24, 1))
+
+
+def two_classes():
+    return ImageData("tiny", ("a", "b"), InMemory(torch.rand(8, 1, 4, 4), torch.arange(8) % 2), images(24, 1).subset(torch.tensor([0, 1])))
+
+
+class Sealed(InMemory):
+    """A test split that must not be looked at."""
+
+    def batches(self, order, batch_size, *, augment_seed=None):
+        raise RuntimeError("the test set was read")
+
+
+def sealed_data():
+    test = images(24, 1)
+    return ImageData("tiny", ("a", "b", "c"), images(60, 0), Sealed(test.images, test.labels))
+
+
+class Slow(nn.Module):
+    """Takes as long as the environment says, so that a signal comes in the middle of a run."""
+
+    def forward(self, x):
+        time.sleep(float(os.environ.get("TINY_PAUSE_S", "0")))
+        return x
+
+
+def network(shape, classes):
+    return nn.Sequential(
+        Slow(), nn.Conv2d(1, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(32, classes)
+    )
+
+
+def tied(shape, classes):
+    model = network(shape, classes)
+    model.twin = nn.BatchNorm2d(8)
+    model.twin.weight = model[2].weight
+    return model
+'''
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a module `tiny`: a data set and a network by import path, `tiny:data`, `tiny:network`."""
+    (tmp_path / "tiny.py").write_text(TINY, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ import torch
 
 import harp
 from harp.cards import make_card
+from harp.checkpoint import RunDirectory
+from harp.claims import Claim
 from harp.models import build_model
 from harp.recipes import PRESETS, Recipe
 
@@ -113,27 +115,26 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page: Path, elsewhere: Pat
         execute(block, page, namespace)
 
 
-def test_the_readme_shows_the_example_file_and_its_optimizer_leaves_the_keep_fractions_alone(elsewhere: Path):
-    """Two hands on one logit would undo the schedule: the optimizer must not hold what the descent moves."""
-    example = (ROOT / "examples" / "own_loop.py").read_text(encoding="utf-8")
-    shown = example.partition('"""\n\n')[2]
+def test_the_readme_shows_the_example_file_which_keeps_its_promises(elsewhere: Path):
+    """The optimizer must not hold the keep fractions, which the descent moves, and the budget is met at the end."""
+    shown = (ROOT / "examples" / "own_loop.py").read_text(encoding="utf-8").partition('"""\n\n')[2]
     assert shown in (ROOT / "README.md").read_text(encoding="utf-8")
-    before, _, after = shown.partition("harp.freeze_masks(model)")
-    assert after
-    groups: list[list[torch.Tensor]] = []
-    taken = before.replace("torch.optim.SGD(", "watched(").replace("train(6,", "train(1,")
+    shorter = shown.replace("train(6,", "train(1,").replace("torch.optim.SGD(", "watched(").partition("print(")[0]
+    namespace: dict[str, Any] = {}
+    moved_twice: list[bool] = []
 
-    def watched(parameters: Any, lr: float, momentum: float) -> torch.optim.Optimizer:
-        groups.append(list(parameters))
-        return torch.optim.SGD(groups[-1], lr=lr, momentum=momentum)
+    def watched(parameters: Iterable[torch.nn.Parameter], lr: float, momentum: float) -> torch.optim.Optimizer:
+        parameters = list(parameters)
+        fractions = [mask.logit for mask in harp.masks(namespace["model"]).values() if mask.logit is not None]
+        moved_twice.append(any(p is logit for p in parameters for logit in fractions))
+        return torch.optim.SGD(parameters, lr=lr, momentum=momentum)
 
-    namespace: dict[str, Any] = {"watched": watched}
-    exec(compile(taken, "own_loop.py", "exec"), namespace)
-    logits = [mask.logit for mask in harp.masks(namespace["model"]).values()]
-    pruning = groups[-1]
-    assert logits
-    assert all(logit is not parameter for logit in logits for parameter in pruning)
-    assert len(pruning) == len(harp.trainable(namespace["model"])) - len(logits)
+    namespace["watched"] = watched
+    exec(compile(shorter, "own_loop.py", "exec"), namespace)
+    model, budget = namespace["model"], namespace["budget"]
+    assert moved_twice == [False, False, False]
+    assert not harp.masks(model)
+    assert sum(int(model.get_parameter(name).count_nonzero()) for name in budget.sites) <= budget.limit
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if any(b.excerpt for b in blocks(p))], ids=id_of)
@@ -328,6 +329,7 @@ def test_the_tables_of_the_run_directory_list_what_is_written():
     evaluation = harp.Evaluation(attack="clean", norm=None, eps=None, images=2, correct=1, seed=0, elapsed_s=0.0)
     metrics = importlib.import_module("harp.training").EpochMetrics
     assert documented_keys("harp.training.EpochMetrics") == {f.name for f in dataclasses.fields(metrics)}
+    assert documented_keys("recipe") == set(Claim("pretrain", Recipe(), RunDirectory(Path("run"))).record)
     assert documented_keys("card") == set(card)
     assert documented_keys("evaluation") == set(evaluation.to_json())
     text = (ROOT / "docs" / "reference" / "run-directory.md").read_text(encoding="utf-8")

@@ -43,7 +43,9 @@ def make_card(
     counted = {name: layer for name, layer in layers.items() if name in chosen} or layers
     kept, total = (sum(layer[part] for layer in counted.values()) for part in ("kept", "total"))
     if chosen and kept != round(recipe.prune.keep * total):
-        raise RuntimeError(f"the masks keep {kept:,} of {total:,} weights, and keep={recipe.prune.keep} is another number")
+        raise RuntimeError(
+            f"the masks keep {kept:,} of {total:,} weights, and keep={recipe.prune.keep} is another number"
+        )
     return {
         "format": CARD_FORMAT,
         "name": label(method, recipe.prune.keep) if method else "Dense",

@@ -123,7 +123,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, Any], metadata: dict[str, str] | None = None) -> None:
     """Write tensors as safetensors, atomically, on the CPU and contiguous; tied ones are written twice."""
     wrong = {name: type(t).__name__ for name, t in tensors.items() if not isinstance(t, Tensor)}
     if wrong:

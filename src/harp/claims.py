@@ -83,6 +83,12 @@ class Claim:
         if not self.run.recipe.exists():
             write_json(self.run.recipe, self.record)
 
+    def settle(self) -> RunDirectory:
+        """The finished run, without what was only needed on the way; a killed process may not have come to that."""
+        shutil.rmtree(self.run.resume.parent, ignore_errors=True)
+        sweep(self.run)
+        return self.run
+
     def _differences(self) -> list[str]:
         theirs = read_json(self.run.recipe)
         if not isinstance(theirs.get("recipe"), dict) or "stage" not in theirs:
@@ -95,7 +101,9 @@ class Claim:
     def _refuse_source(self) -> None:
         """To write where the stage reads would edit its input, or delete it."""
         if self.parent is not None and self.run.path.resolve() == self.parent.resolve():
-            raise ValueError(f"out={self.run.path} is the run to start from; a stage never edits its input: name another")
+            raise ValueError(
+                f"out={self.run.path} is the run to start from; a stage never edits its input: name another"
+            )
         inside = [entry.resolve() for entry in self.run.entries]
         if self.weights is not None and self.weights.resolve() in inside:
             raise ValueError(f"weights={self.weights} lies in out={self.run.path}; a stage never edits its input")

@@ -16,15 +16,6 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _KEEP_BYTES = 2**31 - 1
 
 
-def launch(compute: Compute) -> Fabric:
-    """The Fabric for these settings, launched. Raises ValueError for a device that this machine does not have."""
-    fabric = make_fabric(compute)
-    fabric.launch()
-    if compute.threads is not None:
-        torch.set_num_threads(compute.threads)  # last: launching several processes sets a number of its own
-    return fabric
-
-
 def make_fabric(compute: Compute) -> Fabric:
     """The Fabric for these settings, not launched. Raises ValueError for a device that this machine does not have."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True, "auto": True}
@@ -46,6 +37,14 @@ def make_fabric(compute: Compute) -> Fabric:
     )
 
 
+def launch(fabric: Fabric, compute: Compute) -> Fabric:
+    """Start the other processes, if there are to be several, and meet them."""
+    fabric.launch()
+    if compute.threads is not None:
+        torch.set_num_threads(compute.threads)  # last: launching several processes sets a number of its own
+    return fabric
+
+
 def alone(compute: Compute) -> Compute:
     """The same settings for one device: what is not shared out among several."""
     return replace(compute, devices=1, num_nodes=1)
@@ -57,6 +56,12 @@ def leads() -> bool:
         return torch.distributed.get_rank() == 0
     names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
     return int(next((os.environ[name] for name in names if name in os.environ), "0")) == 0
+
+
+def place(model: nn.Module, device: torch.device, *, channels_last: bool) -> nn.Module:
+    """Move a model to a device, and its filters into a memory layout; in place."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return model.to(device, memory_format=layout)  # type: ignore[call-overload]
 
 
 def average_gradients(fabric: Fabric, model: nn.Module) -> None:

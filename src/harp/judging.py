@@ -1,50 +1,45 @@
 """Judge a finished run on the test set, once, and note the result in its card."""
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from .attacks import PGD, AutoAttack, Threat, autoattack, fgsm
-from .checkpoint import read_json, save_tensors, write_json
+from .cards import read_card
+from .checkpoint import RunDirectory, save_tensors, write_json
 from .data import Images
-from .devices import make_fabric
+from .devices import alone, launch, leads, make_fabric, place
 from .evaluation import Evaluation, collect_examples, evaluate
-from .recipes import Compute, Testing
+from .recipes import Compute, Recipe, Testing
 from .runs import load_network, open_data, open_run, recipe_of
 from .stages import SILENT, Watch
 
 EXAMPLES = 8
 """Images shown in the report."""
+CHOSEN_BY_HAND = ("steps of ", "no random start")
+"""How the notes begin that tell two evaluations of one name apart."""
 
 
 def judge(path: Path, testing: Testing, compute: Compute, *, watch: Watch = SILENT) -> list[Evaluation]:
     """Clean accuracy, then accuracy under the attack at each eps. What the card holds already is not computed again.
 
-    Interrupted, the same call goes on where it was.
+    Interrupted, the same call goes on where it was. One device does it; of several processes, the first.
     """
-    run = open_run(path)
-    recipe = recipe_of(path)
-    fabric = make_fabric(compute)
-    fabric.launch()
+    if not leads():
+        return []
+    run, recipe = open_run(path), recipe_of(path)
+    attacks = attacks_of(testing, recipe)
+    fabric = launch(make_fabric(alone(compute)), compute)
     data = open_data(recipe)
-    model = load_network(path, data).to(fabric.device, memory_format=torch.channels_last)
+    model = place(load_network(path, data), fabric.device, channels_last=compute.channels_last)
     images = min(testing.images or len(data.test), len(data.test))
-    card = read_json(run.card)
-    watch.on_start("evaluate", f"{card['name']} on {images:,} test images")
-    results = []
-    for attack in _attacks(testing, Threat(recipe.task.norm, recipe.task.eps), recipe.seed):
-        name = "clean" if attack is None else attack.name
-        threat = None if attack is None else attack.threat
-        done = _find(card, name, threat, images, recipe.seed)
-        if done is None:
-            state = run.evaluations / f"{name}-{images}-{recipe.seed}-{0.0 if threat is None else threat.eps:.6f}.json"
-            done = _evaluate(model, data.test, attack, state, images, testing, recipe.seed, watch)
-            card["evaluations"] = [*card["evaluations"], done.to_json()]
-            write_json(run.card, card)
-        results.append(done)
+    watch.on_start("evaluate", f"{read_card(run.card)['name']} on {images:,} test images")
+    work = _Work(run, model, data.test, images, testing, recipe.seed, watch)
+    results = [work.result_of(attack) for attack in attacks]
     if testing.attack != "clean" and not run.examples.exists():
         shown = PGD(Threat(recipe.task.norm, recipe.task.eps), steps=20)
         examples = collect_examples(model, data.test, shown, k=EXAMPLES, seed=recipe.seed)
@@ -52,56 +47,91 @@ def judge(path: Path, testing: Testing, compute: Compute, *, watch: Watch = SILE
     return results
 
 
-def _attacks(testing: Testing, threat: Threat, seed: int) -> Iterator[PGD | AutoAttack | None]:
-    """None, for the clean images, then the attack at each radius."""
-    yield None
-    for eps in testing.eps or (threat.eps,):
-        at = Threat(threat.norm, eps)
-        match testing.attack:
-            case "fgsm":
-                yield fgsm(at)
-            case "pgd":
-                yield PGD(at, steps=testing.steps, step_size=testing.step_size)
-            case "cw":
-                yield PGD(at, steps=testing.steps, step_size=testing.step_size, loss="cw")
-            case "autoattack":
-                yield autoattack(at, seed=seed)
+def attacks_of(testing: Testing, recipe: Recipe) -> list[PGD | AutoAttack | None]:
+    """None, for the clean images, then the attack at each radius. Raises ValueError for a radius that is none."""
+    radii = testing.eps or (recipe.task.eps,)
+    if testing.attack == "clean":
+        return [None]
+    make: Callable[[Threat], PGD | AutoAttack] = {
+        "fgsm": fgsm,
+        "pgd": lambda at: PGD(at, steps=testing.steps, step_size=testing.step_size),
+        "cw": lambda at: PGD(at, steps=testing.steps, step_size=testing.step_size, loss="cw"),
+        "autoattack": lambda at: autoattack(at, seed=recipe.seed),
+    }[testing.attack]
+    return [None, *(make(Threat(recipe.task.norm, eps)) for eps in dict.fromkeys(radii))]
 
 
-def _find(card: dict[str, Any], name: str, threat: Threat | None, images: int, seed: int) -> Evaluation | None:
-    """The card's own result for this attack, if it has one."""
-    wanted = (name, threat.norm if threat else None, threat.eps if threat else None, images, seed)
-    for record in card["evaluations"]:
-        found = Evaluation.from_json(record)
-        if (found.attack, found.norm, found.eps, found.images, found.seed) == wanted:
-            return found
-    return None
+@dataclass(frozen=True)
+class _Work:
+    """What all evaluations of one call share."""
+
+    run: RunDirectory
+    model: nn.Module
+    test: Images
+    images: int
+    testing: Testing
+    seed: int
+    watch: Watch
+
+    def result_of(self, attack: PGD | AutoAttack | None) -> Evaluation:
+        """The card's own result for this attack, or a new one, which is then in the card."""
+        found = next((e for e in evaluations_in(self.run.card) if self._is_of(e, attack)), None)
+        if found is None:
+            found = self._evaluate(attack)
+            self.watch.on_result(found)
+            card = read_card(self.run.card)  # anew: another process may have added to it meanwhile
+            write_json(self.run.card, {**card, "evaluations": [*card["evaluations"], found.to_json()]})
+        self._state(attack).unlink(missing_ok=True)
+        return found
+
+    def _is_of(self, found: Evaluation, attack: PGD | AutoAttack | None) -> bool:
+        threat = None if attack is None else attack.threat
+        wanted = (_name(attack), threat and threat.norm, threat and threat.eps, self.images, self.seed)
+        same = (found.attack, found.norm, found.eps, found.images, found.seed) == wanted
+        return same and [note for note in found.notes if note.startswith(CHOSEN_BY_HAND)] == _how(attack)
+
+    def _evaluate(self, attack: PGD | AutoAttack | None) -> Evaluation:
+        def tick(done: int, total: int) -> None:
+            self.watch.on_images(_name(attack), done, total)
+            if self.watch.should_stop():
+                raise KeyboardInterrupt(f"stopped in {_name(attack)}")
+
+        found = evaluate(
+            self.model,
+            self.test,
+            attack,
+            images=self.images,
+            batch_size=self.testing.batch_size,
+            seed=None if isinstance(attack, AutoAttack) else self.seed,
+            state=self._state(attack),
+            on_progress=tick,
+        )
+        return replace(found, notes=(*found.notes, *_how(attack)))
+
+    def _state(self, attack: PGD | AutoAttack | None) -> Path:
+        """A file for each question that can be asked: what one has found is no answer to another."""
+        question = repr((attack, self.images, self.testing.batch_size, self.seed)).encode()
+        digest = hashlib.blake2b(question, digest_size=4).hexdigest()
+        return self.run.evaluations / f"{_name(attack)}-{digest}.json"
 
 
-def _evaluate(
-    model: nn.Module,
-    test: Images,
-    attack: PGD | AutoAttack | None,
-    state: Path,
-    images: int,
-    testing: Testing,
-    seed: int,
-    watch: Watch,
-) -> Evaluation:
-    name = "clean" if attack is None else attack.name
+def _how(attack: PGD | AutoAttack | None) -> list[str]:
+    """What the name of an attack does not tell, when it was chosen by hand."""
+    if not isinstance(attack, PGD):
+        return []
+    if not attack.random_start:
+        return [CHOSEN_BY_HAND[1]]
+    return [] if attack.step_size is None else [f"{CHOSEN_BY_HAND[0]}{attack.step_size:g}"]
 
-    def tick(done: int, total: int) -> None:
-        watch.on_images(name, done, total)
-        if watch.should_stop():
-            raise KeyboardInterrupt(f"stopped in {name}")
 
-    return evaluate(
-        model,
-        test,
-        attack,
-        images=images,
-        batch_size=testing.batch_size,
-        seed=None if isinstance(attack, AutoAttack) else seed,
-        state=state,
-        on_progress=tick,
-    )
+def _name(attack: PGD | AutoAttack | None) -> str:
+    return "clean" if attack is None else attack.name
+
+
+def evaluations_in(path: Path) -> list[Evaluation]:
+    """The evaluations of a card. Raises ValueError naming the file when one of them cannot be."""
+    records: list[Any] = read_card(path)["evaluations"]
+    try:
+        return [Evaluation.from_json(record) for record in records]
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error

@@ -1,24 +1,21 @@
 """pretrain, prune, finetune: each reads one run directory and writes another, and never edits its input."""
 
 import logging
-import shutil
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from .attacks import PGD, Attack, Threat
-from .cards import make_card
+from .cards import label, make_card
 from .checkpoint import RunDirectory, load_weights, save_tensors, write_json, write_json_lines
-from .claims import Claim, sweep
+from .claims import Claim
 from .data import ImageData, Images
-from .devices import launch
-from .evaluation import evaluate
+from .devices import launch, make_fabric, place
+from .evaluation import Evaluation, evaluate
 from .objectives import Objective, mart, n_fgsm, natural, pgd_at, trades
 from .progress import misses_budget
 from .pruning import (
@@ -30,6 +27,8 @@ from .pruning import (
     attach_masks,
     bake_masks,
     freeze_masks,
+    layer_sum,
+    marginal,
     masks,
     weight_budget,
 )
@@ -58,10 +57,13 @@ class Watch:
     on_step: Callable[[StepProgress], None] = lambda progress: None
     on_epoch: Callable[[EpochMetrics], None] = lambda metrics: None
     on_images: Callable[[str, int, int], None] = lambda attack, done, images: None
+    on_result: Callable[[Evaluation], None] = lambda found: None
+    on_done: Callable[[RunDirectory], None] = lambda run: None
     should_stop: Callable[[], bool] = lambda: False
 
 
 SILENT = Watch()
+ESTIMATORS = {"marginal": marginal, "layer-sum": layer_sum}
 
 
 def pretrain(
@@ -70,16 +72,16 @@ def pretrain(
     """Train the recipe's network robustly from a seeded start, or take the ``weights`` of an existing checkpoint."""
     if weights is not None and not weights.is_file():
         raise FileNotFoundError(f"weights={weights} is not a file; name a checkpoint of {recipe.task.model}")
-    stage = _Stage(Claim("pretrain", recipe, RunDirectory(out), weights=weights, split_seed=recipe.seed), watch)
-    if stage.claim.is_done(overwrite=overwrite):
-        return stage.already_done()
-    stage.open()
+    claim = Claim("pretrain", recipe, RunDirectory(out), weights=weights, split_seed=recipe.seed)
+    if claim.is_done(overwrite=overwrite):
+        return _settled(claim, watch)
+    stage = _open(claim, recipe.pretrain, watch)
     torch.manual_seed(seed_of(recipe.seed, "init"))
     model = build_network(recipe, stage.data)
     if weights is None:
-        return stage.train(model, recipe.pretrain)
+        return stage.train(model, recipe.pretrain, f"{recipe.task.model} on {recipe.task.data}")
     load_weights(model, weights)
-    stage.begin(f"take the weights of {weights}")
+    stage.begin(f"{recipe.task.model} with the weights of {weights}")
     return stage.finish(model, [])
 
 
@@ -87,31 +89,36 @@ def prune(recipe: Recipe, parent: Path, out: Path, *, overwrite: bool = False, w
     """Learn masks of exactly the recipe's budget on the parent's weights, which rest."""
     if open_run(parent).masks.exists():
         raise ValueError(f"{parent} is pruned already; prune the dense run that it came from")
-    stage = _Stage(_child("prune", recipe, parent, out), watch)
-    if stage.claim.is_done(overwrite=overwrite):
-        return stage.already_done()
-    stage.open()
-    model = load_network(parent, stage.data)
+    claim = _claim_for_child("prune", recipe, parent, out)
+    if claim.is_done(overwrite=overwrite):
+        return _settled(claim, watch)
     settings = recipe.prune
+    stage = _open(claim, settings, watch)
+    model = load_network(parent, stage.data)
     torch.manual_seed(seed_of(recipe.seed, "scores"))
     budget = weight_budget(model, settings.keep, exclude=settings.exclude)
-    attach_masks(model, budget, METHODS[settings.method])
-    return stage.train(model, settings, budget)
+    method = replace(METHODS[settings.method], estimator=ESTIMATORS[settings.estimator])
+    attach_masks(model, budget, method)
+    what = f"{label(settings.method, settings.keep)}: {budget.limit:,} of {budget.total:,.0f} weights stay"
+    if method.learn:
+        return stage.train(model, settings, what, budget)
+    stage.begin(what)
+    return stage.finish(model, [])
 
 
 def finetune(
     recipe: Recipe, parent: Path, out: Path, *, overwrite: bool = False, watch: Watch = SILENT
 ) -> RunDirectory:
-    """Train the weights that survived; the masks stay as they are."""
+    """Train the weights that survived; the masks stay as they are, and method and budget are the parent's."""
     if not open_run(parent).masks.exists():
         raise ValueError(f"{parent} has no masks to keep; `harp prune {parent}` makes a pruned run to finetune")
-    # Method and budget are the parent's, whatever the recipe says: the card must not tell otherwise.
     recipe = replace(recipe, prune=recipe_of(parent).prune)
-    stage = _Stage(_child("finetune", recipe, parent, out), watch)
-    if stage.claim.is_done(overwrite=overwrite):
-        return stage.already_done()
-    stage.open()
-    return stage.train(load_network(parent, stage.data), recipe.finetune)
+    claim = _claim_for_child("finetune", recipe, parent, out)
+    if claim.is_done(overwrite=overwrite):
+        return _settled(claim, watch)
+    stage = _open(claim, recipe.finetune, watch)
+    what = f"{label(recipe.prune.method, recipe.prune.keep)}: the weights that stayed learn"
+    return stage.train(load_network(parent, stage.data), recipe.finetune, what)
 
 
 def make_objective(settings: Training, threat: Threat) -> Objective:
@@ -139,7 +146,7 @@ def keep_rule(model: nn.Module, budget: Budget, settings: Pruning, steps: int) -
     )
 
 
-def _child(stage: str, recipe: Recipe, parent: Path, out: Path) -> Claim:
+def _claim_for_child(stage: str, recipe: Recipe, parent: Path, out: Path) -> Claim:
     theirs, mine = recipe_of(parent).task, recipe.task
     for name in ("data", "image_size", "model", "mean", "std"):
         if getattr(theirs, name) != getattr(mine, name):
@@ -147,34 +154,125 @@ def _child(stage: str, recipe: Recipe, parent: Path, out: Path) -> Claim:
     return Claim(stage, recipe, RunDirectory(out), parent=parent, split_seed=split_seed_of(parent))
 
 
-@dataclass
+def _settled(claim: Claim, watch: Watch) -> RunDirectory:
+    watch.on_done(claim.settle())
+    return claim.run
+
+
+def _open(claim: Claim, settings: Training, watch: Watch) -> "_Stage":
+    """Look at all that is asked for before other processes are started, which would only repeat what is wrong."""
+    compute = claim.recipe.compute
+    batch_per_rank(settings.batch_size, compute.devices * compute.num_nodes)
+    fabric = make_fabric(compute)
+    data = open_data(claim.recipe, split_seed=claim.split_seed)
+    return _Stage(claim, launch(fabric, compute), data, watch)
+
+
+@dataclass(frozen=True)
 class _Stage:
-    """One stage on its way from a claimed directory to a card. Nothing is written before all of its input is sound."""
+    """One stage on its way from a claim to a card. Nothing is written before all of its input was looked at."""
 
     claim: Claim
+    fabric: Fabric
+    data: ImageData
     watch: Watch
 
-    def already_done(self) -> RunDirectory:
-        """The run that was there. A process killed after its last word may have left what was meant to go."""
-        shutil.rmtree(self.claim.run.resume.parent, ignore_errors=True)
-        sweep(self.claim.run)
-        return self.claim.run
+    def train(self, model: nn.Module, settings: Training, what: str, budget: Budget | None = None) -> RunDirectory:
+        model = place(model, self.fabric.device, channels_last=self.claim.recipe.compute.channels_last)
+        course, run, records = self._course(model, settings, budget), self.claim.run, []
+        self.begin(f"{what}; {settings.epochs} epochs of {len(self.data.train):,} images")
+        watch = self.watch
+        try:
+            for metrics in fit(
+                model, course, self.fabric, resume=run.resume, on_step=watch.on_step, should_stop=watch.should_stop
+            ):
+                records.append(metrics)
+                if self.fabric.is_global_zero:
+                    write_json_lines(run.metrics, [asdict(record) for record in records])
+                _warn_of_budget(records, settings.epochs, budget)
+                watch.on_epoch(metrics)
+        except FloatingPointError as error:
+            raise FloatingPointError(
+                f"{error}. With --overwrite, or another --out, other settings start anew"
+            ) from error
+        return self.finish(model, records)
 
-    def open(self) -> None:
-        """The devices and the data, before the random numbers of the network are drawn."""
-        self.fabric, self.data
-
-    @cached_property
-    def fabric(self) -> Fabric:
-        return launch(self.claim.recipe.compute)
-
-    @cached_property
-    def data(self) -> ImageData:
-        return open_data(self.claim.recipe, split_seed=self.claim.split_seed)
+    def _course(self, model: nn.Module, settings: Training, budget: Budget | None) -> Course:
+        recipe, data, world = self.claim.recipe, self.data, self.fabric.world_size
+        assert data.validation is not None
+        threat = Threat(recipe.task.norm, recipe.task.eps)
+        steps = settings.epochs * steps_an_epoch(len(data.train), settings.batch_size, world)
+        return Course(
+            stage=self.claim.stage,
+            settings=settings,
+            objective=make_objective(settings, threat),
+            images=data.train,
+            validate=_validator(data.validation, PGD(threat, steps=10), recipe.seed, self.watch.should_stop),
+            seed=recipe.seed,
+            budget=budget,
+            rule=keep_rule(model, budget, settings, steps) if isinstance(settings, Pruning) and budget else None,
+        )
 
     def begin(self, what: str) -> None:
-        """Make the directory ours, the first rank for all."""
+        """Make the directory this stage's, the first rank for all."""
         if self.fabric.is_global_zero:
             self.claim.begin()
         self.fabric.barrier()
         self.watch.on_start(self.claim.stage, what)
+
+    def finish(self, model: nn.Module, records: list[EpochMetrics]) -> RunDirectory:
+        """Freeze and bake what was learned, write model, masks and, last, the card."""
+        chosen = {}
+        if masks(model):
+            freeze_masks(model)
+            chosen = {name: mask.current().cpu() for name, mask in masks(model).items()}
+            bake_masks(model)
+        if self.fabric.is_global_zero:
+            self._write(model, chosen, records)
+        self.fabric.barrier()
+        return _settled(self.claim, self.watch)
+
+    def _write(self, model: nn.Module, chosen: dict[str, Tensor], records: list[EpochMetrics]) -> None:
+        recipe, run, data = self.claim.recipe, self.claim.run, self.data
+        card = make_card(
+            recipe,
+            model.cpu(),
+            chosen,
+            stage=self.claim.stage,
+            method=recipe.prune.method if chosen else None,
+            parent=self.claim.parent_from_here,
+            classes=data.classes,
+            validation_images=0 if data.validation is None else len(data.validation),
+            best=best_of(records),
+            elapsed_s=records[-1].elapsed_s if records else 0.0,
+            device=self.fabric.device,
+        )
+        save_tensors(run.model, model.state_dict())
+        if chosen:
+            save_tensors(run.masks, chosen)
+        write_json(run.card, card)
+
+
+def _validator(
+    images: Images, attack: Attack, seed: int, should_stop: Callable[[], bool]
+) -> Callable[[nn.Module], tuple[float, float]]:
+    def tick(done: int, total: int) -> None:
+        if should_stop():
+            raise KeyboardInterrupt("stopped in the validation")
+
+    def validate(model: nn.Module) -> tuple[float, float]:
+        clean = evaluate(model, images, seed=seed, on_progress=tick)
+        return clean.accuracy, evaluate(model, images, attack, seed=seed, on_progress=tick).accuracy
+
+    return validate
+
+
+def _warn_of_budget(records: list[EpochMetrics], epochs: int, budget: Budget | None) -> None:
+    """Say at half time, and at the end, that learning does not meet the budget; the exact cut comes all the same."""
+    if budget is None or records[-1].met_budget:
+        return
+    density = f"density {records[-1].density:.3%} after {len(records)} of {epochs} epochs, and the budget is {budget.keep:.3%}"
+    if len(records) == epochs and not any(record.met_budget for record in records):
+        log.warning("%s: no epoch met it, so the masks are cut to it without learning from the cut", density)
+    elif len(records) == (epochs + 1) // 2 and misses_budget(records, epochs, budget.keep):
+        log.warning("%s: at this pace learning will not meet it; raise gamma_step, or take rule='descent'", density)

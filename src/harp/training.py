@@ -32,6 +32,7 @@ __all__ = [
     "EpochMetrics",
     "KeepRule",
     "StepProgress",
+    "batch_per_rank",
     "best_of",
     "density_of",
     "epoch_order",
@@ -182,7 +183,7 @@ class _Run:
     def _mean(self, value: float) -> float:
         if self.fabric.world_size == 1:
             return value
-        return mean_over(self.fabric, torch.tensor(value, dtype=torch.float32, device=self.fabric.device)).item()
+        return mean_over(self.fabric, torch.tensor(value, dtype=torch.float64, device=self.fabric.device)).item()
 
     def _diverged(self, what: str) -> FloatingPointError:
         kept = self.resume is not None and self.resume.exists()

@@ -33,7 +33,7 @@ def test_eps_outside_the_scale_of_images_is_refused(eps):
 
 @pytest.mark.parametrize("eps", [-0.1, math.nan, math.inf])
 def test_l2_may_go_beyond_one_but_not_without_end(eps):
-    with pytest.raises(ValueError, match="eps=.* must be finite and not negative"):
+    with pytest.raises(ValueError, match=r"eps=.* must be finite and not negative"):
         Threat("l2", eps)
     assert Threat("l2", 3.0).eps == 3.0
 

@@ -26,23 +26,13 @@ def test_a_group_that_is_read_and_written_counts_squared():
     assert Budget(0.5, (Term(10.0, ("g", "g")),)).share({"g": 0.3}).item() == pytest.approx(0.09)
 
 
-@pytest.mark.parametrize(
-    ("excess", "gamma"),
-    [
-        # Phase 1 and 2: γ = 0.01·(e+1) grows by a constant step while the budget is exceeded.
-        (9.0, 0.01),
-        (4.0, 0.02),
-        (1.5, 0.03),
-        (0.2, 0.04),
-        # Phase 3: the fourth epoch ended with excess 0. γ stays what it was in that epoch, for good,
-        (0.0, 0.04),
-        (0.0, 0.04),
-        # even if the budget is exceeded again.
-        (0.3, 0.04),
-    ],
-)
-def test_the_three_phases_of_gamma(excess, gamma, ramp=Ramp(0.01)):  # noqa: B008  (one ramp, called row by row)
-    assert ramp(excess) == pytest.approx(gamma)
+def test_the_three_phases_of_gamma():
+    """Phases 1 and 2: γ = 0.01·(e+1) grows by a constant step while the budget is exceeded. Phase 3: the fourth epoch
+    ended with excess 0, so γ stays what it was in that epoch, for good, even if the budget is exceeded again."""
+    ramp = Ramp(0.01)
+    excess = [9.0, 4.0, 1.5, 0.2, 0.0, 0.0, 0.3]
+    gamma = [0.01, 0.02, 0.03, 0.04, 0.04, 0.04, 0.04]
+    assert [ramp(e) for e in excess] == pytest.approx(gamma)
 
 
 def test_exact_counts_at_the_common_offset():

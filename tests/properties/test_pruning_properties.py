@@ -1,6 +1,7 @@
 """What holds for any scores, sizes, fractions and budgets."""
 
 import math
+from itertools import pairwise
 
 import torch
 from hypothesis import assume, given, settings
@@ -81,7 +82,7 @@ def test_of_equal_layers_the_one_of_larger_fraction_keeps_no_less(split, size):
     total = max(len(keeps), round(size * sum(keeps.values()) / 2))
     counts = exact_counts(keeps, dict.fromkeys(sizes, size), total)
     by_fraction = sorted(keeps, key=keeps.__getitem__)
-    for less, more in zip(by_fraction, by_fraction[1:], strict=False):
+    for less, more in pairwise(by_fraction):
         # The last entries are handed out one by one, among layers of equal remainder in their order.
         assert counts[less] <= counts[more] or (
             counts[less] == counts[more] + 1 and math.isclose(keeps[less], keeps[more])
@@ -145,7 +146,7 @@ def test_every_split_stays_in_range_and_spends_the_budget(shapes, keep, data):
     st.sampled_from(["random", "constant", "few values", "zero"]),
 )
 def test_any_network_any_method_any_ties_keep_exactly_the_budget(widths, keep, method, weights):
-    model = nn.Sequential(*[nn.Linear(i, o, bias=False) for i, o in zip(widths, widths[1:], strict=False)])
+    model = nn.Sequential(*[nn.Linear(i, o, bias=False) for i, o in pairwise(widths)])
     with torch.no_grad():
         for layer in model:
             if weights != "random":

@@ -210,8 +210,12 @@ def test_gamma_needs_a_positive_step(step):
 # exact quotas
 
 
-def test_fractions_that_meet_the_budget_are_only_rounded():
-    assert exact_counts({"a": 0.26, "b": 0.34}, {"a": 100, "b": 50}, 43) == {"a": 26, "b": 17}
+def test_masks_that_spend_the_budget_already_freeze_as_they_are():
+    """1000.49, 2.49 and 2.49 entries: the masks in force keep 1000 + 2 + 2. Shifting all to a sum of 1004 and handing out
+    by remainder would give 999, 3 and 2."""
+    sizes = {"a": 10_000, "b": 100, "c": 100}
+    keeps = {"a": 0.100049, "b": 0.0249, "c": 0.0249}
+    assert exact_counts(keeps, sizes, 1004) == {"a": 1000, "b": 2, "c": 2}
 
 
 def test_every_layer_keeps_one_when_there_is_just_one_each():

@@ -149,6 +149,13 @@ def test_a_target_above_ten_percent_starts_and_stays_there():
         assert used(model, budget) == pytest.approx(0.5, rel=1e-3)
 
 
+def test_a_gradient_is_used_once():
+    model, budget = masked()
+    give(model, torch.randn(4))
+    Descent(model, budget, 10).step()
+    assert all(mask.logit.grad is None for mask in masks(model).values())
+
+
 def test_its_state_goes_on_where_it_was():
     def run(descent: Descent, model: nn.Module, seeds: range) -> None:
         for seed in seeds:

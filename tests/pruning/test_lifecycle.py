@@ -20,8 +20,8 @@ from harp.pruning import (
     bake_masks,
     freeze_masks,
     hold_masks,
+    keep_logits,
     masks,
-    logits,
     trainable,
     weight_budget,
 )
@@ -107,7 +107,7 @@ def test_trainable_is_what_the_optimiser_gets_in_each_phase():
     model = network()
     assert len(trainable(model)) == 7
     attach_masks(model, weight_budget(model, 0.2))
-    moved_by_descent = {id(logit) for logit in logits(model)}
+    moved_by_descent = {id(logit) for logit in keep_logits(model)}
     assert len(moved_by_descent) == len(masks(model)) == 2
     assert {id(p) for p in trainable(model)} == {
         id(p) for p in model.parameters() if p.requires_grad

@@ -11,8 +11,8 @@ from torch import nn
 import harp.pruning.mask as mask_module
 from harp.attacks import PGD, Threat
 from harp.pruning import HARP, HYDRA, Budget, Mask, Method, attach_masks, freeze_masks, hold_masks, masks, weight_budget
-from harp.pruning.keeps import uniform
 from harp.pruning.estimators import layer_sum
+from harp.pruning.keeps import uniform
 from harp.pruning.mask import logit_of, top
 
 LEARN_BOTH = frozenset({"scores", "keeps"})
@@ -325,6 +325,8 @@ def test_a_fixed_quota_travels_with_the_state():
     target, _ = masked(0.1, HYDRA)
     target.load_state_dict(source.state_dict())
     assert [m.count for m in masks(target).values()] == [m.count for m in masks(source).values()]
+    with pytest.raises(ValueError, match="the fixed quotas keep 68 weights and the budget 34"):
+        freeze_masks(target)  # made for half of that
 
 
 def test_a_frozen_state_turns_a_learning_model_into_the_frozen_one(tmp_path):

@@ -198,16 +198,24 @@ def test_every_projection_of_an_attention_is_pruned():
     ]
 
 
-@pytest.mark.parametrize("build", [Encoder, small_vit, CrossAttention])
-def test_the_fused_path_of_attention_in_eval_mode_respects_the_masks(build):
+@pytest.mark.parametrize(
+    ("build", "kernel"),
+    [(Encoder, "_transformer_encoder_layer_fwd"), (small_vit, "_native_multi_head_attention"), (CrossAttention, None)],
+)
+def test_the_fused_path_of_attention_in_eval_mode_respects_the_masks(build, kernel, monkeypatch):
     """In eval mode without gradients torch calls one kernel with the weights; with gradients it runs the modules."""
     torch.manual_seed(0)
     model = build()
     attach_masks(model, weight_budget(model, 0.1))
     freeze_masks(model).eval()
     slow = model(images())
+    fused = []
+    if kernel is not None:
+        original = getattr(torch, kernel)
+        monkeypatch.setattr(torch, kernel, lambda *given, **named: fused.append(kernel) or original(*given, **named))
     with torch.no_grad():
         fast = model(images())
+        assert len(fused) == (0 if kernel is None else 2)
         assert torch.allclose(slow, fast, atol=1e-5)
         for mask in masks(model).values():
             mask.mask.fill_(True)

@@ -31,7 +31,7 @@ class PretrainFlags:
     weights: Path | None = None
     """A checkpoint of this network (safetensors, or a PyTorch state dict) to take instead of training."""
     overwrite: bool = False
-    """Delete a run that is already there."""
+    """Replace a run that is already there."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class PruneFlags:
     compute: Compute
     seed: int = 0
     overwrite: bool = False
-    """Delete a run that is already there."""
+    """Replace a run that is already there."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class FinetuneFlags:
     compute: Compute
     seed: int = 0
     overwrite: bool = False
-    """Delete a run that is already there."""
+    """Replace a run that is already there."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,10 @@ class RunFlags:
     """The directory to write the runs into."""
     methods: tuple[MethodName, ...] = ("harp", "hydra", "lwm")
     """Rows of the method table to compare on the same budget."""
+    keep: float | None = None
+    """Fraction of the weights that stays: short for --prune.keep."""
+    overwrite: bool = False
+    """Replace runs of other settings; what is finished with the same ones stays."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +111,7 @@ def pretrain(arguments: list[str], stop: "StopRequest") -> None:
     from .console import Console
 
     with Console(stop) as console:
-        run = stages.pretrain(recipe, flags.out, weights=flags.weights, overwrite=flags.overwrite, watch=console.watch)
-        console.finished(run)
+        stages.pretrain(recipe, flags.out, weights=flags.weights, overwrite=flags.overwrite, watch=console.watch)
 
 
 def prune(arguments: list[str], stop: "StopRequest") -> None:
@@ -121,8 +124,7 @@ def prune(arguments: list[str], stop: "StopRequest") -> None:
     from .console import Console
 
     with Console(stop) as console:
-        run = stages.prune(recipe, flags.run, flags.out, overwrite=flags.overwrite, watch=console.watch)
-        console.finished(run)
+        stages.prune(recipe, flags.run, flags.out, overwrite=flags.overwrite, watch=console.watch)
 
 
 def finetune(arguments: list[str], stop: "StopRequest") -> None:
@@ -135,8 +137,7 @@ def finetune(arguments: list[str], stop: "StopRequest") -> None:
     from .console import Console
 
     with Console(stop) as console:
-        run = stages.finetune(recipe, flags.run, flags.out, overwrite=flags.overwrite, watch=console.watch)
-        console.finished(run)
+        stages.finetune(recipe, flags.run, flags.out, overwrite=flags.overwrite, watch=console.watch)
 
 
 def evaluate(arguments: list[str], stop: "StopRequest") -> None:
@@ -153,18 +154,28 @@ def evaluate(arguments: list[str], stop: "StopRequest") -> None:
 
 
 def run(arguments: list[str], stop: "StopRequest") -> None:
-    name = _source(arguments)
-    recipe = _preset(arguments)
-    flags = _parse(RunFlags, "run", arguments, RunFlags(name, recipe, Path("runs") / (name or "")))
+    name, recipe = _source(arguments), _preset(arguments)
+    out = Path("runs") / name if isinstance(name, str) else Path("runs")
+    flags = _parse(RunFlags, "run", arguments, RunFlags(name, recipe, out))
+    if flags.recipe.prune.method != recipe.prune.method:
+        raise ValueError(f"prune.method={flags.recipe.prune.method!r} is for `harp prune`; here name --methods")
+    recipe = flags.recipe
+    if flags.keep is not None:
+        recipe = replace(recipe, prune=replace(recipe.prune, keep=flags.keep))
 
+    from ..devices import leads
     from ..pipeline import run_all
     from ..report import write_report
     from .console import Console
 
     with Console(stop) as console:
-        finals = run_all(flags.recipe, flags.methods, flags.out, watch=console.watch)
-        console.table(finals)
-        console.page(write_report(finals, flags.out / "report.html"))
+        console.say(
+            f"{recipe.task.data}: a robust parent, then {', '.join(flags.methods)} at keep={recipe.prune.keep:g}"
+        )
+        finals = run_all(recipe, flags.methods, flags.out, overwrite=flags.overwrite, watch=console.watch)
+        if leads():
+            console.table(finals)
+            console.page(write_report(finals, flags.out / "report.html"))
 
 
 def report(arguments: list[str], stop: "StopRequest") -> None:
@@ -173,10 +184,8 @@ def report(arguments: list[str], stop: "StopRequest") -> None:
         raise ValueError("runs is empty: name at least one run directory, e.g. `harp report runs/*`")
 
     from ..report import write_report
-    from .console import Console
 
-    with Console(stop) as console:
-        console.page(write_report(flags.runs, flags.out))
+    print(f"Report: {write_report(flags.runs, flags.out).resolve()}")
 
 
 def presets(arguments: list[str], stop: "StopRequest") -> None:
@@ -203,8 +212,17 @@ def _parse(kind: Callable[..., Any], command: str, arguments: list[str], default
 
 
 def _source(arguments: list[str]) -> str:
-    """The first argument, from which the defaults of all flags come; MISSING lets tyro ask for it."""
-    return arguments[0] if arguments and not arguments[0].startswith("-") else tyro.MISSING
+    """The first argument, from which the defaults of all flags come; MISSING lets tyro ask for it.
+
+    Raises ValueError when flags stand before it: their defaults would come from elsewhere without a word.
+    """
+    if not arguments or ({"-h", "--help"} & {*arguments} and arguments[0].startswith("-")):
+        return tyro.MISSING
+    if arguments[0].startswith("-"):
+        raise ValueError(
+            f"{arguments[0]} comes too early: the preset or run is named first, since it sets all defaults"
+        )
+    return arguments[0]
 
 
 def _path(arguments: list[str]) -> Any:

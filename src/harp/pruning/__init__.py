@@ -3,7 +3,7 @@
 from .budget import Budget, Ramp, Term, exact_counts, prunable_weights, weight_budget
 from .descent import Descent
 from .estimators import layer_sum, marginal
-from .lifecycle import attach_frozen_masks, attach_masks, bake_masks, freeze_masks, logits, trainable
+from .lifecycle import attach_frozen_masks, attach_masks, bake_masks, freeze_masks, keep_logits, trainable
 from .mask import Mask, hold_masks, masks
 from .methods import ERK, GLOBAL, HARP, HYDRA, LAMP, LWM, METHODS, RANDOM, RATES_ONLY, Method
 from .penalty import Penalty
@@ -31,8 +31,8 @@ __all__ = [
     "exact_counts",
     "freeze_masks",
     "hold_masks",
+    "keep_logits",
     "layer_sum",
-    "logits",
     "marginal",
     "masks",
     "prunable_weights",

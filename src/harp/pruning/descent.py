@@ -90,6 +90,7 @@ class Descent:
             r = r - self._robust_move(gradient, self._used(r)[1].sqrt())
         for logit, value in zip(logits, self._onto_schedule(r).tolist(), strict=True):
             logit.fill_(value)
+            logit.grad = None  # used up, and no other optimiser need know the logits to clear it
 
     def _robust_move(self, gradient: Tensor, metric: Tensor) -> Tensor:
         gradient = gradient / metric.clamp_min(1e-12)

@@ -103,13 +103,13 @@ def bake_masks(model: nn.Module) -> nn.Module:
 def trainable(model: nn.Module) -> list[nn.Parameter]:
     """What the optimiser may change now: scores and norms while masks learn, every weight after freezing.
 
-    Not the logits of the keep fractions: a `Descent` moves them. Under a `Penalty` give the optimiser ``logits(model)``, too.
+    Not the logits of the keep fractions: a `Descent` moves them. Under a `Penalty` give the optimiser ``keep_logits(model)``, too.
     """
-    apart = {id(logit) for logit in logits(model)}
+    apart = {id(logit) for logit in keep_logits(model)}
     return [parameter for parameter in model.parameters() if parameter.requires_grad and id(parameter) not in apart]
 
 
-def logits(model: nn.Module) -> list[nn.Parameter]:
+def keep_logits(model: nn.Module) -> list[nn.Parameter]:
     """The free variables behind the learned keep fractions, one scalar a layer."""
     return [mask.logit for mask in masks(model).values() if mask.logit is not None]
 
@@ -184,7 +184,12 @@ def _final_counts(found: Mapping[str, Mask], budget: Budget) -> dict[str, int]:
     fixed = {name: mask.count for name, mask in found.items() if mask.logit is None}
     keeps = {name: float(mask.keep.detach()) for name, mask in found.items() if name not in fixed}
     sizes = {name: found[name].size for name in keeps}
-    return fixed | exact_counts(keeps, sizes, budget.limit - sum(fixed.values()))
+    spent = sum(fixed.values())
+    if not len(sizes) <= budget.limit - spent <= sum(sizes.values()):
+        raise ValueError(
+            f"the fixed quotas keep {spent} weights and the budget {budget.limit}: the state is of another"
+        )
+    return fixed | exact_counts(keeps, sizes, budget.limit - spent)
 
 
 def _refuse_company(prefix: str, chains: Mapping[str, nn.ModuleList]) -> None:

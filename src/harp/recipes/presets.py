@@ -7,9 +7,9 @@ from .settings import Compute, Pruning, Recipe, Task, Testing, Training
 
 def _presets() -> dict[str, tuple[str, Recipe]]:
     presets = {
-        "digits": ("1,797 digits of 8x8 pixels, embedded; minutes on a laptop", _digits()),
-        "fashion-mnist": ("70,000 garments of 28x28 pixels, a small network; an evening on a CPU", _fashion_mnist()),
-        "folder-cpu": ("any folder of 32x32 images, half a million weights, N-FGSM; two hours on a CPU", _folder_cpu()),
+        "digits": ("1,797 digits of 8x8 pixels, embedded; a few minutes on a laptop", _digits()),
+        "fashion-mnist": ("70,000 garments of 28x28 pixels, a small network, for a CPU", _fashion_mnist()),
+        "folder-cpu": ("any folder of 32x32 images, half a million weights, N-FGSM; for a CPU", _folder_cpu()),
     }
     names = {"vgg16": "vgg16_bn", "resnet18": "resnet18", "wrn28-4": "wrn28_4"}
     for data, title in (("cifar10", "CIFAR-10"), ("svhn", "SVHN")):

@@ -1,0 +1,434 @@
+"""Files that are whole or not there, and readers that nothing can fool: neither full disks, nor kills, nor hostile files."""
+
+import errno
+import json
+import math
+import os
+import pickle
+import resource
+import struct
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from harp import checkpoint
+from harp.checkpoint import (
+    PARTIAL,
+    load_state,
+    load_tensors,
+    load_weights,
+    read_json,
+    save_state,
+    save_tensors,
+    write_bytes,
+    write_json,
+    write_json_lines,
+)
+
+DTYPES = (
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+    torch.int64,
+    torch.int32,
+    torch.uint8,
+    torch.bool,
+)
+DEEP = 100_000
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
+
+
+def copy_of(model: nn.Module) -> dict[str, Tensor]:
+    return {name: t.clone() for name, t in model.state_dict().items()}
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal in value and type, down to the bits of tensors; NaN is itself."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        bits = [t.contiguous().reshape(-1).view(torch.uint8) for t in (a, b)]
+        return a.dtype == b.dtype and a.shape == b.shape and torch.equal(*bits)
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, dict):
+        return len(a) == len(b) and all(
+            same(one, other)
+            for pair in zip(a.items(), b.items(), strict=True)
+            for one, other in zip(*pair, strict=True)
+        )
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b or (isinstance(a, float) and math.isnan(a) and math.isnan(b))
+
+
+# Writing
+
+
+def full_disk(*arguments: Any, **more: Any) -> Any:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("owner", "call"),
+    [(os, "fsync"), (os, "replace"), (os, "fdopen"), (checkpoint.tempfile, "mkstemp")],
+    ids=["fsync", "replace", "write", "create"],
+)
+def test_on_a_full_disk_the_old_file_stays_whole_and_the_error_names_it(owner, call, tmp_path, monkeypatch):
+    file = tmp_path / "card.json"
+    write_bytes(file, b"old")
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, call, full_disk)
+        with pytest.raises(
+            OSError, match=r"could not write 3 bytes to .*card.json: No space left.*unchanged"
+        ) as caught:
+            write_bytes(file, b"new")
+    assert caught.value.errno == errno.ENOSPC
+    assert file.read_bytes() == b"old"
+    assert call == "fdopen" or [entry.name for entry in tmp_path.iterdir()] == ["card.json"]
+    write_bytes(file, b"new")
+    assert file.read_bytes() == b"new"
+
+
+def test_a_kill_between_writing_and_replacing_leaves_the_old_file_whole(tmp_path, monkeypatch):
+    file = tmp_path / "model.safetensors"
+    save_tensors(file, {"w": torch.zeros(3)})
+
+    def killed(*arguments: Any) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", killed)
+        patched.setattr(Path, "unlink", lambda self, missing_ok=False: None)  # the dead clean nothing up
+        with pytest.raises(SystemExit):
+            save_tensors(file, {"w": torch.ones(3)})
+    assert torch.equal(load_tensors(file)["w"], torch.zeros(3))
+    leftover = [entry for entry in tmp_path.iterdir() if entry != file]
+    assert [entry.name.endswith(PARTIAL) for entry in leftover] == [True]
+    save_tensors(file, {"w": torch.ones(3)})
+    assert torch.equal(load_tensors(file)["w"], torch.ones(3))
+
+
+def test_a_folder_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(OSError, match=r"could not write .* to .*runs/dense/recipe.json"):
+        write_json(tmp_path / "runs" / "dense" / "recipe.json", {})
+
+
+def test_json_never_holds_what_is_no_number(tmp_path):
+    for write, value in ((write_json, {"a": math.nan}), (write_json_lines, [{"a": math.inf}])):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            write(tmp_path / "x.json", value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tied_and_strided_tensors_are_written_out(tmp_path):
+    whole = torch.arange(12.0).view(3, 4)
+    save_tensors(tmp_path / "t", {"a": whole, "b": whole, "row": whole[1], "column": whole[:, 1], "t": whole.T})
+    found = load_tensors(tmp_path / "t")
+    assert torch.equal(found["a"], whole)
+    assert torch.equal(found["b"], whole)
+    assert torch.equal(found["column"], whole[:, 1])
+    assert torch.equal(found["t"], whole.T)
+
+
+def test_what_is_no_tensor_is_named_instead_of_written(tmp_path):
+    with pytest.raises(TypeError, match=r"extra.*dict.*get_extra_state"):
+        save_tensors(tmp_path / "t", {"extra": {"a": 1}})
+    assert not (tmp_path / "t").exists()
+
+
+# Reading JSON
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "not valid JSON"),
+        (b'{"a": 1', "not valid JSON"),
+        (b"\xff\xfe", "not valid JSON"),
+        (b'{"a": NaN}', "NaN is no number"),
+        (b"[1, 2]", "holds a JSON list, expected an object"),
+        (b"null", "NoneType"),
+        (b"[" * DEEP, "not valid JSON"),
+        (b'{"a":' * DEEP, "not valid JSON"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "not valid JSON"),
+    ],
+    ids=["empty", "truncated", "binary", "nan", "list", "null", "deep list", "deep object", "endless number"],
+)
+def test_damaged_json_is_a_value_error_that_names_the_file(content, said, tmp_path):
+    file = tmp_path / "card.json"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"card\.json.*{said}"):
+        read_json(file)
+
+
+def test_json_larger_than_anything_harp_writes_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "MAX_JSON_BYTES", 10)
+    (tmp_path / "card.json").write_text('{"a": "long"}')
+    with pytest.raises(ValueError, match=r"card\.json has 13 bytes"):
+        read_json(tmp_path / "card.json")
+
+
+# Reading safetensors
+
+
+def safetensors(header: dict[str, Any], data: bytes = b"", length: int | None = None) -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+HOSTILE = {
+    "promises 10^12 bytes": safetensors({"w": {"dtype": "F32", "shape": [25 * 10**10], "data_offsets": [0, 10**12]}}),
+    "shape beyond data": safetensors({"w": {"dtype": "F32", "shape": [10**6], "data_offsets": [0, 4]}}, b"1234"),
+    "overflowing shape": safetensors({"w": {"dtype": "F32", "shape": [2**63, 4], "data_offsets": [0, 4]}}, b"1234"),
+    "overlapping": safetensors(
+        {
+            "a": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]},
+            "b": {"dtype": "U8", "shape": [4], "data_offsets": [2, 6]},
+        },
+        b"123456",
+    ),
+    "endless header": safetensors({}, length=2**62),
+    "unknown type": safetensors({"w": {"dtype": "X9", "shape": [1], "data_offsets": [0, 1]}}, b"1"),
+    "deep header": struct.pack("<Q", 2 * DEEP) + b'{"' * DEEP,
+    "empty": b"",
+    "text": b"this is not a checkpoint",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("load", [load_tensors, load_state])
+def test_a_hostile_file_is_a_value_error_and_costs_no_memory(load, kind, tmp_path):
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(HOSTILE[kind])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=r"model\.safetensors"):
+        load(file)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
+
+
+def test_a_file_cut_short_anywhere_is_a_value_error(tmp_path):
+    save_state(tmp_path / "whole", {"w": torch.arange(20.0), "step": 3})
+    content = (tmp_path / "whole").read_bytes()
+    for length in range(0, len(content), 7):
+        (tmp_path / "cut").write_bytes(content[:length])
+        for load in (load_tensors, load_state):
+            with pytest.raises(ValueError, match="cut"):
+                load(tmp_path / "cut")
+
+
+def test_no_flipped_bit_is_anything_but_a_value_error_or_another_state(tmp_path):
+    """safetensors has no check sum: a flip in the numbers goes unseen, but none may end in another kind of error."""
+    save_state(tmp_path / "whole", {"w": torch.arange(4.0), 3: [None, True, "a"]})
+    content = (tmp_path / "whole").read_bytes()
+    refused = 0
+    for place in range(0, 8 * (len(content) - 16), 7):
+        flipped = bytearray(content)
+        flipped[place // 8] ^= 1 << place % 8
+        (tmp_path / "flipped").write_bytes(flipped)
+        try:
+            load_state(tmp_path / "flipped")
+        except ValueError:
+            refused += 1
+    assert refused > 50
+
+
+@pytest.mark.parametrize(
+    "skeleton",
+    [
+        '{"tensor": "7"}',
+        '{"tensor": [1]}',
+        '{"a": 1, "b": 2}',
+        '{"list": 3}',
+        '{"dict": [[[1], 2]]}',
+        '{"dict": [1]}',
+        "{}",
+        "[",
+        '{"list":[' * DEEP,
+    ],
+    ids=lambda s: s[:20],
+)
+def test_a_state_that_contradicts_itself_is_a_value_error(skeleton, tmp_path):
+    save_tensors(tmp_path / "s", {"0": torch.zeros(1)}, {"harp.state": skeleton})
+    with pytest.raises(ValueError, match=r"s is not a resume state of harp.*delete it"):
+        load_state(tmp_path / "s")
+
+
+def test_a_missing_file_and_a_directory_are_told_apart(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no\.safetensors does not exist"):
+        load_tensors(tmp_path / "no.safetensors")
+    with pytest.raises(FileNotFoundError, match="is a directory"):
+        load_tensors(tmp_path)
+
+
+# States
+
+
+@st.composite
+def tensors(draw: st.DrawFn) -> Tensor:
+    shape = draw(st.lists(st.integers(0, 3), max_size=3))
+    values = torch.arange(math.prod(shape)).view(shape)
+    return (values - draw(st.integers(-3, 3))).to(draw(st.sampled_from(DTYPES)))
+
+
+KEYS = st.one_of(st.text(max_size=5), st.integers(), st.booleans(), st.none())
+LEAVES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), tensors())
+STATES = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(KEYS, inner, max_size=4)),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(STATES)
+def test_a_state_comes_back_as_it_was_written(state):
+    with tempfile.TemporaryDirectory() as folder:
+        save_state(Path(folder, "s"), state)
+        assert same(load_state(Path(folder, "s")), state)
+
+
+def test_views_of_one_memory_come_back_apart(tmp_path):
+    whole = torch.arange(6.0)
+    save_state(tmp_path / "s", {"whole": whole, "part": whole[2:4], "again": whole, "pair": (whole, 1)})
+    found = load_state(tmp_path / "s")
+    found["part"].zero_()
+    assert torch.equal(found["whole"], whole)
+    assert torch.equal(found["pair"][0], whole)
+    assert found["pair"][1] == 1
+
+
+@pytest.mark.parametrize("value", [{"a": {1, 2}}, {"a": [b"bytes"]}, {(1, 2): "a"}, {"a": object()}])
+def test_a_state_of_anything_else_is_refused_before_it_is_written(value, tmp_path):
+    with pytest.raises(TypeError, match=r"state.* holds a (set|bytes|tuple|object)"):
+        save_state(tmp_path / "s", value)
+    assert not (tmp_path / "s").exists()
+
+
+# Checkpoints made elsewhere
+
+
+def shuffled(model: nn.Module) -> dict[str, Tensor]:
+    """A state that differs from the model's own everywhere."""
+    return {name: t + 1 for name, t in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"net": {f"module.{name}": t for name, t in state.items()}, "acc": 71.2},
+        lambda state: {"model": {"state_dict": {f"module.model.{name}": t for name, t in state.items()}}},
+        lambda state: {f"module.{name}": t.half() for name, t in state.items()},
+    ],
+    ids=["plain", "wrapped", "DataParallel", "wrapped twice", "half precision"],
+)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pytorch_checkpoint_fits_whatever_it_is_wrapped_in(wrap, zipped, tmp_path):
+    model = network()
+    expected = shuffled(model)
+    torch.save(wrap(expected), tmp_path / "c.pt", _use_new_zipfile_serialization=zipped)
+    load_weights(model, tmp_path / "c.pt")
+    for name, t in model.state_dict().items():
+        assert torch.allclose(t.float(), expected[name].float(), atol=1e-2), name
+
+
+def test_safetensors_fit_as_well(tmp_path):
+    model = network()
+    expected = shuffled(model)
+    save_tensors(tmp_path / "c.safetensors", expected)
+    load_weights(model, tmp_path / "c.safetensors")
+    assert all(torch.equal(t, expected[name]) for name, t in model.state_dict().items())
+
+
+class Evil:
+    def __init__(self, marker: Path):
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.marker,)
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+def test_a_pickle_with_code_in_it_is_refused_and_not_run(save, tmp_path):
+    marker = tmp_path / "executed"
+    save({"state_dict": Evil(marker)}, tmp_path / "c.pt")
+    with pytest.raises(ValueError, match=r"c\.pt cannot be read as plain tensors.*never unpickles") as caught:
+        load_weights(network(), tmp_path / "c.pt")
+    assert not marker.exists()
+    assert "weights_only" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pickled_module_is_refused(tmp_path):
+    torch.save(network(), tmp_path / "c.pt")
+    with pytest.raises(ValueError, match=r"save model\.state_dict"):
+        load_weights(network(), tmp_path / "c.pt")
+
+
+def test_a_compressed_archive_is_refused_before_it_is_inflated(tmp_path):
+    torch.save(network().state_dict(), tmp_path / "c.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "c.pt") as plain,
+        zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name) + bytes(10**6))
+    with pytest.raises(ValueError, match=r"bomb\.pt cannot be read"):
+        load_weights(network(), tmp_path / "bomb.pt")
+
+
+def test_a_checkpoint_that_wraps_itself_is_refused(tmp_path):
+    endless: dict[str, Any] = {}
+    endless["state_dict"] = endless
+    torch.save(endless, tmp_path / "c.pt")
+    with pytest.raises(ValueError, match="holds no state dict"):
+        load_weights(network(), tmp_path / "c.pt")
+
+
+@pytest.mark.parametrize("content", [[1, 2], {}, {"state_dict": {}}, {"a": "text"}, torch.zeros(2)])
+def test_a_file_without_a_state_dict_is_refused(content, tmp_path):
+    torch.save(content, tmp_path / "c.pt")
+    with pytest.raises(ValueError, match="holds no state dict"):
+        load_weights(network(), tmp_path / "c.pt")
+
+
+def without(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key: t for key, t in state.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda s: {**s, "3.weight": torch.zeros(3, 16), "3.bias": torch.zeros(3)}, r"3\.weight.*\(3, 16\).*\(2, 16\)"),
+        (lambda s: without(s, "0.weight"), r"missing.*0\.weight"),
+        (lambda s: {**s, "9.weight": torch.zeros(1)}, r"unexpected.*9\.weight"),
+        (lambda s: {**s, "0.weight": s["0.weight"] * math.nan}, r"not finite in \['0\.weight'\]"),
+        pytest.param(
+            lambda s: {**s, "3.weight": s["3.weight"].to_sparse()},
+            r"not plain numbers in \['3\.weight'\]",
+            marks=pytest.mark.filterwarnings("ignore:Sparse"),
+        ),
+        (lambda s: {**s, "3.weight": s["3.weight"].to(torch.complex64)}, r"not plain numbers in \['3\.weight'\]"),
+    ],
+    ids=["classes", "missing", "unexpected", "NaN", "sparse", "complex"],
+)
+def test_a_checkpoint_that_does_not_fit_lists_its_keys_and_leaves_the_model_alone(change, said, tmp_path):
+    model = network()
+    before = copy_of(model)
+    torch.save(change(shuffled(model)), tmp_path / "c.pt")
+    with pytest.raises(ValueError, match=rf"(?s)c\.pt.*{said}"):
+        load_weights(model, tmp_path / "c.pt")
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())

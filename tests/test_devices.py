@@ -1,0 +1,111 @@
+"""Devices: what a machine does not have is refused by name, and one process leads."""
+
+import platform
+import sys
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from harp.devices import alone, average_buffers, average_gradients, keep_freed_memory, launch, leads, make_fabric, place
+from harp.recipes import Compute
+
+
+def test_the_default_is_one_process_in_full_precision():
+    fabric = launch(make_fabric(Compute(device="cpu")), Compute(device="cpu"))
+    assert (fabric.world_size, fabric.device.type, fabric.is_global_zero) == (1, "cpu", True)
+    with fabric.autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+def test_mixed_precision_works_on_a_cpu():
+    with make_fabric(Compute(device="cpu", precision="bf16-mixed")).autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("compute", "said"),
+    [
+        (Compute(device="cuda"), r"device='cuda' is not available here; this machine offers \['cpu', 'auto'\]"),
+        (Compute(device="mps"), r"device='mps' is not available here"),
+        (Compute(device="cpu", precision="16-mixed"), r"precision='16-mixed' needs a CUDA device; 'bf16-mixed'"),
+        (Compute(precision="16-mixed"), r"precision='16-mixed' needs a CUDA device"),
+    ],
+)
+def test_what_this_machine_does_not_have_is_refused(compute, said, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=said):
+        make_fabric(compute)
+
+
+def test_more_gpus_than_there_are_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match="devices=3 but this machine has 2 CUDA devices"):
+        make_fabric(Compute(device="cuda", devices=3))
+
+
+def test_the_number_of_threads_is_the_one_asked_for():
+    before = torch.get_num_threads()
+    try:
+        compute = Compute(device="cpu", threads=before + 1)
+        launch(make_fabric(compute), compute)
+        assert torch.get_num_threads() == before + 1
+        launch(make_fabric(Compute(device="cpu")), Compute(device="cpu"))
+        assert torch.get_num_threads() == before + 1  # None leaves them
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_alone_is_the_same_device_once():
+    compute = Compute(device="cpu", devices=4, num_nodes=2, threads=3)
+    assert alone(compute) == Compute(device="cpu", threads=3)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, True),
+        ({"LOCAL_RANK": "0"}, True),
+        ({"LOCAL_RANK": "1"}, False),
+        ({"RANK": "4", "LOCAL_RANK": "0"}, False),
+        ({"SLURM_PROCID": "3"}, False),
+    ],
+)
+def test_the_first_of_all_processes_leads(environment, expected, monkeypatch):
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert leads() is expected
+
+
+@pytest.mark.parametrize(("channels_last", "layout"), [(True, torch.channels_last), (False, torch.contiguous_format)])
+def test_a_model_is_placed_in_the_layout_asked_for_with_its_values(channels_last, layout):
+    model = nn.Conv2d(3, 4, 3)
+    before = model.weight.detach().clone()
+    assert place(model, torch.device("cpu"), channels_last=channels_last) is model
+    assert model.weight.is_contiguous(memory_format=layout)
+    assert torch.equal(model.weight, before)
+
+
+def test_with_one_process_there_is_nothing_to_average():
+    fabric = Fabric(accelerator="cpu")
+    model = nn.BatchNorm1d(2)
+    model(torch.rand(4, 2)).sum().backward()
+    before = [t.clone() for t in (model.weight.grad, model.running_mean)]
+    average_gradients(fabric, model)
+    average_buffers(fabric, model)
+    assert torch.equal(before[0], model.weight.grad)
+    assert torch.equal(before[1], model.running_mean)
+
+
+def test_freed_memory_is_kept_where_glibc_is():
+    assert keep_freed_memory() == (sys.platform.startswith("linux") and platform.libc_ver()[0] == "glibc")
+
+
+def test_elsewhere_memory_is_left_alone(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert keep_freed_memory() is False
