@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -176,7 +177,7 @@ def test_seeds_differ_for_every_part_and_are_the_same_everywhere():
     assert seed_of(0, "prune", 1, 2) == seed_of(0, "prune", 1, 2)
     parts = [(0, "prune", 1, 2), (1, "prune", 1, 2), (0, "finetune", 1, 2), (0, "prune", 2, 1), (0, "prune", 12)]
     assert len({seed_of(*p) for p in parts}) == len(parts)
-    assert seed_of("golden") == 4013349163471187264 or 0 <= seed_of("golden") < 2**63
+    assert seed_of("golden") == 1748812813564986506
 
 
 def test_ranks_share_an_epoch_without_overlap_and_in_equal_parts():
@@ -196,7 +197,7 @@ def test_density_falls_to_the_budget_within_two_thirds_of_the_stage():
     plan = prune_course(model, replace(SHORT_PRUNE, epochs=9, keep=0.05), "descent")
     records = list(fit(model, plan, Fabric(accelerator="cpu")))
     densities = [record.density for record in records]
-    assert densities == sorted(densities, reverse=True)
+    assert all(later <= earlier * (1 + 1e-5) for earlier, later in pairwise(densities))
     assert [record.met_budget for record in records] == [False] * 5 + [True] * 4
 
 
