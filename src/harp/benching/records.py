@@ -1,0 +1,63 @@
+"""What is measured, as records: one network, batch, thread count and engine each."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .timing import Times
+
+OURS = "harp"
+PUBLIC = ("network", "keep", "batch", "threads", "engine", "median_ms", "best_ms", "peak_mb")
+"""The keys of a record in JSON, these and no others."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """``peak_mb`` is measured at batch 1, in a process of its own, with these threads; None where it is not known."""
+
+    network: str
+    keep: float
+    batch: int
+    threads: int
+    engine: str
+    times: Times
+    peak_mb: float | None
+
+    @property
+    def median_ms(self) -> float:
+        return self.times.median_ms
+
+    def to_json(self) -> dict[str, Any]:
+        everything = {**vars(self), **vars(self.times)}
+        return {key: everything[key] for key in PUBLIC}
+
+
+def write_records(path: Path, records: Sequence[Record]) -> None:
+    path.write_text(json.dumps([record.to_json() for record in records], indent=1, allow_nan=False) + "\n", "utf-8")
+
+
+def settings_of(records: Sequence[Record]) -> list[tuple[str, float, int, int]]:
+    """Every network, keep, batch and thread count, in the order of the records."""
+    return list(dict.fromkeys((r.network, r.keep, r.batch, r.threads) for r in records))
+
+
+@dataclass(frozen=True)
+class Duel:
+    """In one setting: this runtime, and the dense engine whose median is least. Either may be missing."""
+
+    ours: Record | None
+    dense: Record | None
+
+    @property
+    def speedup(self) -> float | None:
+        """How many times faster we are; below 1 is slower."""
+        return self.dense.median_ms / self.ours.median_ms if self.ours and self.dense else None
+
+
+def duel(records: Sequence[Record], setting: tuple[str, float, int, int]) -> Duel:
+    here = [r for r in records if (r.network, r.keep, r.batch, r.threads) == setting]
+    ours = next((r for r in here if r.engine == OURS), None)
+    dense = min((r for r in here if r.engine != OURS), key=lambda r: r.median_ms, default=None)
+    return Duel(ours, dense)
