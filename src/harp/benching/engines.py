@@ -6,23 +6,33 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 if TYPE_CHECKING:
     from torch import nn
 
+EngineName = Literal["harp", "torch", "inductor", "onnxruntime", "openvino"]
 Runner = Callable[[np.ndarray], np.ndarray]
 """(batch, channels, height, width) in, in float32 and in [0, 1]; outputs by image."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One network in the two forms that engines read: the exported file, and the same weights as dense ONNX."""
+    """One network in the two forms that engines read: the exported file, and the same weights as dense ONNX.
+
+    ``onnx`` may be None when no engine that reads it takes part.
+    """
 
     file: Path
-    onnx: Path
+    onnx: Path | None = None
+
+    @property
+    def dense(self) -> Path:
+        if self.onnx is None:
+            raise ValueError(f"{self.file} has no ONNX file beside it, which this engine reads")
+        return self.onnx
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,12 @@ def _harp(subject: Subject, batch: int, threads: int) -> Runner:
     from harp.runtime import load
 
     return load(subject.file, threads=threads)
+
+
+def _untuned(subject: Subject, batch: int, threads: int) -> Runner:
+    from harp.runtime import load
+
+    return load(subject.file, threads=threads, autotune=False)
 
 
 def _torch(subject: Subject, batch: int, threads: int) -> Runner:
@@ -94,16 +110,16 @@ def _onnxruntime(subject: Subject, batch: int, threads: int) -> Runner:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    session = onnxruntime.InferenceSession(subject.onnx, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(subject.dense, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return lambda x: session.run(None, {name: x})[0]
+    return lambda x: np.asarray(session.run(None, {name: x})[0])
 
 
 def _openvino(subject: Subject, batch: int, threads: int) -> Runner:
     import openvino
 
     core = openvino.Core()
-    model = core.read_model(subject.onnx)
+    model = core.read_model(subject.dense)
     model.reshape([batch, *(side.get_length() for side in list(model.input().partial_shape)[1:])])
     wanted = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -115,11 +131,15 @@ def _openvino(subject: Subject, batch: int, threads: int) -> Runner:
     return lambda x: request.infer({0: x}, share_inputs=True)[0]
 
 
+UNTUNED = "harp, untuned"
+"""Our runtime without its tuning at load: what a program that starts often wants."""
 ENGINES: dict[str, Engine] = {
-    "harp": Engine(_harp, (), dense=False),
+    "harp": Engine(_harp, ("harp.runtime",), dense=False),
+    UNTUNED: Engine(_untuned, ("harp.runtime",), dense=False),
     "torch": Engine(_torch, ("torch",)),
     "inductor": Engine(_inductor, ("torch",), compiler=True),
     "onnxruntime": Engine(_onnxruntime, ("onnxruntime",)),
     "openvino": Engine(_openvino, ("openvino",)),
 }
-"""In the order in which they take turns."""
+NAMES: tuple[EngineName, ...] = get_args(EngineName)
+"""Those that are compared, in the order in which they take turns."""

@@ -33,8 +33,10 @@ class Probe:
 
 def probe(engine: str, subject: Subject, shape: Sequence[int], threads: int) -> Probe:
     """Load and run a network in a fresh process. Raises OSError with the last words of a process that failed."""
-    job = [engine, str(subject.file), str(subject.onnx), json.dumps(list(shape)), str(threads)]
-    done = subprocess.run([sys.executable, "-m", __name__, *job], capture_output=True, text=True)
+    job = [engine, str(subject.file), str(subject.onnx or ""), json.dumps(list(shape)), str(threads)]
+    done = subprocess.run(
+        [sys.executable, "-c", f"from {__name__} import child; child()", *job], capture_output=True, text=True
+    )
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise ChildProcessError(f"{engine} failed in a process of its own, where memory is measured: {last}")
@@ -80,7 +82,8 @@ def _status_bytes(field: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
-if __name__ == "__main__":
-    name, file, onnx, shape_text, threads_text = sys.argv[1:]
-    found = run_here(name, Subject(Path(file), Path(onnx)), json.loads(shape_text), int(threads_text))
+def child() -> None:
+    """The program of the child: its arguments are those that :func:`probe` gives, its answer is the last line."""
+    engine, file, onnx, shape, threads = sys.argv[1:]
+    found = run_here(engine, Subject(Path(file), Path(onnx) if onnx else None), json.loads(shape), int(threads))
     sys.stdout.write(json.dumps(asdict(found)) + "\n")

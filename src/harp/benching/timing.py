@@ -74,10 +74,11 @@ def _warm(call: Callable[[], object], clock: Callable[[], float]) -> float:
 
 
 def _turn(call: Callable[[], object], slice_s: float, clock: Callable[[], float]) -> list[float]:
-    taken, began = [], clock()
-    while not taken or now - began < slice_s:
-        before = clock()
+    taken: list[float] = []
+    before = began = clock()
+    while not taken or before - began < slice_s:
         call()
         now = clock()
         taken.append(now - before)
+        before = now
     return taken

@@ -4,13 +4,12 @@ import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from harp.runtime.graph import Graph
 from harp.runtime.shapes import shapes
-
-from .engines import Subject
 
 
 @dataclass(frozen=True)
@@ -53,14 +52,14 @@ class Sizes:
     compressor: str
 
 
-def sizes_of(subject: Subject, graph: Graph) -> Sizes:
+def sizes_of(file: Path, graph: Graph, onnx: Path) -> Sizes:
     tensors = [np.asarray(tensor, "<f4") for node in graph.nodes for tensor in node.tensors.values()]
     name, compress = _compressor()
     return Sizes(
-        file=subject.file.stat().st_size,
+        file=file.stat().st_size,
         dense=sum(tensor.nbytes for tensor in tensors),
         compressed=len(compress(b"".join(tensor.tobytes() for tensor in tensors))),
-        onnx=subject.onnx.stat().st_size,
+        onnx=onnx.stat().st_size,
         compressor=name,
     )
 
