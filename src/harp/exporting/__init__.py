@@ -1,0 +1,5 @@
+"""A trained network as a file: sparse for `harp.runtime`, ONNX for everyone else."""
+
+from .rebuilding import rebuild
+
+__all__ = ["rebuild"]
