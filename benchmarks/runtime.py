@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runtime_networks import CLASSES, KEEPS, NETWORKS, SHAPE, Network, file_network, random_network, run_network
+from runtime_networks import KEEPS, NETWORKS, Network, file_network, random_network, run_network
 from runtime_page import fill, tables
 
-from harp.benching.engines import ENGINES, NAMES, UNTUNED, Subject, absence
+from harp.benching.engines import NAMES, UNTUNED, Subject, absence
 from harp.benching.findings import peak_gflops, surroundings, write_dense
 from harp.benching.probe import probe
 from harp.benching.race import Course, Entrant, busy, race, thread_counts

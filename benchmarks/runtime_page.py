@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from harp.benching.records import OURS, Duel, Record, Setting, at, duel, settings_of
+from harp.benching.records import OURS, Duel, Record, Setting, at, duel, settings_of, short
 from harp.benching.timing import Times
 
 BEGIN, END = "<!-- runtime: begin -->", "<!-- runtime: end -->"
@@ -73,13 +73,13 @@ def _speedups(records: list[Record], network: str) -> str:
     rows = []
     for batch, threads in dict.fromkeys((r.batch, r.threads) for r in ours):
         duels = [duel(ours, Setting(network, keep, batch, threads)) for keep in keeps]
-        fastest = next((f"{d.dense.median_ms:.3g} ({d.dense.engine})" for d in duels if d), "–")
+        fastest = next((f"{short(d.dense.median_ms)} ({d.dense.engine})" for d in duels if d), "–")
         rows.append([f"{batch}, {threads}", fastest, *(_cell(found) for found in duels)])
     return table([f"{network}: batch, threads", "fastest dense", *map(percent, keeps)], rows)
 
 
 def _cell(found: Duel | None) -> str:
-    return "–" if found is None else f"{found.ours.median_ms:.3g}, **{found.speedup:.3g}x**"
+    return "–" if found is None else f"{short(found.ours.median_ms)}, **{short(found.speedup)}x**"
 
 
 def _all_engines(records: list[Record]) -> str:
@@ -91,9 +91,9 @@ def _all_engines(records: list[Record]) -> str:
         if key not in seen:
             seen.add(key)
             t = record.times
-            spread = f"{t.median_ms:.3g} [{t.low_ms:.3g}, {t.high_ms:.3g}]"
+            spread = f"{short(t.median_ms)} [{short(t.low_ms)}, {short(t.high_ms)}]"
             rows.append(
-                [record.network, f"{record.batch}", f"{record.threads}", name, spread, f"{t.best_ms:.3g}", f"{t.calls}"]
+                [record.network, f"{record.batch}", f"{record.threads}", name, spread, short(t.best_ms), f"{t.calls}"]
             )
     rows.sort(key=lambda row: row[:3])
     return table(["network", "batch", "threads", "engine", "median", "best", "calls"], rows)
@@ -109,7 +109,7 @@ def _pace(records: list[Record], details: dict[str, Any]) -> str:
             pace = 2 * left * record.batch / record.median_ms / 1e6
             setting = [record.network, percent(record.keep), f"{record.batch}", f"{record.threads}"]
             share = f"{pace / peaks[record.threads]:.0%}"
-            rows.append([*setting, f"{left / 1e6:.3g} of {macs / 1e6:.3g}", f"{pace:.3g}", share])
+            rows.append([*setting, f"{short(left / 1e6)} of {short(macs / 1e6)}", short(pace), share])
     return table(["network", "keep", "batch", "threads", "million MACs left", "GFLOP/s", "of peak"], rows)
 
 
@@ -132,7 +132,7 @@ def _files(networks: list[dict[str, Any]]) -> str:
     for network in networks:
         s = network["sizes"]
         sizes = [
-            f"{s[form] / 1e3:,.0f}, 1/{s['dense'] / s[form]:.3g}" for form in ("file", "f16", "compressed", "onnx")
+            f"{s[form] / 1e3:,.0f}, 1/{short(s['dense'] / s[form])}" for form in ("file", "f16", "compressed", "onnx")
         ]
         rows.append([network["network"], percent(network["keep"]), f"{s['dense'] / 1e3:,.0f}", *sizes])
     compressor = networks[0]["sizes"]["compressor"] if networks else ""
@@ -145,7 +145,7 @@ def _memory(records: list[Record], networks: list[dict[str, Any]]) -> str:
     for n in networks:
         dense = {r.engine: r.peak_mb for r in records if (r.network, r.keep) == (n["network"], n["keep"])}
         ours, ort = n["peak_mb"], dense.get("onnxruntime")
-        ratio = f"1/{ort / ours:.3g}" if ours and ort else "–"
+        ratio = f"1/{short(ort / ours)}" if ours and ort else "–"
         others = ["–" if dense.get(name) is None else f"{dense[name]:.1f}" for name in engines]
         mine = "–" if ours is None else f"{ours:.1f}"
         rows.append([n["network"], percent(n["keep"]), mine, *others, ratio, f"{n['first_ms']:.1f}"])

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from .records import Duel, Record, duel, settings_of
+from .records import Duel, Record, duel, settings_of, short
 
 SPARSE_ENOUGH = 0.12
 """Above this keep fraction (10 %, and the layers that pruning leaves alone) a lead depends on the machine."""
@@ -47,8 +47,8 @@ def _verdict(duels: Sequence[Duel]) -> str:
 
 
 def _reason(found: Duel) -> str:
-    lead = f"{found.speedup:.3g}x faster" if found.speedup >= 1 else f"{1 / found.speedup:.3g}x slower"
+    lead = f"{short(found.speedup)}x faster" if found.speedup >= 1 else f"{short(1 / found.speedup)}x slower"
     return (
-        f"{found.ours.setting}: harp {found.ours.median_ms:.3g} ms, "
-        f"{lead} than {found.dense.engine} with {found.dense.median_ms:.3g} ms"
+        f"{found.ours.setting}: harp {short(found.ours.median_ms)} ms, "
+        f"{lead} than {found.dense.engine} with {short(found.dense.median_ms)} ms"
     )

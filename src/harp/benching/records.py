@@ -82,3 +82,10 @@ def duel(records: Sequence[Record], setting: Setting) -> Duel | None:
     ours = next((r for r in here if r.engine == OURS), None)
     dense = min((r for r in here if r.engine != OURS), key=lambda r: r.median_ms, default=None)
     return Duel(ours, dense) if ours and dense else None
+
+
+def short(value: float) -> str:
+    """Three digits, none behind the third decimal: 0.412, 8.31, 415, 1,290."""
+    if value >= 99.95:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if value >= 1 else f"{value:.3f}"

@@ -10,7 +10,7 @@ from rich.table import Table
 from tyro.conf import Positional
 
 from ..benching.engines import NAMES, EngineName
-from ..benching.records import OURS, Record, at, settings_of
+from ..benching.records import OURS, at, settings_of, short
 
 if TYPE_CHECKING:
     from ..benching.findings import Findings
@@ -64,7 +64,8 @@ def show(found: "Findings", terminal: Terminal) -> None:
     here = found.here
     peaks = ", ".join(f"{peak:.0f} GFLOP/s on {threads}" for threads, peak in found.peaks.items())
     terminal.print(f"{escape(here['cpu'])}, {here['cores']} cores, {here['isa']}; peak {peaks}")
-    terminal.print(times(found), sizes(found))
+    measured = [times(found), paces(found), memory(found), sizes(found)]
+    terminal.print(*(table for table in measured if table.row_count))
     for note in found.notes:
         terminal.print(f"  note  {escape(note)}", soft_wrap=True)
     advice, *reasons = found.advice
@@ -74,44 +75,50 @@ def show(found: "Findings", terminal: Terminal) -> None:
 
 
 def times(found: "Findings") -> Table:
-    """One row an engine and setting. "harp is" compares medians with ours; the last columns are ours alone."""
-    table = Table(title="Time of a batch, ms", title_justify="left")
-    for name in ("batch", "threads"):
-        table.add_column(name, justify="right")
-    table.add_column("engine")
-    for name in ("median", "quartiles", "best", "harp is", "GFLOP/s", "of peak", "memory, MB"):
-        table.add_column(name, justify="right")
+    """One row an engine and setting; the speed-up is harp's over that engine, by medians."""
+    table = _table("Time of a batch, ms", "engine", "batch", "threads", "median", "quartiles", "best", "speed-up")
     for setting in settings_of(found.records):
         here = at(found.records, setting)
         ours = next((r for r in here if r.engine == OURS), None)
         for record in here:
-            table.add_row(*_row(found, record, ours), end_section=record is here[-1])
+            t = record.times
+            compared = f"{short(t.median_ms / ours.median_ms)}x" if ours and record is not ours else ""
+            table.add_row(
+                record.engine, f"{record.batch}", f"{record.threads}", short(t.median_ms),
+                f"{short(t.low_ms)}–{short(t.high_ms)}", short(t.best_ms), compared, end_section=record is here[-1],
+            )  # fmt: skip
     return table
 
 
-def _row(found: "Findings", record: Record, ours: Record | None) -> list[str]:
-    if record.engine == OURS:
-        pace = found.work.gflops(record.batch, record.median_ms)
-        compared, share = ["", f"{pace:.3g}"], f"{pace / found.peaks[record.threads]:.1%}"
-    else:
-        compared = [f"{record.median_ms / ours.median_ms:.3g}x faster" if ours else "", ""]
-        share = ""
-    t = record.times
-    spread = f"{t.low_ms:.3g}–{t.high_ms:.3g}"
-    memory = "–" if record.peak_mb is None else f"{record.peak_mb:,.1f}"
-    return [
-        f"{record.batch}", f"{record.threads}", record.engine, f"{t.median_ms:.3g}", spread, f"{t.best_ms:.3g}",
-        *compared, share, memory,
-    ]  # fmt: skip
+def paces(found: "Findings") -> Table:
+    table = _table("Operations on non-zeros alone", "harp", "GFLOP/s", "of peak")
+    for record in found.records:
+        if record.engine == OURS:
+            pace = found.work.gflops(record.batch, record.median_ms)
+            table.add_row(str(record.setting), short(pace), f"{pace / found.peaks[record.threads]:.1%}")
+    return table
+
+
+def memory(found: "Findings") -> Table:
+    table = _table("Peak memory at batch 1 on one thread, without imports", "engine", "MB", "of harp's")
+    peaks = {record.engine: record.peak_mb for record in found.records if record.peak_mb is not None}
+    for engine, peak_mb in peaks.items():
+        table.add_row(engine, f"{peak_mb:,.1f}", f"{short(peak_mb / peaks[OURS])}x" if peaks.get(OURS) else "")
+    return table
 
 
 def sizes(found: "Findings") -> Table:
-    table = Table(title="Size", title_justify="left")
-    table.add_column("form")
-    table.add_column("bytes", justify="right")
-    table.add_column("of dense float32", justify="right")
+    table = _table("Size", "form", "bytes", "of dense float32")
     s = found.sizes
     forms = {"this file": s.file, "dense float32": s.dense, f"dense float32, {s.compressor}": s.compressed}
     for form, size_bytes in {**forms, "ONNX": s.onnx}.items():
-        table.add_row(form, f"{size_bytes:,}", f"1/{s.dense / size_bytes:.3g}")
+        table.add_row(form, f"{size_bytes:,}", f"1/{short(s.dense / size_bytes)}")
+    return table
+
+
+def _table(title: str, first: str, *others: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify="right")
     return table
