@@ -10,17 +10,17 @@ from .recipes import ADMM, Pruning, Recipe, Training
 class Passes:
     """Per training image. A backward pass counts as one whether it ends at the weights, at the image or at both."""
 
-    forward: float
-    backward: float
+    forward: int | float
+    backward: int | float
 
     @property
-    def total(self) -> float:
+    def total(self) -> int | float:
         return self.forward + self.backward
 
     def __add__(self, other: "Passes") -> "Passes":
         return Passes(self.forward + other.forward, self.backward + other.backward)
 
-    def __mul__(self, times: float) -> "Passes":
+    def __mul__(self, times: int | float) -> "Passes":
         return Passes(self.forward * times, self.backward * times)
 
 
