@@ -81,7 +81,7 @@ def _folder_cpu() -> Recipe:
         task=Task(data="folder", model="vgg_medium", eps=8 / 255),
         pretrain=Training(epochs=6, objective="n-fgsm"),
         prune=Pruning(epochs=4, objective="n-fgsm"),
-        finetune=Training(epochs=5, lr=0.05, objective="n-fgsm"),
+        finetune=Training(epochs=5, lr=0.1, objective="n-fgsm"),
         compute=Compute(device="cpu"),
     )
 
