@@ -13,7 +13,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from ..attacks import Attack, attacking, check_images
-from ..attacks.autoattack import AutoAttack, classified, square_note, weights_frozen
+from ..attacks.autoattack import AutoAttack, classified, square_note
 from ..data import Images
 from ..pruning import hold_masks
 from .checks import check_model, doubts
@@ -67,7 +67,7 @@ def evaluate(
     order = _chosen(data, images, batch_size)
     seed = seed_for(attack, seed)
     place = _device_of(model) if device is None else torch.device(device)
-    with attacking(model), hold_masks(model), weights_frozen(model):
+    with attacking(model), hold_masks(model):
         x, y = next(data.batches(order[:batch_size], batch_size))
         classes = check_model(model, x.to(place), data.labels[order])
         notes = doubts(model, x.to(place), y.to(place), attack, classes)
@@ -100,7 +100,7 @@ def collect_examples(
     order = _chosen(data, min(k, len(data)), max(k, 1))
     place = _device_of(model) if device is None else torch.device(device)
     x, y = (batch.to(place) for batch in next(data.batches(order, len(order))))
-    with attacking(model), hold_masks(model), weights_frozen(model), torch.no_grad():
+    with attacking(model), hold_masks(model), torch.no_grad():
         check_model(model, x, data.labels[order])
         phase = plain_phase(attack, seed_for(attack, seed))
         x_adv, _ = phase.attack(model, x, y, 0)
