@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import harp
-from harp.exporting import rebuild
+from harp.exporting import files, rebuild
 from harp.runtime.format import read
 
 
@@ -59,13 +59,38 @@ def test_f16_halves_the_values_and_says_what_that_costs(model, example, tmp_path
     assert half.size_bytes < 0.8 * whole.size_bytes
     assert 1e-5 < half.agreement.difference < 1e-2
     found, expected = rebuild(read(half.path)[0])(example), model(example)
-    assert half.agreement.difference == pytest.approx(float((found - expected).abs().max() / expected.abs().max()))
+    assert half.agreement.difference == pytest.approx(
+        float((found - expected).abs().max() / expected.abs().max()), abs=1e-6
+    )
     for rounded, exact in zip(weights(half.path), weights(whole.path), strict=True):
         assert np.array_equal(rounded, exact.astype(np.float16))
 
 
+def test_the_engine_has_the_last_word(model, example, tmp_path, monkeypatch):
+    done = harp.export(model, example, tmp_path / "net.harp")
+    assert done.agreement.by == "harp.runtime"
+    (tmp_path / "net.harp").unlink()
+    monkeypatch.setattr(files, "load", lambda path, autotune: lambda x: 1.001 * model(torch.from_numpy(x)).numpy())
+    with pytest.raises(ValueError, match=r"in harp.runtime logits are off by at most 0\.001 of"):
+        harp.export(model, example, tmp_path / "net.harp")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_an_engine_the_file_is_compared_in_torch_and_that_is_said(
+    model, example, tmp_path, monkeypatch, caplog
+):
+    def missing(path, autotune):
+        raise RuntimeError("this installation has no compiled engine")
+
+    monkeypatch.setattr(files, "load", missing)
+    assert harp.export(model, example, tmp_path / "net.harp").agreement.by == "PyTorch"
+    assert "compared in PyTorch alone: this installation has no compiled engine" in caplog.text
+
+
 def test_f16_that_changes_logits_too_much_is_refused_with_the_amount(model, example, tmp_path):
-    with pytest.raises(ValueError, match=r"values='f16' logits are off by at most 0\.000\d+ of .*tolerance=1e-05"):
+    with pytest.raises(
+        ValueError, match=r"values='f16' in PyTorch logits are off by at most 0\.000\d+ of .*tolerance=1e-05"
+    ):
         harp.export(model, example, tmp_path / "net.harp", values="f16", tolerance=1e-5)
     assert not list(tmp_path.iterdir())
 

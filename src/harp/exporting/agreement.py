@@ -17,9 +17,11 @@ class Agreement:
     images: int
     difference: float
     changed: int
+    by: str
+    """What ran the file."""
 
     def __str__(self) -> str:
-        off = f"logits are off by at most {self.difference:.2g} of the largest"
+        off = f"in {self.by} logits are off by at most {self.difference:.2g} of the largest"
         return f"{off}, and {self.changed} of {self.images} images get another class"
 
 
@@ -29,13 +31,13 @@ def answers(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         return torch.cat([network(part).cpu() for part in images.split(_AT_ONCE)])
 
 
-def compare(found: Tensor, expected: Tensor) -> Agreement:
+def compare(found: Tensor, expected: Tensor, *, by: str) -> Agreement:
     """Raises ValueError when the model's own answers are not finite."""
     if not expected.isfinite().all():
         raise ValueError("the model's logits are not finite on the example: it is damaged, or the example is no image")
     largest, off = float(expected.abs().max()), float((found - expected).abs().max())
     changed = int((found.argmax(1) != expected.argmax(1)).sum())
-    return Agreement(len(expected), off / largest if off else 0.0, changed)
+    return Agreement(len(expected), off / largest if off else 0.0, changed, by)
 
 
 def need_agreement(found: Agreement, tolerance: float, values: str) -> None:
