@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 import harp
-from harp.exporting import files, rebuild
+import harp.runtime
+from harp.exporting import rebuild
 from harp.runtime.format import read
 
 
@@ -70,7 +71,9 @@ def test_the_engine_has_the_last_word(model, example, tmp_path, monkeypatch):
     done = harp.export(model, example, tmp_path / "net.harp")
     assert done.agreement.by == "harp.runtime"
     (tmp_path / "net.harp").unlink()
-    monkeypatch.setattr(files, "load", lambda path, autotune: lambda x: 1.001 * model(torch.from_numpy(x)).numpy())
+    monkeypatch.setattr(
+        harp.runtime, "load", lambda path, autotune: lambda x: 1.001 * model(torch.from_numpy(x)).numpy()
+    )
     with pytest.raises(ValueError, match=r"in harp.runtime logits are off by at most 0\.001 of"):
         harp.export(model, example, tmp_path / "net.harp")
     assert not list(tmp_path.iterdir())
@@ -82,7 +85,7 @@ def test_without_an_engine_the_file_is_compared_in_torch_and_that_is_said(
     def missing(path, autotune):
         raise RuntimeError("this installation has no compiled engine")
 
-    monkeypatch.setattr(files, "load", missing)
+    monkeypatch.setattr(harp.runtime, "load", missing)
     assert harp.export(model, example, tmp_path / "net.harp").agreement.by == "PyTorch"
     assert "compared in PyTorch alone: this installation has no compiled engine" in caplog.text
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from harp.pruning import prunable_weights
-from harp.runtime import load
 from harp.runtime.format import read, write
 
 from .agreement import Agreement, answers, compare, need_agreement
@@ -73,33 +72,36 @@ def export(
         expected = answers(model, example)
     weights = list(prunable_weights(model).values())
     kept, total = sum(int(weight.count_nonzero()) for weight in weights), sum(weight.numel() for weight in weights)
-    path = Path(path)
+    graph = trace(model, example) if format == "harp" else None
+    path, allowed = Path(path), TOLERANCES[values] if tolerance is None else tolerance
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as beside:
         file = Path(beside) / path.name
-        if format == "harp":
-            write(file, trace(model, example), card={"kept": kept, "total": total, **(card or {})}, values=values)
-            networks = _readers_of(file)
-        else:
+        if graph is None:
             write_onnx(model, example, file)
-            networks = {"ONNX Runtime": open_onnx(file)}
-        found = [compare(answers(run, example.cpu()), expected, by=name) for name, run in networks.items()]
+            runners = {"ONNX Runtime": open_onnx(file)}
+        else:
+            write(file, graph, card={"kept": kept, "total": total, **(card or {})}, values=values)
+            runners = _runners_of(file)
+        found = [compare(answers(run, example.cpu()), expected, by=name) for name, run in runners.items()]
         for agreement in found:
-            need_agreement(agreement, TOLERANCES[values] if tolerance is None else tolerance, values)
+            need_agreement(agreement, allowed, values)
         os.replace(file, path)
     dense_bytes = 4 * sum(parameter.numel() for parameter in model.parameters())
     return Exported(path, kept, total, path.stat().st_size, dense_bytes, found[-1])
 
 
-def _readers_of(file: Path) -> dict[str, Callable[[Tensor], Tensor]]:
+def _runners_of(file: Path) -> dict[str, Callable[[Tensor], Tensor]]:
     """What runs a `.harp` file here, the engine last: it is missing where it could not be compiled."""
-    networks: dict[str, Callable[[Tensor], Tensor]] = {"PyTorch": rebuild(read(file)[0])}
+    from harp.runtime import load  # here, so that who only rebuilds a graph does not load the engine's library
+
+    runners: dict[str, Callable[[Tensor], Tensor]] = {"PyTorch": rebuild(read(file)[0])}
     try:
         session = load(file, autotune=False)
     except RuntimeError as error:
         log.warning("the file is compared in PyTorch alone: %s", error)
-        return networks
-    return {**networks, "harp.runtime": lambda images: torch.from_numpy(session(images.numpy()))}
+        return runners
+    return {**runners, "harp.runtime": lambda images: torch.from_numpy(session(images.numpy()))}
 
 
 def _check_choices(values: str, format: str) -> None:
