@@ -14,8 +14,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).parent))
 
 from anchor import RECIPE
 from anchor_images import SHARED
@@ -24,6 +23,7 @@ from cells import copy_card, print_header
 from harp.cli import main as harp
 from harp.stages import pretrain
 
+HERE = Path(__file__).parent
 METHODS = ("harp", "rates-only", "hydra", "r-admm", "lwm", "global", "erk", "lamp")
 METHODS += ("harp+s2ap", "harp+awp", "harp+s2ap+awp")
 SEEDS = (0, 1, 2)
