@@ -76,6 +76,9 @@ def test_asking_for_help_answers_without_torch():
         "report --help",
         "export --help",
         "bench --help",
+        "compare --help",
+        "compare digits --help",
+        "cell --help",
     ]
     statements = f"""
 import sys

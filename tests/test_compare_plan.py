@@ -114,6 +114,16 @@ def test_a_method_that_learns_no_masks_finetunes_for_the_passes_it_saved(prune, 
     assert same_passes(recipe, "harp").finetune.epochs == finetune.epochs
 
 
+def test_what_a_plug_in_takes_comes_from_finetuning():
+    """PGD-10 is 22 passes a step, and AWP takes the loss once more: 24. S2AP does so after a quarter of its stage."""
+    with_awp, with_both = same_passes(RECIPE, "harp+awp"), same_passes(RECIPE, "harp+s2ap+awp")
+    assert with_awp.finetune.epochs == 220 // 24
+    assert with_both.finetune.epochs == (440 - 220 - 2 * 7.5) // 24
+    assert (with_awp.finetune.awp_gamma, with_awp.prune.awp_gamma, with_awp.prune.s2ap_rho) == (0.01, 0.0, 0.0)
+    assert (with_both.finetune.awp_gamma, with_both.prune.s2ap_rho) == (0.01, 0.01)
+    assert same_passes(RECIPE, "r-admm+awp").prune.awp_gamma == 0.01
+
+
 def test_every_cell_takes_the_same_passes():
     cells = comparison(methods=("harp", "hydra", "lwm", "erk", "lamp", "global")).cells
     assert {cell.passes for cell in cells} == {20 * 22}
