@@ -10,6 +10,7 @@ import harp
 from harp.benching.work import Work, work_of
 from harp.exporting import trace
 from harp.models import build_model
+from harp.runs import load_network, open_data, recipe_of, split_seed_of
 from harp.runtime.format import read, write
 from harp.runtime.graph import Graph
 
@@ -58,6 +59,15 @@ def random_model(name: str, keep: float, seed: int) -> nn.Module:
     if not logits.std(0).any():
         raise RuntimeError(f"{name} at keep={keep} answers alike to all images: no path is left; try another seed")
     return model
+
+
+def run_network(path: Path, folder: Path) -> Network:
+    """The network of a finished run, with the weights it ended with; its data set says the shape of images."""
+    data = open_data(recipe_of(path), split_seed=split_seed_of(path))
+    model = harp.bake_masks(load_network(path, data)).eval()
+    file = folder / f"{path.resolve().name}.harp"
+    write(file, trace(model, torch.zeros(1, *data.shape)), card={"run": path.name})
+    return file_network(file)
 
 
 def file_network(file: Path) -> Network:
