@@ -155,6 +155,11 @@ NB_MODULE(_engine, m) {
              return engine.describe(count, sizes_of(shapes), tune);
            },
            nb::arg("count"), nb::arg("shapes"), nb::arg("tune"))
+      .def("profile",
+           [](Engine& engine, int count, const std::vector<SizeTuple>& shapes, bool tune) {
+             return engine.profile(count, sizes_of(shapes), tune);
+           },
+           nb::arg("count"), nb::arg("shapes"), nb::arg("tune"), nb::call_guard<nb::gil_scoped_release>())
       .def_prop_ro("arena_bytes", &Engine::arena_bytes)
       .def_prop_ro("isa", [](const Engine& engine) { return engine.kernels()->isa; })
       .def_prop_ro("threads", &Engine::threads);

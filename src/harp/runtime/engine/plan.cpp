@@ -1,9 +1,9 @@
 #include "plan.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <limits>
 #include <new>
 
@@ -25,6 +25,13 @@ Share share(int units, int index, int team) {
 }
 
 }  // namespace
+
+// Of this thread alone: what other programs do meanwhile does not count.
+double thread_seconds() {
+  timespec now;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
 
 Arena::Arena(std::size_t floats) {
   const std::size_t bytes = (std::max<std::size_t>(floats, 1) * sizeof(float) + 63) / 64 * 64;
@@ -118,15 +125,14 @@ void Plan::run(const Images& in, int count, float* out, float* arena, float* scr
 }
 
 void Plan::tune(float* arena, float* scratch, double seconds_left) {
-  using Clock = std::chrono::steady_clock;
-  const auto deadline = Clock::now() + std::chrono::duration<double>(seconds_left);
+  const double deadline = thread_seconds() + seconds_left;
   for (ConvStep* conv : convs_) {
     const auto seconds = [&](int repeats) {
       double best = std::numeric_limits<double>::max();
       for (int i = 0; i < repeats; ++i) {
-        const auto start = Clock::now();
+        const double start = thread_seconds();
         conv->run(arena, 0, 0, conv->units(), scratch);
-        best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());
+        best = std::min(best, thread_seconds() - start);
       }
       return best;
     };
@@ -134,7 +140,7 @@ void Plan::tune(float* arena, float* scratch, double seconds_left) {
     double best = std::numeric_limits<double>::max();
     Variant chosen = all.front();
     for (const Variant& v : all) {
-      if (best < std::numeric_limits<double>::max() && Clock::now() > deadline) break;
+      if (best < std::numeric_limits<double>::max() && thread_seconds() > deadline) break;
       conv->choose(v);
       double time = seconds(2);
       if (time < 1.3 * best) time = std::min(time, seconds(time < 2e-4 ? 6 : 1));
@@ -145,6 +151,25 @@ void Plan::tune(float* arena, float* scratch, double seconds_left) {
     }
     conv->choose(chosen);
   }
+}
+
+std::vector<double> Plan::profile(float* arena, float* scratch) const {
+  std::vector<double> seconds(network_->nodes.size(), 0.0);
+  double waiting = 0.0;  // of moves
+  for (const auto& step : steps_) {
+    const int runs = images_ / (step->node < 0 ? step->in[0] : step->out)->layout.images;
+    double best = std::numeric_limits<double>::max();
+    for (int repeat = 0; repeat < 5; ++repeat) {
+      const double start = thread_seconds();
+      for (int group = 0; group < runs; ++group) step->run(arena, group, 0, step->units(), scratch);
+      best = std::min(best, thread_seconds() - start);
+    }
+    waiting += best;
+    if (step->node < 0) continue;
+    seconds[step->node] = waiting;
+    waiting = 0.0;
+  }
+  return seconds;
 }
 
 std::vector<std::string> Plan::describe() const {
