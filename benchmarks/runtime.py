@@ -22,11 +22,12 @@ from runtime_networks import KEEPS, NETWORKS, Network, file_network, random_netw
 from runtime_page import fill, tables
 
 from harp.benching.engines import NAMES, UNTUNED, Subject, absence
-from harp.benching.findings import peak_gflops, surroundings, write_dense
+from harp.benching.findings import surroundings, write_dense
 from harp.benching.probe import probe
 from harp.benching.race import Course, Entrant, busy, race, thread_counts
 from harp.benching.records import OURS, Record, write_records
 from harp.benching.work import sizes_of
+from harp.runtime import peak_gflops
 from harp.runtime.format import write as write_file
 
 LOADS = 5

@@ -51,6 +51,8 @@ def absence(name: str) -> str | None:
     """Why an engine cannot run here and how to get it; None when it can."""
     engine = ENGINES[name]
     lacking = [package for package in engine.imports if importlib.util.find_spec(package) is None]
+    if lacking and not engine.dense:
+        return f"{name} cannot run: this harp has no compiled engine; reinstall it with a C++ compiler at hand"
     if lacking:
         return f"{name} is left out: {lacking[0]} is not installed; pip install 'harp-pruning[bench]'"
     compiler = os.environ.get("CXX", "g++")
@@ -134,8 +136,8 @@ def _openvino(subject: Subject, batch: int, threads: int) -> Runner:
 UNTUNED = "harp, untuned"
 """Our runtime without its tuning at load: what a program that starts often wants."""
 ENGINES: dict[str, Engine] = {
-    "harp": Engine(_harp, ("harp.runtime",), dense=False),
-    UNTUNED: Engine(_untuned, ("harp.runtime",), dense=False),
+    "harp": Engine(_harp, ("harp.runtime._engine",), dense=False),
+    UNTUNED: Engine(_untuned, ("harp.runtime._engine",), dense=False),
     "torch": Engine(_torch, ("torch",)),
     "inductor": Engine(_inductor, ("torch",), compiler=True),
     "onnxruntime": Engine(_onnxruntime, ("onnxruntime",)),

@@ -10,13 +10,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from harp.runtime import isa, peak_gflops
 from harp.runtime.format import read
 
 from .advice import recommend
 from .engines import ENGINES, NAMES, Subject, absence
 from .probe import probe
 from .race import Course, Entrant, busy, race
-from .records import Record
+from .records import OURS, Record
 from .work import Sizes, Work, sizes_of, work_of
 
 
@@ -53,6 +54,8 @@ def bench(file: Path, plan: Plan, *, tell: Callable[[str], object] = lambda line
     wrong = [batch for batch in plan.batches if batch < 1]
     if wrong or not plan.batches:
         raise ValueError(f"batches={list(plan.batches)} must name at least one batch size, none below 1")
+    if (reason := absence(OURS)) is not None:
+        raise ValueError(reason)
     notes = [note for note in (busy(),) if note]
     notes += [reason for name in plan.engines if (reason := absence(name))]
     names = [name for name in plan.engines if absence(name) is None]
@@ -115,17 +118,9 @@ def write_dense(file: Path, onnx: Path) -> Path:
     return onnx
 
 
-def peak_gflops(threads: int) -> float:
-    """What the processor reached just now in multiplications and additions alone: the limit of every engine."""
-    from harp.runtime import peak_gflops
-
-    return peak_gflops(threads)
-
-
 def surroundings() -> dict[str, Any]:
     """Hardware and versions, so that a time can be put in its place."""
     from harp.cards import environment
-    from harp.runtime import isa
 
     found = environment()
     found["isa"] = isa()
