@@ -21,7 +21,7 @@ from typing import Any
 from runtime_networks import KEEPS, NETWORKS, Network, file_network, random_network, run_network
 from runtime_page import fill, tables
 
-from harp.benching.engines import NAMES, UNTUNED, Subject, absence
+from harp.benching.engines import NAMES, UNTUNED, Subject, absence, can_write_onnx
 from harp.benching.findings import surroundings, write_dense
 from harp.benching.probe import probe
 from harp.benching.race import Course, Entrant, busy, race, thread_counts
@@ -91,7 +91,8 @@ def families(flags: argparse.Namespace, effort: Effort, folder: Path) -> list[li
 def measure(family: Sequence[Network], effort: Effort, folder: Path) -> tuple[list[Record], list[dict[str, Any]]]:
     """All records of one architecture, and what is not a matter of time: sizes, first results, work."""
     first = family[0]
-    dense = Subject(first.file, write_dense(first.file, folder / f"{first.name}.onnx"))
+    onnx = write_dense(first.file, folder / f"{first.name}.onnx") if can_write_onnx() else None
+    dense = Subject(first.file, onnx)
     names = [name for name in NAMES if name != OURS and absence(name) is None]
     memory = {name: memory_of(name, dense, first, effort) for name in names}
     described = [describe(network, dense, effort, folder) for network in family]
@@ -129,7 +130,7 @@ def describe(network: Network, dense: Subject, effort: Effort, folder: Path) -> 
         "network": network.name,
         "keep": network.keep,
         "work": dataclasses.asdict(network.work),
-        "sizes": {**dataclasses.asdict(sizes_of(network.file, network.graph, dense.dense)), "f16": half.stat().st_size},
+        "sizes": {**dataclasses.asdict(sizes_of(network.file, network.graph, dense.onnx)), "f16": half.stat().st_size},
         "peak_mb": probe(OURS, subject, image, threads=1).peak_mb,
         "first_ms": 1e3 * statistics.median(firsts),
     }

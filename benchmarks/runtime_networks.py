@@ -9,8 +9,8 @@ from torch import nn
 import harp
 from harp.benching.work import Work, work_of
 from harp.exporting import trace
+from harp.exporting.run import export_run
 from harp.models import build_model
-from harp.runs import load_network, open_data, recipe_of, split_seed_of
 from harp.runtime.format import read, write
 from harp.runtime.graph import Graph
 
@@ -62,11 +62,9 @@ def random_model(name: str, keep: float, seed: int) -> nn.Module:
 
 
 def run_network(path: Path, folder: Path) -> Network:
-    """The network of a finished run, with the weights it ended with; its data set says the shape of images."""
-    data = open_data(recipe_of(path), split_seed=split_seed_of(path))
-    model = harp.bake_masks(load_network(path, data)).eval()
+    """The network of a finished run, exported as `harp export` does."""
     file = folder / f"{path.resolve().name}.harp"
-    write(file, trace(model, torch.zeros(1, *data.shape)), card={"run": path.name})
+    export_run(path, file)
     return file_network(file)
 
 

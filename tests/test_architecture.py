@@ -74,6 +74,7 @@ def test_asking_for_help_answers_without_torch():
         "finetune --help",
         "evaluate --help",
         "report --help",
+        "export --help",
         "bench --help",
     ]
     statements = f"""

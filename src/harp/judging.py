@@ -75,7 +75,8 @@ class _Work:
 
     def result_of(self, attack: PGD | AutoAttack | None) -> Evaluation:
         """The card's own result for this attack, or a new one, which is then in the card."""
-        found = next((e for e in evaluations_in(self.run.card) if self._is_of(e, attack)), None)
+        known = evaluations_in(self.run.card)
+        found = next((e for e in known if _answers(e, attack, self.images, self.seed)), None)
         if found is None:
             found = self._evaluate(attack)
             self.watch.on_result(found)
@@ -83,12 +84,6 @@ class _Work:
             write_json(self.run.card, {**card, "evaluations": [*card["evaluations"], found.to_json()]})
         self._state(attack).unlink(missing_ok=True)
         return found
-
-    def _is_of(self, found: Evaluation, attack: PGD | AutoAttack | None) -> bool:
-        threat = None if attack is None else attack.threat
-        wanted = (_name(attack), threat and threat.norm, threat and threat.eps, self.images, self.seed)
-        same = (found.attack, found.norm, found.eps, found.images, found.seed) == wanted
-        return same and [note for note in found.notes if note.startswith(CHOSEN_BY_HAND)] == _how(attack)
 
     def _evaluate(self, attack: PGD | AutoAttack | None) -> Evaluation:
         def tick(done: int, total: int) -> None:
@@ -113,6 +108,20 @@ class _Work:
         question = repr((attack, self.images, self.testing.batch_size, self.seed)).encode()
         digest = hashlib.blake2b(question, digest_size=4).hexdigest()
         return self.run.evaluations / f"{_name(attack)}-{digest}.json"
+
+
+def is_judged(path: Path, testing: Testing, tests: int) -> bool:
+    """Whether the card of a finished run holds all that :func:`judge` would find; ``tests`` are the images there are."""
+    recipe, known = recipe_of(path), evaluations_in(RunDirectory(path).card)
+    images = min(testing.images or tests, tests)
+    return all(any(_answers(e, a, images, recipe.seed) for e in known) for a in attacks_of(testing, recipe))
+
+
+def _answers(found: Evaluation, attack: PGD | AutoAttack | None, images: int, seed: int) -> bool:
+    threat = None if attack is None else attack.threat
+    wanted = (_name(attack), threat and threat.norm, threat and threat.eps, images, seed)
+    same = (found.attack, found.norm, found.eps, found.images, found.seed) == wanted
+    return same and [note for note in found.notes if note.startswith(CHOSEN_BY_HAND)] == _how(attack)
 
 
 def _how(attack: PGD | AutoAttack | None) -> list[str]:

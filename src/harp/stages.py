@@ -75,7 +75,7 @@ def prune(recipe: Recipe, parent: Path, out: Path, *, overwrite: bool = False, w
     """Learn masks of exactly the recipe's budget on the parent's weights, which rest; ADMM moves them to where it cuts."""
     if open_run(parent).masks.exists():
         raise ValueError(f"{parent} is pruned already; prune the dense run that it came from")
-    claim = _claim_for_child("prune", recipe, parent, out)
+    claim = claim_for_child("prune", recipe, parent, out)
     if claim.is_done(overwrite=overwrite):
         return _settled(claim, watch)
     settings = recipe.prune
@@ -101,7 +101,7 @@ def finetune(
     if not open_run(parent).masks.exists():
         raise ValueError(f"{parent} has no masks to keep; `harp prune {parent}` makes a pruned run to finetune")
     recipe = replace(recipe, prune=recipe_of(parent).prune)
-    claim = _claim_for_child("finetune", recipe, parent, out)
+    claim = claim_for_child("finetune", recipe, parent, out)
     if claim.is_done(overwrite=overwrite):
         return _settled(claim, watch)
     stage = _open(claim, recipe.finetune, watch)
@@ -109,7 +109,8 @@ def finetune(
     return stage.train(load_network(parent, stage.data), recipe.finetune, what)
 
 
-def _claim_for_child(stage: str, recipe: Recipe, parent: Path, out: Path) -> Claim:
+def claim_for_child(stage: str, recipe: Recipe, parent: Path, out: Path) -> Claim:
+    """The claim of a stage that starts from a run. Raises ValueError when its recipe is about something else."""
     theirs, mine = recipe_of(parent).task, recipe.task
     for name in ("data", "image_size", "model", "mean", "std"):
         if getattr(theirs, name) != getattr(mine, name):

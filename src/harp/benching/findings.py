@@ -14,7 +14,7 @@ from harp.runtime import isa, peak_gflops
 from harp.runtime.format import read
 
 from .advice import recommend
-from .engines import ENGINES, NAMES, Subject, absence
+from .engines import ENGINES, NAMES, Subject, absence, can_write_onnx
 from .probe import probe
 from .race import Course, Entrant, busy, race
 from .records import OURS, Record
@@ -63,8 +63,8 @@ def bench(file: Path, plan: Plan, *, tell: Callable[[str], object] = lambda line
     work = work_of(graph)
     with tempfile.TemporaryDirectory(prefix="harp-bench-") as folder:
         tell("dense ONNX of the same weights")
-        subject = Subject(file, write_dense(file, Path(folder) / "dense.onnx"))
-        sizes = sizes_of(file, graph, subject.dense)
+        subject = Subject(file, write_dense(file, Path(folder) / "dense.onnx") if can_write_onnx() else None)
+        sizes = sizes_of(file, graph, subject.onnx)
         peaks_mb = memory_of(names, subject, graph.input, tell) if plan.memory else {}
         records = []
         for threads in plan.threads:
@@ -99,22 +99,13 @@ def memory_of(
 
 
 def write_dense(file: Path, onnx: Path) -> Path:
-    """The network of a ``.harp`` file as ONNX, with dense weights and any batch size."""
+    """The network of a ``.harp`` file as ONNX, with dense weights and for any batch size."""
     import torch
 
-    from harp.exporting import rebuild
+    from harp.exporting import rebuild, write_onnx
 
     graph, _ = read(file)
-    images = torch.zeros(2, *graph.input)
-    with contextlib.redirect_stdout(None):
-        torch.onnx.export(
-            rebuild(graph),
-            (images,),
-            onnx,
-            dynamo=True,
-            external_data=False,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-        )
+    write_onnx(rebuild(graph), torch.zeros(1, *graph.input), onnx)
     return onnx
 
 
