@@ -71,4 +71,4 @@ def _compressor() -> tuple[str, Callable[[bytes], bytes]]:
         from zstandard import ZstdCompressor
     except ImportError:
         return "zlib -6", lambda content: zlib.compress(content, 6)
-    return "zstd -12", ZstdCompressor(level=12).compress
+    return "zstd -12", ZstdCompressor(level=12, threads=-1).compress
