@@ -60,6 +60,13 @@ def _guarded(arguments: list[str]) -> int:
             raise
         print(f"harp {name}: {error}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        from ..devices import lost_process
+
+        if (said := lost_process(error)) is None:
+            raise
+        print(f"harp {name}: {said}", file=sys.stderr)
+        return 1
 
 
 class StopRequest:
