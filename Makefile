@@ -38,7 +38,7 @@ clean:
 # The stamps. Installing more than the library installs the library too.
 
 $(VENV)/.installed: pyproject.toml
-	$(call install,.)
+	$(call install,.[train])
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml
