@@ -8,7 +8,7 @@ from typing import Any
 # The stub lists the public names and where each is, so that editors see them too; nothing is imported before it is used.
 _STUB = Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8")
 _MODULES = {name: module for module, name in re.findall(r"^from \.(\w+) import (\w+) as \2$", _STUB, re.MULTILINE)}
-__all__ = sorted(_MODULES)  # noqa: PLE0605
+__all__ = sorted(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

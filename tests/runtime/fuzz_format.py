@@ -25,7 +25,25 @@ from harp.runtime.shapes import shapes
 CORPUS = Path(__file__).with_name("corpus")
 NASTY: list[Any] = [
     *(0, 1, -1, 2, 3, 255, 256, 2**15, 2**24, 2**31 - 1, 2**31, 2**32, 2**63, 2**64, 10**30),
-    *(0.5, 1e308, -0.0, True, False, None, "", "relu", "conv", "f16", "f32", "\ud800", [], {}, [0, 0], [[1]], [1, 1, 1]),
+    *(
+        0.5,
+        1e308,
+        -0.0,
+        True,
+        False,
+        None,
+        "",
+        "relu",
+        "conv",
+        "f16",
+        "f32",
+        "\ud800",
+        [],
+        {},
+        [0, 0],
+        [[1]],
+        [1, 1, 1],
+    ),
 ]
 MOST_PIXELS = 2**20
 """A network whose values are larger is not run: that may take long, and rightly."""

@@ -24,7 +24,7 @@ from harp.runtime.trimming import trim
 pytest.importorskip("harp.runtime._engine", reason="this installation has no compiled engine")
 
 thorough = settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 CONV = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
 POOL = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0), "ceil": False}
@@ -71,7 +71,9 @@ def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     batch=st.integers(1, 17),
     threads=st.sampled_from([1, 1, 2, 3]),
 )
-def test_any_network_gives_what_pytorch_gives(draw_graph: Callable[..., Graph], instructions, seed, keep, nodes, batch, threads):
+def test_any_network_gives_what_pytorch_gives(
+    draw_graph: Callable[..., Graph], instructions, seed, keep, nodes, batch, threads
+):
     graph = draw_graph(seed, keep, nodes)
     x = images(graph, batch, seed % 1000)
     assert agree(Session(graph, threads=threads, autotune=False)(x), expected(graph, x))

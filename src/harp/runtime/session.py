@@ -160,7 +160,9 @@ def _add(builder: Any, layer: Layer) -> None:
     a = layer.attributes
     window = [*a.get("kernel", (1, 1)), *a.get("stride", (1, 1)), *a.get("padding", (0, 0)), *a.get("dilation", (1, 1))]
     counted = a.get("count_padding", True)
-    builder.add(layer.kind, list(layer.inputs), layer.residual, window, counted, layer.activation, layer.slope, layer.pool)
+    builder.add(
+        layer.kind, list(layer.inputs), layer.residual, window, counted, layer.activation, layer.slope, layer.pool
+    )
     if layer.rows is not None:
         r = layer.rows
         builder.weights(r.outputs, r.inputs, r.groups, r.starts, r.columns, r.values, r.bias)
