@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet -n 2 --dist worksteal
 
-.PHONY: demo test test-slow check docs bench clean
+.PHONY: demo test test-slow check docs bench sanitize clean
 
 demo: $(VENV)/.installed
 	$(BIN)/harp run digits --out runs/digits
@@ -31,6 +31,18 @@ docs: $(VENV)/.installed-docs
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/training_step.py
 
+# The kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer, in a build of their own. Python itself is
+# not instrumented: the sanitizer's library must be there first, and its leaks are not ours.
+SANITIZED := build/sanitized
+sanitize: $(VENV)/.installed-dev
+	cmake -S src/harp/runtime/engine -B $(SANITIZED) -DHARP_SANITIZE=ON -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python
+	cmake --build $(SANITIZED) --parallel
+	rm -rf $(SANITIZED)/src && mkdir -p $(SANITIZED)/src && cp -r src/harp $(SANITIZED)/src/
+	rm -f $(SANITIZED)/src/harp/runtime/_engine*.so && cp $(SANITIZED)/_engine*.so $(SANITIZED)/src/harp/runtime/
+	LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=$(SANITIZED)/src OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest --quiet tests/runtime
+
 clean:
 	rm -rf build dist site .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
@@ -38,7 +50,7 @@ clean:
 # The stamps. Installing more than the library installs the library too.
 
 $(VENV)/.installed: pyproject.toml
-	$(call install,.)
+	$(call install,.[train])
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml

@@ -26,6 +26,9 @@ HARP_TRACEBACK=1 in the environment shows where an error comes from, in your own
 """
 
 
+INSTALL = "pip install 'harp-pruning[train]'"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0, 1 when a cell failed, 2 for bad input, 130 when interrupted."""
     arguments = sys.argv[1:] if argv is None else argv
@@ -41,6 +44,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _guarded(arguments: list[str]) -> int:
+    try:
+        return _run(arguments)
+    except ModuleNotFoundError as error:
+        # What the extra `train` brings and a plain installation, which runs exported networks, does not.
+        if os.environ.get("HARP_TRACEBACK") or (error.name or "harp").partition(".")[0] == "harp":
+            raise
+        print(f"harp {arguments[0]}: {error.name} is not installed: {INSTALL}", file=sys.stderr)
+        return 2
+
+
+def _run(arguments: list[str]) -> int:
     from .commands import COMMANDS
     from .comparing import COMPARISONS
 

@@ -1,5 +1,6 @@
 """A network ready to run: ``load(path)`` once, then ``session(images)``, from any thread."""
 
+import importlib
 import math
 import os
 from dataclasses import dataclass, replace
@@ -16,11 +17,10 @@ from harp.runtime.shapes import shapes
 from harp.runtime.trimming import trim
 
 try:
-    from harp.runtime import _engine
+    _engine = importlib.import_module("harp.runtime._engine")
+    _MISSING = ""
 except ImportError as error:  # a wheel without it, or of another platform
     _engine, _MISSING = None, str(error)
-else:
-    _MISSING = ""
 
 _ISA = "HARP_ISA"
 """In the environment: the instruction set to use, such as AVX2, instead of the best one."""

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <limits>
+#include <numeric>
 #include <stdexcept>
 
 #include "steps.h"
@@ -12,23 +13,36 @@ namespace {
 constexpr int CACHE_FLOATS = 8 * 1024;  // of the first level, what the inputs of a tile may take: 32 KB
 constexpr int CHANNELS_AT_ONCE = 8;     // computed before their frames are filled, while they are in the cache
 
+constexpr double WRAP_BELOW = 0.05;     // density; above, framed maps in blocks that fit the cache are faster
+
 int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+int floor_div(int a, int b) { return a >= 0 ? a / b : -ceil_div(-a, b); }
+
+double density(const Node& node) {
+  const Weights& w = *node.weights;
+  const double all = 1.0 * w.outputs * w.inputs * node.kernel[0] * node.kernel[1];
+  return static_cast<double>(w.values.size()) / std::max(all, 1.0);
+}
 
 }  // namespace
 
-ConvStep::ConvStep(const Node& node, const Kernels* kernels, const Place* from, const Place* residual, const Place* out)
+bool ConvStep::should_wrap(const Node& node, const Kernels* kernels, const Layout& in, const Layout& out) {
+  const int scale = node.pool ? 2 : 1, window = node.kernel[0] * node.kernel[1];
+  return node.padding[0] + node.padding[1] > 0 && window <= 255 && out.rows * scale * out.columns * scale <= MOST_WRAPPED &&
+         kernels->wrapped(out.rows * scale, out.columns * scale) && density(node) < WRAP_BELOW &&
+         in.floats() / in.lanes < (1 << 22);
+}
+
+ConvStep::ConvStep(const Node& node, const Kernels* kernels, const Place* from, const Place* residual, const Place* out,
+                   bool wrapped)
     : Step(kernels, residual ? std::vector<const Place*>{from, residual} : std::vector<const Place*>{from}, out),
       node_(node),
+      wrapped_(wrapped),
       bias_(node.bias) {
   if (from->layout.floats() > std::numeric_limits<std::int32_t>::max())
     throw std::invalid_argument("a map of this size is too large for the engine");
   bias_.resize(ceil_div(static_cast<int>(bias_.size()), DENSE_ROWS) * DENSE_ROWS, 0.0f);
-}
-
-double ConvStep::density() const {
-  const Weights& w = *node_.weights;
-  const double all = 1.0 * w.outputs * w.inputs * node_.kernel[0] * node_.kernel[1];
-  return static_cast<double>(w.values.size()) / std::max(all, 1.0);
 }
 
 bool ConvStep::can_be_dense() const {
@@ -42,19 +56,20 @@ std::int64_t ConvStep::macs() const {
 
 Variant ConvStep::guess() const {
   Variant v;
-  v.dense = density() > 0.3 && can_be_dense();
+  v.dense = density(node_) > 0.3 && can_be_dense();
   v.positions = v.dense ? kernels->most_dense_positions : std::min(16, kernels->most_positions);
   const Weights& w = *node_.weights;
   const double around = (4.0 + node_.kernel[0] - 1) * (4.0 + node_.kernel[1] - 1);
   const double floats = around * kernels->lanes * w.inputs;
   const double per_row = static_cast<double>(w.values.size()) / std::max(w.outputs, 1);
-  v.blocks = v.dense || w.groups > 1 ? 1 : std::max(1, std::min<int>(floats / CACHE_FLOATS + 0.5, per_row / 12));
+  v.blocks = wrapped_ || v.dense || w.groups > 1 ? 1 : std::max(1, std::min<int>(floats / CACHE_FLOATS + 0.5, per_row / 12));
   return v;
 }
 
 std::vector<Variant> ConvStep::candidates() const {
   std::vector<Variant> all{guess()};
-  if (density() > 0.12 && can_be_dense()) all.push_back({true, kernels->most_dense_positions, 1});
+  if (wrapped_) return all;
+  if (density(node_) > 0.12 && can_be_dense()) all.push_back({true, kernels->most_dense_positions, 1});
   const Weights& w = *node_.weights;
   const double per_row = static_cast<double>(w.values.size()) / std::max(w.outputs, 1);
   const int most = std::min(kernels->most_positions, out->layout.rows * out->layout.columns * scale() * scale());
@@ -68,6 +83,10 @@ std::vector<Variant> ConvStep::candidates() const {
 
 void ConvStep::choose(const Variant& variant) {
   variant_ = variant;
+  if (wrapped_) {
+    lay_out_wrapped();
+    return;
+  }
   tile(variant.positions);
   if (variant.dense) {
     lay_out_dense();
@@ -109,16 +128,27 @@ std::int32_t ConvStep::offset(int column) const {
                                    static_cast<std::ptrdiff_t>(x) * node_.dilation[1] * l.lanes);
 }
 
+// By the number of non-zeros, when a tile is so small that the ends of the loops over them are what takes the time.
+void ConvStep::sort_channels() {
+  const Weights& w = *node_.weights;
+  order_.resize(w.outputs);
+  std::iota(order_.begin(), order_.end(), 0);
+  if (tiles_.empty() || tiles_[0].rows * tiles_[0].columns > MOST_WRAPPED || variant_.blocks > 1) return;
+  const auto taps = [&](int o) { return w.rows[o + 1] - w.rows[o]; };
+  std::stable_sort(order_.begin(), order_.end(), [&](int a, int b) { return taps(a) < taps(b); });
+}
+
 void ConvStep::lay_out_taps() {
   const Weights& w = *node_.weights;
   const int window = node_.kernel[0] * node_.kernel[1], blocks = variant_.blocks;
   taps_.clear();
   taps_.reserve(w.values.size());
   rows_.clear();
+  sort_channels();
   std::vector<std::int64_t> next(w.rows.begin(), w.rows.end() - 1);
   for (int block = 0; block < blocks; ++block) {
     const std::int64_t limit = static_cast<std::int64_t>(w.inputs) * (block + 1) / blocks * window;
-    for (int o = 0; o < w.outputs; ++o) {
+    for (const int o : order_) {
       rows_.push_back(static_cast<std::uint32_t>(taps_.size()));
       const int first_input = o / (w.outputs / w.groups) * w.inputs;
       const auto base = static_cast<std::int32_t>(first_input * in[0]->layout.channel());
@@ -129,6 +159,41 @@ void ConvStep::lay_out_taps() {
   }
   offsets_ = {};
   dense_ = {};
+}
+
+void ConvStep::lay_out_wrapped() {
+  const Layout& l = in[0]->layout;
+  const Weights& w = *node_.weights;
+  const int rows = out->layout.rows * scale(), columns = out->layout.columns * scale();
+  const int places = node_.kernel[0] * node_.kernel[1];
+  tiles_ = {{0, 0, rows, columns}};
+  window_.assign(places, Window{});
+  for (int place = 0; place < places; ++place)
+    for (int position = 0; position < rows * columns; ++position) {
+      const int y = position / columns * node_.stride[0] - node_.padding[0] + place / node_.kernel[1] * node_.dilation[0];
+      const int x = position % columns * node_.stride[1] - node_.padding[1] + place % node_.kernel[1] * node_.dilation[1];
+      const int down = floor_div(y, l.rows), right = floor_div(x, l.columns);
+      const int inner_y = y - down * l.rows, inner_x = x - right * l.columns;
+      window_[place].offset[position] = static_cast<std::int32_t>(l.at(inner_y, inner_x));
+      for (int lane = 0; lane < l.lanes; ++lane) {
+        const int part = lane % l.parts(), py = part / l.across + down, px = part % l.across + right;
+        const bool inside = py >= 0 && py < l.down && px >= 0 && px < l.across &&
+                            py * l.rows + inner_y < l.size.height && px * l.columns + inner_x < l.size.width;
+        window_[place].lanes[position][lane] = inside ? lane - part + py * l.across + px : l.lanes;
+      }
+    }
+  taps_.clear();
+  rows_.assign(1, 0);
+  sort_channels();
+  const std::ptrdiff_t channel = l.channel() / l.lanes;
+  for (const int o : order_) {
+    const int first_input = o / (w.outputs / w.groups) * w.inputs;
+    for (std::int64_t k = w.rows[o]; k < w.rows[o + 1]; ++k) {
+      const auto vectors = static_cast<std::int32_t>((first_input + w.columns[k] / places) * channel);
+      taps_.push_back({vectors << 8 | w.columns[k] % places, w.values[k]});
+    }
+    rows_.push_back(static_cast<std::uint32_t>(taps_.size()));
+  }
 }
 
 void ConvStep::lay_out_dense() {
@@ -142,6 +207,7 @@ void ConvStep::lay_out_dense() {
       dense_[(static_cast<std::size_t>(o / DENSE_ROWS) * taps + w.columns[k]) * DENSE_ROWS + o % DENSE_ROWS] = w.values[k];
   taps_ = {};
   rows_ = {};
+  order_ = {};
 }
 
 std::size_t ConvStep::scratch_floats() const {
@@ -176,6 +242,7 @@ void ConvStep::run_sparse(float* arena, int group, const Tile& t, int begin, int
   task.in = origin(arena, group, t);
   task.in_row = node_.stride[0] * in[0]->layout.row();
   task.taps = taps_.data();
+  task.order = order_.data();
   task.partial = scratch;
   task.begin = begin;
   task.end = end;
@@ -202,25 +269,41 @@ void ConvStep::run_dense(float* arena, int group, const Tile& t, int begin, int 
   kernels->dense(t.rows, t.columns, node_.stride[1])(task);
 }
 
+void ConvStep::run_wrapped(float* arena, int group, int begin, int end) const {
+  WrappedTask task{};
+  task.in = in[0]->at(arena, group);
+  task.taps = taps_.data();
+  task.order = order_.data();
+  task.rows = rows_.data();
+  task.window = window_.data();
+  task.bias = bias_.data();
+  task.begin = begin;
+  task.end = end;
+  task.store = store(arena, group, tiles_[0]);
+  kernels->wrapped(tiles_[0].rows, tiles_[0].columns)(task);
+}
+
 void ConvStep::run(float* arena, int group, int begin, int end, float* scratch) const {
   float* map = out->at(arena, group);
   const int together = tiles_.size() == 1 ? CHANNELS_AT_ONCE : end - begin;
   for (int channel = begin; channel < end; channel += together) {
     const int stop = std::min(end, channel + together);
     for (const Tile& t : tiles_) {
-      if (variant_.dense) {
+      if (wrapped_) {
+        run_wrapped(arena, group, channel, stop);
+      } else if (variant_.dense) {
         run_dense(arena, group, t, channel, stop);
       } else {
         run_sparse(arena, group, t, channel, stop, scratch);
       }
     }
-    fill_frame(map, channel, stop);
+    fill_frame(map, channel, stop, order_.empty() ? nullptr : order_.data());
   }
 }
 
 std::string ConvStep::describe() const {
   char text[80];
-  std::snprintf(text, sizeof text, "%s, tile %dx%d, %d block%s", variant_.dense ? "dense" : "sparse", tiles_[0].rows,
+  std::snprintf(text, sizeof text, "%s, tile %dx%d, %d block%s", wrapped_ ? "wrapped" : variant_.dense ? "dense" : "sparse", tiles_[0].rows,
                 tiles_[0].columns, variant_.blocks, variant_.blocks == 1 ? "" : "s");
   return text;
 }

@@ -74,25 +74,26 @@ template <int R, int Q, int STEP>
 void sparse(const SparseTask& t) {
   constexpr int P = R * Q, UNROLL = P <= 2 ? 4 : P <= 4 ? 2 : 1;
   const float* const origin = t.in;
-  const std::ptrdiff_t row = t.in_row;
-  for (int channel = t.begin; channel < t.end; ++channel) {
+  const std::ptrdiff_t in_row = t.in_row;
+  for (int row = t.begin; row < t.end; ++row) {
+    const int channel = t.order[row];
     Vector sums[UNROLL][P];
     float* partial = t.partial ? t.partial + static_cast<std::ptrdiff_t>(channel) * P * LANES : nullptr;
     UNROLLED for (int i = 0; i < P; ++i) sums[0][i] = t.bias ? spread(t.bias[channel]) : load(partial + i * LANES);
     UNROLLED for (int u = 1; u < UNROLL; ++u)
       UNROLLED for (int i = 0; i < P; ++i) sums[u][i] = Vector{};
-    const Tap *tap = t.taps + t.rows[channel], *end = t.taps + t.rows[channel + 1];
+    const Tap *tap = t.taps + t.rows[row], *end = t.taps + t.rows[row + 1];
     for (; tap + UNROLL <= end; tap += UNROLL)
       UNROLLED for (int u = 0; u < UNROLL; ++u) {
         const float* in = opaque(origin + tap[u].offset);
         const Vector weight = spread(tap[u].weight);
-        UNROLLED for (int r = 0; r < R; ++r, in = opaque(in + row))
+        UNROLLED for (int r = 0; r < R; ++r, in = opaque(in + in_row))
           UNROLLED for (int q = 0; q < Q; ++q) sums[u][r * Q + q] += weight * load(in + q * STEP * LANES);
       }
     for (; UNROLL > 1 && tap < end; ++tap) {
       const float* in = opaque(origin + tap->offset);
       const Vector weight = spread(tap->weight);
-      UNROLLED for (int r = 0; r < R; ++r, in = opaque(in + row))
+      UNROLLED for (int r = 0; r < R; ++r, in = opaque(in + in_row))
         UNROLLED for (int q = 0; q < Q; ++q) sums[0][r * Q + q] += weight * load(in + q * STEP * LANES);
     }
     UNROLLED for (int u = 1; u < UNROLL; ++u)
@@ -105,12 +106,56 @@ void sparse(const SparseTask& t) {
   }
 }
 
+// The whole map at once, of few positions. Costs a permutation for every multiply-add, and touches a fraction of the
+// memory that a framed map takes: a part of one position would have a frame of eight.
+template <int R, int Q>
+void wrapped(const WrappedTask& t) {
+  constexpr int P = R * Q, UNROLL = P == 1 ? 4 : 2;
+  const float* const origin = t.in;
+  for (int row = t.begin; row < t.end; ++row) {
+    const int channel = t.order[row];
+    Vector sums[UNROLL][P];
+    UNROLLED for (int i = 0; i < P; ++i) sums[0][i] = spread(t.bias[channel]);
+    UNROLLED for (int u = 1; u < UNROLL; ++u)
+      UNROLLED for (int i = 0; i < P; ++i) sums[u][i] = Vector{};
+    const Tap *tap = t.taps + t.rows[row], *end = t.taps + t.rows[row + 1];
+    for (; tap + UNROLL <= end; tap += UNROLL)
+      UNROLLED for (int u = 0; u < UNROLL; ++u) {
+        const float* in = opaque(origin + static_cast<std::ptrdiff_t>(tap[u].offset >> 8) * LANES);
+        const Window& window = t.window[tap[u].offset & 255];
+        UNROLLED for (int i = 0; i < P; ++i)
+          sums[u][i] += tap[u].weight * permute_or_zero(load(in + window.offset[i]), window.lanes[i]);
+      }
+    for (; tap < end; ++tap) {
+      const float* in = opaque(origin + static_cast<std::ptrdiff_t>(tap->offset >> 8) * LANES);
+      const Window& window = t.window[tap->offset & 255];
+      UNROLLED for (int i = 0; i < P; ++i)
+        sums[0][i] += tap->weight * permute_or_zero(load(in + window.offset[i]), window.lanes[i]);
+    }
+    UNROLLED for (int u = 1; u < UNROLL; ++u)
+      UNROLLED for (int i = 0; i < P; ++i) sums[0][i] += sums[u][i];
+    finish<R, Q>(sums[0], t.store, channel);
+  }
+}
+
+WrappedKernel choose_wrapped(int rows, int columns) {
+#if defined(__AVX2__)
+  if (rows == 1 && columns == 1) return wrapped<1, 1>;
+  if (rows == 1 && columns == 2) return wrapped<1, 2>;
+  if (rows == 2 && columns == 1) return wrapped<2, 1>;
+  if (rows == 2 && columns == 2) return wrapped<2, 2>;
+#else
+  (void)rows, (void)columns;  // a permutation takes too many instructions
+#endif
+  return nullptr;
+}
+
 // Four output channels share every load.
 template <int R, int Q, int STEP>
 void dense(const DenseTask& t) {
   constexpr int P = R * Q;
   const float* const origin = t.in;
-  const std::ptrdiff_t row = t.in_row;
+  const std::ptrdiff_t in_row = t.in_row;
   for (int channel = t.begin; channel < t.end; channel += DENSE_ROWS) {
     Vector sums[DENSE_ROWS][P];
     UNROLLED for (int o = 0; o < DENSE_ROWS; ++o)
@@ -119,7 +164,7 @@ void dense(const DenseTask& t) {
     for (int k = 0; k < t.taps; ++k, weights += DENSE_ROWS) {
       const float* in = opaque(origin + t.offsets[k]);
       Vector x[P];
-      UNROLLED for (int r = 0; r < R; ++r, in = opaque(in + row))
+      UNROLLED for (int r = 0; r < R; ++r, in = opaque(in + in_row))
         UNROLLED for (int q = 0; q < Q; ++q) x[r * Q + q] = load(in + q * STEP * LANES);
       UNROLLED for (int o = 0; o < DENSE_ROWS; ++o)
         UNROLLED for (int i = 0; i < P; ++i) sums[o][i] += spread(weights[o]) * x[i];
@@ -188,8 +233,22 @@ void frame(const Frame& f, float* map) {
       store(map + e.to, spread(f.fill));
     } else {
       const Permutation& p = f.permutations[e.permutation];
-      store(map + e.to, permute(load(map + e.from), p.from, p.valid, f.fill));
+      store(map + e.to, permute_onto(spread(f.fill), load(map + e.from), p.from, p.valid));
     }
+  }
+}
+
+// Entries with the same target follow each other: their lanes come from several vectors.
+void move(const Frame& f, float* dst, const float* src, int lanes) {
+  Vector v{};
+  for (int i = 0; i < f.count; ++i) {
+    const FrameEntry& e = f.entries[i];
+    if (i == 0 || f.entries[i - 1].to != e.to) v = spread(f.fill);
+    if (e.permutation >= 0) {
+      const Permutation& p = f.permutations[e.permutation];
+      v = permute_onto(v, load(src + e.from), p.from, p.valid);
+    }
+    if (i + 1 == f.count || f.entries[i + 1].to != e.to) store_first(dst + e.to, v, lanes);
   }
 }
 
@@ -298,7 +357,7 @@ constexpr const char* ISA = "NEON";
 constexpr const char* ISA = "baseline";
 #endif
 
-const Kernels TABLE{ISA,   LANES,    MOST_POSITIONS, MOST_DENSE, choose_sparse, choose_dense, frame, activate,
+const Kernels TABLE{ISA,   LANES,    MOST_POSITIONS, MOST_DENSE, choose_sparse, choose_dense, choose_wrapped, frame, move, activate,
                     scale, combine,  pool,           mean,       softmax,       gather,       peak};
 
 }  // namespace

@@ -30,12 +30,13 @@ struct Store {
   bool pool;  // write the maxima of 2 x 2 positions
 };
 
-// One tile of positions, for output channels begin to end, over one block of input channels.
+// One tile of positions, for output channels order[begin] to order[end - 1], over one block of input channels.
 struct SparseTask {
   const float* in;
   std::ptrdiff_t in_row;      // floats from one row of the tile to the next, in the input
   const Tap* taps;
-  const std::uint32_t* rows;  // the taps of channel o are rows[o] to rows[o + 1]
+  const std::uint32_t* rows;  // the taps of channel order[i] are rows[i] to rows[i + 1]
+  const std::int32_t* order;  // channels by number of taps, where that spares mispredicted ends of short loops
   const float* bias;
   float* partial;             // sums of the blocks before, or null in the first
   bool last;                  // of the blocks: finish and store
@@ -56,6 +57,27 @@ struct DenseTask {
   Store store;
 };
 
+// For maps whose parts are of at most four positions: no frame, the neighbour's lanes are fetched at every tap. For
+// each place of the window and each position of the result: which vector of the channel, and which of its lanes.
+constexpr int MOST_WRAPPED = 4;
+
+struct alignas(64) Window {
+  std::int32_t lanes[MOST_WRAPPED][MOST_LANES];  // LANES or more: zero
+  std::int32_t offset[MOST_WRAPPED];
+};
+
+struct WrappedTask {
+  const float* in;            // of channel 0
+  const Tap* taps;            // offset is (vectors from `in`) << 8 | place in the window
+  const std::uint32_t* rows;
+  const std::int32_t* order;
+  const Window* window;
+  const float* bias;
+  int begin, end;
+  Store store;
+};
+
+using WrappedKernel = void (*)(const WrappedTask&);
 using SparseKernel = void (*)(const SparseTask&);
 using DenseKernel = void (*)(const DenseTask&);
 
@@ -101,7 +123,9 @@ struct Kernels {
   int most_dense_positions;
   SparseKernel (*sparse)(int rows, int columns, int step);  // step: vectors between adjacent inputs, 1 or 2
   DenseKernel (*dense)(int rows, int columns, int step);
+  WrappedKernel (*wrapped)(int rows, int columns);  // null when there is none
   void (*frame)(const Frame&, float* map);
+  void (*move)(const Frame&, float* dst, const float* src, int lanes);  // one channel into the first lanes of another
   void (*activate)(float* x, std::size_t vectors, Activation, float slope);
   void (*scale)(float* out, const float* x, std::size_t vectors, float scale, float shift);
   void (*combine)(float* out, const float* a, const float* b, std::size_t vectors, bool multiply, bool broadcast);

@@ -1,5 +1,6 @@
 #include "layout.h"
 
+#include <cstdlib>
 #include <cstring>
 
 namespace harp {
@@ -40,7 +41,7 @@ Layout fresh_layout(Size size, int lanes, int images) {
     l.rows = ceil_div(size.height, l.down);
     l.columns = ceil_div(size.width, l.across);
     // Positions to compute, with half a frame's worth of their border: what is copied between parts.
-    const long cost = 4L * l.rows * l.columns + 2L * (l.rows + l.columns);
+    const long cost = 64L * l.rows * l.columns + 32L * (l.rows + l.columns) + std::abs(l.down - l.across);
     if (best_cost < 0 || cost < best_cost) {
       best = l;
       best_cost = cost;
@@ -68,10 +69,14 @@ FramePlan::FramePlan(const Layout& l) : fill(l.fill) {
         }
         if (inside && p.valid == (l.lanes == 32 ? ~0u : (1u << l.lanes) - 1)) continue;
         const auto from = l.at(y - dy * l.rows, x - dx * l.columns);
-        entries.push_back({static_cast<std::int32_t>(l.at(y, x)), static_cast<std::int32_t>(from), p.valid ? find(p) : -1});
+        add(static_cast<std::int32_t>(l.at(y, x)), static_cast<std::int32_t>(from), p);
       }
     }
   }
+}
+
+void FramePlan::add(std::int32_t to, std::int32_t from, const Permutation& permutation) {
+  entries.push_back({to, from, permutation.valid ? find(permutation) : -1});
 }
 
 int FramePlan::find(const Permutation& wanted) {

@@ -44,7 +44,9 @@ struct FramePlan {
   std::vector<Permutation> permutations;
   float fill = 0.0f;
 
+  FramePlan() = default;
   explicit FramePlan(const Layout& layout);
+  void add(std::int32_t to, std::int32_t from, const Permutation& permutation);
   Frame frame() const { return {entries.data(), static_cast<int>(entries.size()), permutations.data(), fill}; }
 
  private:

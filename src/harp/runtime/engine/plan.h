@@ -68,7 +68,8 @@ class Plan {
   const Kernels* kernels_;
   std::vector<Size> sizes_;
   int images_;
-  std::deque<Place> places_;  // a deque: steps point into it
+  std::deque<Place> places_;  // deques: steps point into them
+  std::deque<Node> halves_;   // of a convolution and its pooling, where they run one after the other
   std::vector<std::unique_ptr<Step>> steps_;
   std::vector<ConvStep*> convs_;
   std::vector<Segment> segments_;

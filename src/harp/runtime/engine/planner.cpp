@@ -15,6 +15,18 @@ int power_below(long limit) {
   return power;
 }
 
+Node unpooled(Node node) {
+  node.pool = false;
+  return node;
+}
+
+Node two_by_two() {
+  Node node;
+  node.kind = Kind::max_pool;
+  for (int axis = 0; axis < 2; ++axis) node.kernel[axis] = node.stride[axis] = 2;
+  return node;
+}
+
 bool is_window(const Node& n) { return n.kind == Kind::conv || n.kind == Kind::max_pool || n.kind == Kind::avg_pool; }
 
 }  // namespace
@@ -43,6 +55,7 @@ void Planner::build() {
   for (int i = 0; i < static_cast<int>(nodes_.size()); ++i) sketch(i);
   plan_.first_ = values_.front();
   plan_.last_ = values_.back();
+  wraps();
   frames();
   segments();
   lifetimes();
@@ -79,16 +92,22 @@ Place* Planner::same_lanes(Place* from, const Layout& as) {
   return move(from, to, small ? MoveStep::How::broadcast : MoveStep::How::pixels);
 }
 
-// The layout that a sliding window gives without any number changing its lane: a part of the result comes from the
-// same part of the input. When the parts do not fit, the input moves first.
+// Whether every part of the result comes from the same part of the input, so that no number changes its lane.
+bool Planner::fits(const Node& node, const Layout& in, Size out) const {
+  const int factor = node.pool ? 2 : 1;
+  const auto axis = [](int parts, int length, int step, int wanted) {
+    return parts == 1 || (length % step == 0 && parts * (length / step) >= wanted);
+  };
+  return axis(in.down, in.rows, node.stride[0] * factor, out.height) &&
+         axis(in.across, in.columns, node.stride[1] * factor, out.width);
+}
+
+// The layout that a sliding window gives; when the parts do not fit, its input moves first.
 Layout Planner::window(const Node& node, Place*& in, Size size) {
   const int factor = node.pool ? 2 : 1;
   const int steps[2] = {node.stride[0] * factor, node.stride[1] * factor};
-  const auto fits = [](int parts, int length, int step, int wanted) {
-    return parts == 1 || (length % step == 0 && parts * (length / step) >= wanted);
-  };
   Layout from = in->layout;
-  if (!fits(from.down, from.rows, steps[0], size.height) || !fits(from.across, from.columns, steps[1], size.width)) {
+  if (!fits(node, from, size)) {
     const Size map = from.size;
     Layout to = fresh_layout(size, from.lanes, from.images);
     to.size = map;
@@ -123,6 +142,22 @@ Place* Planner::filled(int value, Place* in, const Node& node, Size out) {
   return in;
 }
 
+Place* Planner::sketch_window(int index, const Node& node, Size size, Place* in) {
+  Sketch s;
+  s.index = index;
+  s.node = &node;
+  const Place* residual = node.residual >= 0 ? values_[node.residual] : nullptr;
+  if (residual && residual->layout.images > in->layout.images)
+    in = move(in, fresh_layout(in->layout.size, in->layout.lanes, residual->layout.images));
+  const Layout out = window(node, in, size);
+  if (residual) s.residual = same_lanes(values_[node.residual], out);
+  s.in = {in};
+  s.out = place(out);
+  s.images = out.images;
+  sketches_.push_back(s);
+  return s.out;
+}
+
 void Planner::sketch(int index) {
   const Node& node = nodes_[index];
   const Size size = plan_.sizes_[index + 1];
@@ -136,16 +171,25 @@ void Planner::sketch(int index) {
     settle(index + 1, in[0]);
     return;
   }
-  Sketch s;
-  s.node = index;
-  Layout out;
   if (is_window(node)) {
     in[0] = filled(node.inputs[0], in[0], node, size);
-    if (node.residual >= 0 && values_[node.residual]->layout.images > in[0]->layout.images)
-      in[0] = move(in[0], fresh_layout(in[0]->layout.size, in[0]->layout.lanes, values_[node.residual]->layout.images));
-    out = window(node, in[0], size);
-    if (node.residual >= 0) s.residual = same_lanes(values_[node.residual], out);
-  } else if (node.kind == Kind::flatten) {
+    const Size whole{size.channels, size.height * 2, size.width * 2};
+    if (node.pool && !fits(node, in[0]->layout, size) && fits(unpooled(node), in[0]->layout, whole)) {
+      // Moving the small result of the convolution costs less than computing it in lanes that are mostly empty.
+      plan_.halves_.push_back(unpooled(node));
+      in[0] = sketch_window(index, plan_.halves_.back(), whole, in[0]);
+      plan_.halves_.push_back(two_by_two());
+      settle(index + 1, sketch_window(-1, plan_.halves_.back(), size, in[0]));
+      return;
+    }
+    settle(index + 1, sketch_window(index, node, size, in[0]));
+    return;
+  }
+  Sketch s;
+  s.index = index;
+  s.node = &node;
+  Layout out;
+  if (node.kind == Kind::flatten) {
     settle(index + 1, move(in[0], fresh_layout(size, in[0]->layout.lanes, std::max(images_[index + 1], in[0]->layout.images)),
                            MoveStep::How::flatten));
     return;
@@ -197,10 +241,16 @@ void Planner::settle(int value, Place* natural) {
   values_[value] = !last && (images > l.images || wasteful) ? move(natural, fresh) : natural;
 }
 
+void Planner::wraps() {
+  for (Sketch& s : sketches_)
+    s.wrapped = s.node && s.node->kind == Kind::conv &&
+                ConvStep::should_wrap(*s.node, plan_.kernels_, s.in[0]->layout, s.out->layout);
+}
+
 void Planner::frames() {
   for (const Sketch& s : sketches_) {
-    if (s.node < 0 || !is_window(nodes_[s.node])) continue;
-    const Node& n = nodes_[s.node];
+    if (!s.node || s.wrapped || !is_window(*s.node)) continue;
+    const Node& n = *s.node;
     Layout &in = s.in[0]->layout, &out = s.out->layout;
     const int factor = n.pool ? 2 : 1;
     const auto beyond = [&](int axis, int count, int length) {
@@ -248,7 +298,8 @@ void Planner::lifetimes() {
   for (Place& p : plan_.places_) {
     if (p.first > p.last) p.first = p.last;
     const std::size_t from = segment_of(p.first), to = segment_of(p.last);
-    if (from == to && p.layout.images == plan_.segments_[from].images) continue;
+    const bool last = &p == values_.back();  // is read when all is done
+    if (from == to && p.layout.images == plan_.segments_[from].images && !last) continue;
     p.copies = plan_.images_ / p.layout.images;
     p.first = static_cast<int>(plan_.segments_[from].begin);
     p.last = static_cast<int>(plan_.segments_[to].end) - 1;
@@ -281,13 +332,13 @@ void Planner::make_steps() {
   for (const Sketch& s : sketches_) {
     const std::vector<const Place*> in(s.in.begin(), s.in.end());
     std::unique_ptr<Step> step;
-    if (s.node < 0) {
+    if (!s.node) {
       step = std::make_unique<MoveStep>(kernels, in[0], s.out, s.how, s.first_channel);
     } else {
-      const Node& node = nodes_[s.node];
+      const Node& node = *s.node;
       switch (node.kind) {
         case Kind::conv: {
-          auto conv = std::make_unique<ConvStep>(node, kernels, in[0], s.residual, s.out);
+          auto conv = std::make_unique<ConvStep>(node, kernels, in[0], s.residual, s.out, s.wrapped);
           conv->choose(conv->guess());
           plan_.convs_.push_back(conv.get());
           step = std::move(conv);
@@ -299,7 +350,7 @@ void Planner::make_steps() {
         case Kind::softmax: step = std::make_unique<SoftmaxStep>(kernels, in[0], s.out); break;
         default: step = std::make_unique<PointwiseStep>(node, kernels, in, s.out);
       }
-      step->node = s.node;
+      step->node = s.index;
     }
     plan_.scratch_floats_ = std::max(plan_.scratch_floats_, step->scratch_floats());
     plan_.steps_.push_back(std::move(step));

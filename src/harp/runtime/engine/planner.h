@@ -15,22 +15,27 @@ class Planner {
  private:
   // A step before its layouts are final.
   struct Sketch {
-    int node = -1;  // -1: a move
+    int index = -1;  // of the network's node that it stands for, or -1
+    const Node* node = nullptr;  // null: a move
     std::vector<Place*> in;
     Place* residual = nullptr;
     Place* out = nullptr;
     MoveStep::How how = MoveStep::How::pixels;
     int first_channel = 0;
     int images = 1;
+    bool wrapped = false;
   };
 
   Place* place(Layout layout);
   void sketch(int index);
   Layout window(const Node& node, Place*& in, Size out);
+  bool fits(const Node& node, const Layout& in, Size out) const;
+  Place* sketch_window(int index, const Node& node, Size size, Place* in);
   Place* move(Place* from, Layout to, MoveStep::How how = MoveStep::How::pixels);
   Place* same_lanes(Place* from, const Layout& as);
   Place* filled(int value, Place* in, const Node& node, Size out);
   void settle(int value, Place* natural);
+  void wraps();
   void frames();
   void segments();
   void lifetimes();

@@ -6,10 +6,10 @@
 
 namespace harp {
 
-void Step::fill_frame(float* map, int begin, int end) const {
+void Step::fill_frame(float* map, int begin, int end, const std::int32_t* order) const {
   if (frame_.entries.empty()) return;
   const Frame frame = frame_.frame();
-  for (int channel = begin; channel < end; ++channel) kernels->frame(frame, map + channel * out->layout.channel());
+  for (int i = begin; i < end; ++i) kernels->frame(frame, map + (order ? order[i] : i) * out->layout.channel());
 }
 
 PoolStep::PoolStep(const Node& node, const Kernels* kernels, const Place* from, const Place* out)
@@ -134,35 +134,44 @@ MoveStep::MoveStep(const Kernels* kernels, const Place* from, const Place* out, 
     const bool inside = py >= 0 && py < to.size.height && px >= 0 && px < to.size.width;
     return inside ? static_cast<std::int32_t>(source.pixel(image, py, px)) : -1;
   };
-  const bool flat = how == How::flatten;
-  for (int y = flat ? 0 : -to.top; y < (flat ? source.size.height : to.rows + to.bottom); ++y)
-    for (int x = flat ? 0 : -to.left; x < (flat ? source.size.width : to.columns + to.right); ++x)
-      for (int lane = 0; lane < lanes_; ++lane) from_.push_back(lane_source(lane, y, x));
+  const auto add = [&](std::ptrdiff_t target, int y, int x) {
+    std::vector<std::pair<std::int32_t, Permutation>> parts;  // by source vector
+    for (int lane = 0; lane < lanes_; ++lane) {
+      const std::int32_t place = lane_source(lane, y, x);
+      if (place < 0) continue;
+      const std::int32_t vector = place - place % source.lanes;
+      auto part = std::find_if(parts.begin(), parts.end(), [&](const auto& p) { return p.first == vector; });
+      if (part == parts.end()) part = parts.insert(parts.end(), {vector, Permutation{}});
+      part->second.from[lane] = place % source.lanes;
+      part->second.valid |= 1u << lane;
+    }
+    if (parts.empty()) parts.push_back({0, Permutation{}});
+    for (const auto& [vector, permutation] : parts) moves_.add(static_cast<std::int32_t>(target), vector, permutation);
+  };
+  moves_.fill = to.fill;
+  if (how == How::flatten) {
+    for (int y = 0; y < source.size.height; ++y)
+      for (int x = 0; x < source.size.width; ++x) add((y * source.size.width + x) * to.channel(), y, x);
+    return;
+  }
+  for (int y = -to.top; y < to.rows + to.bottom; ++y)
+    for (int x = -to.left; x < to.columns + to.right; ++x) add(to.at(y, x), y, x);
 }
 
 void MoveStep::run(float* arena, int group, int begin, int end, float*) const {
   const Layout &source = in[0]->layout, &to = out->layout;
   const int together = to.images / source.images;
+  const std::ptrdiff_t each = how_ == How::flatten ? source.size.height * source.size.width : 1;  // channels from one
   const float* src = in[0]->at(arena, group);
-  float* dst = out->at(arena, group / together) + group % together * lanes_;
-  const int pixels = source.size.height * source.size.width;
-  dst += static_cast<std::ptrdiff_t>(first_channel_) * to.channel();
+  float* dst = out->at(arena, group / together) + group % together * lanes_ + first_channel_ * to.channel();
   if (plain_) {
     std::memcpy(dst + begin * to.channel(), src + begin * source.channel(),
                 sizeof(float) * (end - begin) * to.channel());
     return;
   }
-  GatherTask task{};
-  task.dst = dst;
-  task.dst_channel = how_ == How::flatten ? pixels * to.channel() : to.channel();
-  task.dst_step = how_ == How::flatten ? to.channel() : to.lanes;
-  task.src_channel = source.channel();
-  task.src_pixel = 1;
-  task.from = from_.data();
-  task.count = static_cast<int>(from_.size()) / lanes_;
-  task.lanes = lanes_;
-  task.fill = to.fill;
-  for (int channel = begin; channel < end; ++channel) kernels->gather(task, src, channel);
+  const Frame moves = moves_.frame();
+  for (int channel = begin; channel < end; ++channel)
+    kernels->move(moves, dst + channel * each * to.channel(), src + channel * source.channel(), lanes_);
 }
 
 }  // namespace harp

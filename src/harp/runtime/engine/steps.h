@@ -39,7 +39,7 @@ class Step {
  protected:
   Step(const Kernels* kernels, std::vector<const Place*> in, const Place* out)
       : kernels(kernels), in(std::move(in)), out(out), frame_(out->layout) {}
-  void fill_frame(float* map, int begin, int end) const;
+  void fill_frame(float* map, int begin, int end, const std::int32_t* order = nullptr) const;
 
  private:
   FramePlan frame_;
@@ -54,7 +54,10 @@ struct Variant {
 
 class ConvStep : public Step {
  public:
-  ConvStep(const Node& node, const Kernels* kernels, const Place* in, const Place* residual, const Place* out);
+  ConvStep(const Node& node, const Kernels* kernels, const Place* in, const Place* residual, const Place* out,
+           bool wrapped);
+  // Whether it should run without a frame around its input.
+  static bool should_wrap(const Node& node, const Kernels* kernels, const Layout& in, const Layout& out);
   void run(float* arena, int group, int begin, int end, float* scratch) const override;
   std::size_t scratch_floats() const override;
   std::string describe() const override;
@@ -70,24 +73,29 @@ class ConvStep : public Step {
   };
   void tile(int positions);
   void lay_out_taps();
+  void lay_out_wrapped();
+  void sort_channels();
   void lay_out_dense();
   Store store(float* arena, int group, const Tile& tile) const;
   void run_sparse(float* arena, int group, const Tile& tile, int begin, int end, float* scratch) const;
+  void run_wrapped(float* arena, int group, int begin, int end) const;
   void run_dense(float* arena, int group, const Tile& tile, int begin, int end) const;
   const float* origin(float* arena, int group, const Tile& tile) const;
   std::int32_t offset(int column) const;
-  double density() const;
   bool can_be_dense() const;
 
   int scale() const { return node_.pool ? 2 : 1; }
 
   const Node& node_;
+  const bool wrapped_;
   Variant variant_;
   std::vector<Tile> tiles_;
   std::vector<Tap> taps_;
   std::vector<std::uint32_t> rows_;       // [block][channel], one after the last
+  std::vector<std::int32_t> order_;       // channels as they are computed
   std::vector<std::int32_t> offsets_;     // dense
   std::vector<float> dense_, bias_;
+  std::vector<Window> window_;
 };
 
 class PoolStep : public Step {
@@ -144,7 +152,7 @@ class MoveStep : public Step {
   int first_channel_;
   int lanes_ = 0;  // that one source group fills
   bool plain_ = false;
-  std::vector<std::int32_t> from_;
+  FramePlan moves_;
 };
 
 }  // namespace harp

@@ -41,14 +41,46 @@ inline Vector larger(Vector a, Vector b) {
   return a != a ? a : m;
 }
 
-inline Vector permute(Vector v, const std::int32_t* from, std::uint32_t valid, float fill) {
+// The lanes of `valid` get v[from[lane]], the others stay those of `base`.
+inline Vector permute_onto(Vector base, Vector v, const std::int32_t* from, std::uint32_t valid) {
 #if defined(__AVX512F__)
-  __m512i index = _mm512_loadu_si512(from);
-  return (Vector)_mm512_mask_permutexvar_ps((__m512)spread(fill), (__mmask16)valid, index, (__m512)v);
+  const __m512i index = _mm512_loadu_si512(from);
+  return (Vector)_mm512_mask_permutexvar_ps((__m512)base, (__mmask16)valid, index, (__m512)v);
+#elif defined(__AVX2__)
+  const Integers bit = {1, 2, 4, 8, 16, 32, 64, 128};
+  const __m256i index = _mm256_loadu_si256((const __m256i*)from);
+  const Vector moved = (Vector)_mm256_permutevar8x32_ps((__m256)v, index);
+  return (static_cast<std::int32_t>(valid) & bit) != 0 ? moved : base;
+#else
+  for (int i = 0; i < LANES; ++i) base[i] = valid >> i & 1 ? v[from[i]] : base[i];
+  return base;
+#endif
+}
+
+// Lane i is v[from[i]], or zero where from[i] is LANES.
+inline Vector permute_or_zero(Vector v, const std::int32_t* from) {
+#if defined(__AVX512F__)
+  return (Vector)_mm512_permutex2var_ps((__m512)v, _mm512_load_si512(from), _mm512_setzero_ps());
+#elif defined(__AVX2__)
+  const __m256i index = _mm256_load_si256((const __m256i*)from);
+  const Vector moved = (Vector)_mm256_permutevar8x32_ps((__m256)v, index);
+  return (Integers)index < LANES ? moved : Vector{};
 #else
   Vector result;
-  for (int i = 0; i < LANES; ++i) result[i] = valid >> i & 1 ? v[from[i]] : fill;
+  for (int i = 0; i < LANES; ++i) result[i] = from[i] < LANES ? v[from[i]] : 0.0f;
   return result;
+#endif
+}
+
+inline void store_first(float* p, Vector v, int lanes) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, (__mmask16)((1u << lanes) - 1), (__m512)v);
+#else
+  if (lanes == LANES) {
+    store(p, v);
+  } else {
+    for (int i = 0; i < lanes; ++i) p[i] = v[i];
+  }
 #endif
 }
 
