@@ -89,6 +89,7 @@ def test_what_is_no_finished_run_is_refused(tiny):
         export_run(Path("nothing"), Path("net.harp"))
 
 
+@pytest.mark.slow
 def test_onnx_is_one_flag_away(run, capsys):
     pytest.importorskip("onnxruntime")
     assert cli.main(["export", str(run), "--out", "net.onnx", "--format", "onnx"]) == 0
