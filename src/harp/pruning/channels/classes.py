@@ -1,0 +1,95 @@
+"""Which channels live and die together: numbered classes that are merged, and pinned when they cannot go."""
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+FREE = 0
+"""The number of what is the same whatever channels there are: scalars, zeros of a padding."""
+STUCK = 1
+"""The number of what has a fixed place: the image, the classes, whatever an operation makes of all channels at once."""
+
+
+class Classes:
+    """A union-find over channel numbers. FREE belongs to nothing; a pinned class can never be removed."""
+
+    def __init__(self) -> None:
+        self._parent = [FREE, STUCK]
+        self._pinned = {STUCK}
+
+    def fresh(self, count: int) -> Tensor:
+        """That many new channels, each a class of its own."""
+        first = len(self._parent)
+        self._parent.extend(range(first, first + count))
+        return torch.arange(first, first + count, dtype=torch.int32)
+
+    def root(self, number: int) -> int:
+        """The number that stands for the class."""
+        parent = self._parent
+        while parent[number] != number:
+            parent[number] = number = parent[parent[number]]
+        return number
+
+    def roots(self, numbers: Tensor) -> Tensor:
+        """The number that stands for the class of each."""
+        distinct, where = numbers.unique(return_inverse=True)
+        return torch.tensor([self.root(n) for n in distinct.tolist()], dtype=torch.int32)[where].view(numbers.shape)
+
+    def merge(self, numbers: Iterable[int]) -> None:
+        """Make one class of all these."""
+        for a, b in pairwise(n for n in numbers if n != FREE):
+            first, second = sorted((self.root(a), self.root(b)))
+            self._parent[second] = first
+            if second in self._pinned:
+                self._pinned.add(first)
+
+    def pin(self, numbers: Tensor) -> None:
+        """Let these classes stay for good."""
+        self._pinned.update(self.root(n) for n in numbers.unique().tolist() if n != FREE)
+
+    def is_pinned(self, root: int) -> bool:
+        return root == FREE or root in self._pinned
+
+    def couple(self, a: Tensor, b: Tensor) -> Tensor:
+        """What comes of combining two arrays of channels entry by entry, as adding does, with broadcasting.
+
+        Entries that meet belong together. One value that is spread over many channels does not tie them to each other:
+        it stays for good.
+        """
+        shape = torch.broadcast_shapes(a.shape, b.shape)
+        spread = [numbers.numel() < shape.numel() for numbers in (a, b)]
+        a, b = (squeezed(numbers.expand(shape)) for numbers in (a, b))
+        a, b = torch.broadcast_tensors(a, b)
+        pairs = torch.stack([self.roots(a).flatten(), self.roots(b).flatten()]).unique(dim=1)
+        pairs = pairs[:, (pairs != FREE).all(0)]
+        for side in (0, 1):
+            if spread[side]:
+                values, partners = pairs[side].unique(return_counts=True)
+                many = values[partners > 1]
+                self.pin(many)
+                pairs = pairs[:, ~torch.isin(pairs[side], many)]
+        for pair in pairs.T.tolist():
+            self.merge(pair)
+        return torch.where(a == FREE, b, a).expand(shape)
+
+    def blend(self, numbers: Tensor, dims: Iterable[int]) -> Tensor:
+        """What comes of mixing along ``dims``, which become 1: the channel where it is one, else all of them stay."""
+        dims = [dim % max(numbers.dim(), 1) for dim in dims]
+        first = numbers
+        for dim in dims:
+            first = first.narrow(dim, 0, 1)
+        if bool((numbers == first).all()) or bool((self.roots(squeezed(numbers)) == self.roots(first)).all()):
+            return first
+        self.pin(numbers)
+        return torch.full_like(first, STUCK)
+
+
+def squeezed(numbers: Tensor) -> Tensor:
+    """The same numbers with every dimension of size 1 along which they do not vary."""
+    for dim in range(numbers.dim()):
+        first = numbers.narrow(dim, 0, 1)
+        if numbers.size(dim) > 1 and bool((numbers == first).all()):
+            numbers = first
+    return numbers
