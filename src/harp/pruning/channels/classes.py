@@ -76,14 +76,24 @@ class Classes:
 
     def blend(self, numbers: Tensor, dims: Iterable[int]) -> Tensor:
         """What comes of mixing along ``dims``, which become 1: the channel where it is one, else all of them stay."""
-        dims = [dim % max(numbers.dim(), 1) for dim in dims]
-        first = numbers
-        for dim in dims:
-            first = first.narrow(dim, 0, 1)
-        if bool((numbers == first).all()) or bool((self.roots(squeezed(numbers)) == self.roots(first)).all()):
+        dims = [dim % numbers.dim() for dim in dims] if numbers.dim() else []
+        if not dims or numbers.numel() == 0:
+            return numbers
+        first = numbers.amax(dims, keepdim=True)
+        if self._agree(numbers, first):
             return first
         self.pin(numbers)
         return torch.full_like(first, STUCK)
+
+    def _agree(self, numbers: Tensor, first: Tensor) -> bool:
+        if bool(((numbers == first) | (numbers == FREE)).all()):
+            return True
+        return bool(((self.roots(squeezed(numbers)) == self.roots(first)) | (squeezed(numbers) == FREE)).all())
+
+    def varying(self, numbers: Tensor) -> list[int]:
+        """The dimensions along which there is more than one channel."""
+        classes = squeezed(self.roots(squeezed(numbers)))
+        return [dim for dim, size in enumerate(classes.shape) if size > 1]
 
 
 def squeezed(numbers: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from .classes import STUCK
+from .classes import STUCK, squeezed
 from .tracing import Trace
 
 Rule = Callable[[Trace, Any, dict[str, Any], Any], None]
@@ -15,13 +15,16 @@ Rule = Callable[[Trace, Any, dict[str, Any], Any], None]
 
 MADE = """empty empty_like empty_permuted empty_strided new_empty new_empty_strided zeros zeros_like new_zeros ones
 ones_like new_ones full full_like new_full arange linspace eye scalar_tensor rand randn rand_like randn_like bernoulli
-randint randperm detach as_strided_ resize_ fill_ zero_ _unsafe_view _reshape_alias lift_fresh""".split()
+randint randperm as_strided_ resize_ fill_ zero_""".split()
 """No channels come of these, or the numbers lie right already."""
-EACH_ENTRY = "hardswish hardswish_ _to_copy native_dropout dropout clone contiguous softplus log_sigmoid_forward".split()
+RESHAPED = "view _unsafe_view _reshape_alias unflatten".split()
+CUT = "split split_with_sizes slice select unbind narrow diagonal unfold as_strided".split()
+EACH_ENTRY = "_prelu_kernel hardswish hardswish_ _to_copy native_dropout dropout clone contiguous softplus log_sigmoid_forward".split()
 """Entry by entry, though torch's tag does not say so."""
-MOVED = """cat stack constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d
-replication_pad2d replication_pad3d roll flip index index_select gather repeat repeat_interleave pixel_shuffle
-pixel_unshuffle channel_shuffle native_channel_shuffle tril triu""".split()
+MOVED = """cat stack reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d
+replication_pad2d replication_pad3d flip repeat repeat_interleave tril triu""".split()
+TAKEN = "index index_select gather roll".split()
+"""By places that are written down: the channels among which they choose must all stay."""
 MIXED = """mm addmm bmm baddbmm mv dot embedding _scaled_dot_product_flash_attention_for_cpu
 _scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention
 _scaled_dot_product_attention_math _native_multi_head_attention _transformer_encoder_layer_fwd
@@ -56,6 +59,8 @@ def follow(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any
     name = func.overloadpacket.__name__
     given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
     rule = RULES.get(name)
+    if rule is None and func.is_view:
+        return  # the numbers lie right already
     if rule is None and torch.Tag.pointwise in func.tags:
         rule = _each_entry
     if rule is None and trace.in_excluded_part:
@@ -114,6 +119,75 @@ def _moved(trace: Trace, func: Any, given: dict[str, Any], out: Any) -> None:
     moved = func(**tree_map(lie, given))
     for tensor, numbers in zip(_tensors(out), _tensors(moved), strict=True):
         trace.put(tensor, numbers.int())
+
+
+def _reshaped(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> None:
+    """A dimension of channels that becomes two, groups and what is in them: every group loses the same."""
+    along = trace.classes.varying(trace.numbers(out))
+    if len(along) < 2 or len(along) <= len(trace.classes.varying(trace.numbers(given["self"]))):
+        return
+    numbers = squeezed(trace.numbers(out))
+    if len(along) > 2:
+        trace.classes.pin(numbers)
+        return
+    groups = numbers.movedim(along[0], 0).flatten(1)
+    for together in groups.T.tolist():
+        trace.classes.merge(together)
+
+
+def _cut(trace: Trace, func: Any, given: dict[str, Any], out: Any) -> None:
+    """A part of a dimension, at places that are written down: all channels stay. Of a chunk, the parts shrink alike."""
+    pieces, whole = _tensors(out), trace.numbers(given["self"])
+    if all(piece.shape == whole.shape for piece in pieces):
+        return
+    parts = [trace.numbers(piece) for piece in pieces]
+    if trace.calling == "chunk" and len({part.shape for part in parts}) == 1:
+        for together in torch.stack([squeezed(part).flatten() for part in parts]).T.tolist():
+            trace.classes.merge(together)
+    elif given.get("dim", 0) % whole.dim() in trace.classes.varying(whole):
+        trace.classes.pin(whole)
+
+
+def _taken(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> None:
+    numbers = trace.numbers(given["self"])
+    dims = given.get("dim", given.get("dims", []))
+    if "indices" in given:
+        dims = [dim for dim, index in enumerate(given["indices"]) if index is not None]
+    dims = {dim % numbers.dim() for dim in ([dims] if isinstance(dims, int) else dims)}
+    if dims & {*trace.classes.varying(numbers)}:
+        trace.classes.pin(numbers)
+    _moved(trace, func, given, out)
+
+
+def _padded(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> None:
+    """Around an image the channels go on; new channels, a number of them written down, must stay."""
+    numbers, pad = trace.numbers(given["self"]), given["pad"]
+    along = trace.classes.varying(numbers)
+    result = torch.full(out.shape, STUCK, dtype=torch.int32)
+    inner, source = result, numbers
+    for dim in range(numbers.dim()):
+        place = 2 * (numbers.dim() - 1 - dim)
+        before, after = (pad[place], pad[place + 1]) if place < len(pad) else (0, 0)
+        if dim in along and (before or after):
+            if min(before, after) < 0:
+                trace.classes.pin(numbers)
+            kept = numbers.size(dim) + min(before, 0) + min(after, 0)
+            inner = inner.narrow(dim, max(before, 0), kept)
+            source = source.narrow(dim, max(-before, 0), kept)
+        elif dim not in along:
+            source = source.amax(dim, keepdim=True)
+    inner.copy_(source.expand(inner.shape))
+    trace.put(out, result)
+
+
+def _shuffled(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> None:
+    """Channels become pixels, or pixels channels: those of one pixel block go together."""
+    numbers, factor = trace.numbers(given["self"]), given.get("upscale_factor", given.get("downscale_factor"))
+    if "upscale_factor" in given:
+        channels = trace.classes.blend(numbers, [d for d in range(numbers.dim()) if d != numbers.dim() - 3]).flatten()
+        for together in channels.view(-1, factor**2).tolist():
+            trace.classes.merge(together)
+    _moved(trace, func, given, out)
 
 
 def _mixed(trace: Trace, func: Any, given: dict[str, Any], out: Any) -> None:
@@ -281,7 +355,12 @@ def _rules() -> dict[str, Rule]:
     return {
         **each(MADE, _nothing),
         **each(EACH_ENTRY, _each_entry),
+        **each(RESHAPED, _reshaped),
+        **each(CUT, _cut),
         **each(MOVED, _moved),
+        **each(TAKEN, _taken),
+        **each(["pixel_shuffle", "pixel_unshuffle"], _shuffled),
+        "constant_pad_nd": _padded,
         **each(MIXED, _mixed),
         **each(POOLED, _pooled),
         **each(REDUCED, _reduced),

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -20,11 +21,23 @@ from ..budget import prunable_weights
 from .classes import FREE, STUCK, Classes
 
 
+class _Calls(TorchFunctionMode):
+    """Notes what the program calls: once a chunk has become a split, nobody knows that its size was not written down."""
+
+    def __init__(self, watch: "Trace"):
+        super().__init__()
+        self.watch = watch
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.watch.calling = getattr(func, "__name__", "")
+        return func(*args, **(kwargs or {}))
+
+
 class Trace(TorchDispatchMode):
     """What a forward pass says about channels: ``axes`` numbers the entries of each tensor along each dimension.
 
     ``vectors`` numbers the entries of other parameters, ``written`` the channels that a grouped convolution writes.
-    ``readers`` are the dimensions on which a weight reads, ``writers`` those on which it writes, ``positions`` how often
+    ``inside`` names the modules at work, ``calling`` the function that a program called. ``readers`` are the dimensions on which a weight reads, ``writers`` those on which it writes, ``positions`` how often
     it is applied to one image, and ``whole`` the grouped convolutions that lose whole groups.
     """
 
@@ -40,6 +53,7 @@ class Trace(TorchDispatchMode):
         self.whole: set[str] = set()
         self.exclude = tuple(exclude)
         self.inside: list[str] = []
+        self.calling = ""
         self._weights = prunable_weights(model)
         self._tensors = _by_storage(model)
         self._numbers: dict[int, Tensor] = {}
@@ -50,8 +64,7 @@ class Trace(TorchDispatchMode):
 
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        if not func.is_view:
-            follow(self, func, args, kwargs, out)
+        follow(self, func, args, kwargs, out)
         return out
 
     def numbers(self, tensor: Tensor) -> Tensor:
@@ -121,8 +134,8 @@ def trace(model: nn.Module, example: Tensor, exclude: Sequence[str] = ()) -> tup
     watch = Trace(model, exclude)
     image = example[:1]
     counter = FlopCounterMode(display=False)
-    with evaluating(model), torch.no_grad(), _named_modules(model, watch.inside), counter, watch:
-        watch.put(image, torch.full(image.shape, STUCK, dtype=torch.int32))
+    watch.put(image, torch.full(image.shape, STUCK, dtype=torch.int32))
+    with evaluating(model), torch.no_grad(), _named_modules(model, watch.inside), counter, watch, _Calls(watch):
         out = model(image)
     for leaf in tree_leaves(out):
         if isinstance(leaf, Tensor):
