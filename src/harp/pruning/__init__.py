@@ -49,8 +49,8 @@ __all__ = [
     "masks",
     "perturbed",
     "prunable_weights",
-    "starting_rho",
     "shrink",
+    "starting_rho",
     "trainable",
     "weight_budget",
 ]

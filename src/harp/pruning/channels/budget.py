@@ -68,7 +68,9 @@ class ChannelBudget(Budget):
         """Whole numbers of channels near the fractions ``keeps`` that meet the budget, within one channel of it."""
         strange = {name: keep for name, keep in keeps.items() if not 0 <= keep <= 1}
         if strange:
-            raise ValueError(f"keep fractions {strange} must lie in [0, 1]; if learning diverged, go back to a good state")
+            raise ValueError(
+                f"keep fractions {strange} must lie in [0, 1]; if learning diverged, go back to a good state"
+            )
         return counts_within(self.limits, keeps, self.allowed)
 
     def _step(self, name: str) -> int:
@@ -92,14 +94,14 @@ def channel_budget(
     ValueError for an operation through which channels cannot be followed, a pattern that matches nothing, and a budget
     that even one channel a group exceeds.
     """
-    wanted = {measure: keep} if not isinstance(keep, Mapping) else dict(keep)
+    wanted: dict[Measure, float] = dict(keep) if isinstance(keep, Mapping) else {measure: keep}
     _check(model, example, wanted, exclude, multiple_of)
     coupling = couple_channels(model, example, exclude)
     if not coupling.sizes:
         raise ValueError("nothing is left to prune: the model has no channels that could go outside `exclude`")
     rehearse(model, example, coupling)
     budget = None
-    for name, fraction in reversed(wanted.items()):
+    for name, fraction in reversed([*wanted.items()]):
         cost = coupling.cost(name)
         terms = tuple(
             Term(float(c * math.prod(coupling.sizes[site] for site in sites)), sites) for sites, c in cost.items()

@@ -1,7 +1,6 @@
 """Which channels live and die together: numbered classes that are merged, and pinned when they cannot go."""
 
-from collections.abc import Iterable
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -25,29 +24,32 @@ class Classes:
         self._parent.extend(range(first, first + count))
         return torch.arange(first, first + count, dtype=torch.int32)
 
-    def root(self, number: int) -> int:
-        """The number that stands for the class."""
-        parent = self._parent
-        while parent[number] != number:
-            parent[number] = number = parent[parent[number]]
-        return number
-
     def roots(self, numbers: Tensor) -> Tensor:
         """The number that stands for the class of each."""
         distinct, where = numbers.unique(return_inverse=True)
-        return torch.tensor([self.root(n) for n in distinct.tolist()], dtype=torch.int32)[where].view(numbers.shape)
+        found = self._roots_of(distinct.tolist())
+        return torch.tensor(found, dtype=torch.int32)[where].view(numbers.shape)
 
-    def merge(self, numbers: Iterable[int]) -> None:
-        """Make one class of all these."""
-        for a, b in pairwise(n for n in numbers if n != FREE):
-            first, second = sorted((self.root(a), self.root(b)))
-            self._parent[second] = first
-            if second in self._pinned:
-                self._pinned.add(first)
+    def _roots_of(self, numbers: Iterable[int]) -> list[int]:
+        parent, found = self._parent, []
+        for number in numbers:
+            while parent[number] != number:
+                parent[number] = number = parent[parent[number]]
+            found.append(number)
+        return found
+
+    def merge(self, together: Iterable[Sequence[int]]) -> None:
+        """Make one class of all the numbers in each of these."""
+        for numbers in together:
+            roots = sorted({*self._roots_of([number for number in numbers if number != FREE])})
+            for root in roots[1:]:  # the smallest stands for all
+                self._parent[root] = roots[0]
+            if not self._pinned.isdisjoint(roots):
+                self._pinned.add(roots[0])
 
     def pin(self, numbers: Tensor) -> None:
         """Let these classes stay for good."""
-        self._pinned.update(self.root(n) for n in numbers.unique().tolist() if n != FREE)
+        self._pinned.update(self._roots_of(n for n in numbers.unique().tolist() if n != FREE))
 
     def is_pinned(self, root: int) -> bool:
         return root == FREE or root in self._pinned
@@ -58,10 +60,10 @@ class Classes:
         Entries that meet belong together. One value that is spread over many channels does not tie them to each other:
         it stays for good.
         """
-        shape = torch.broadcast_shapes(a.shape, b.shape)
+        full = torch.broadcast_tensors(a, b)
+        shape = full[0].shape
         spread = [numbers.numel() < shape.numel() for numbers in (a, b)]
-        a, b = (squeezed(numbers.expand(shape)) for numbers in (a, b))
-        a, b = torch.broadcast_tensors(a, b)
+        a, b = torch.broadcast_tensors(*map(squeezed, full))
         pairs = torch.stack([self.roots(a).flatten(), self.roots(b).flatten()]).unique(dim=1)
         pairs = pairs[:, (pairs != FREE).all(0)]
         for side in (0, 1):
@@ -70,8 +72,7 @@ class Classes:
                 many = values[partners > 1]
                 self.pin(many)
                 pairs = pairs[:, ~torch.isin(pairs[side], many)]
-        for pair in pairs.T.tolist():
-            self.merge(pair)
+        self.merge(pairs.T.tolist())
         return torch.where(a == FREE, b, a).expand(shape)
 
     def blend(self, numbers: Tensor, dims: Iterable[int]) -> Tensor:

@@ -41,7 +41,9 @@ def counts_within(
         return {name: allowed[name][-1] * o * by / (1 + o * by) for name, o in odds.items()}
 
     def down(values: Mapping[str, float]) -> dict[str, int]:
-        return {n: max((c for c in allowed[n] if c <= value + 1e-9), default=allowed[n][0]) for n, value in values.items()}
+        return {
+            n: max((c for c in allowed[n] if c <= value + 1e-9), default=allowed[n][0]) for n, value in values.items()
+        }
 
     low, high = -60.0, 60.0
     for _ in range(60):
@@ -69,9 +71,7 @@ def _filled(
             if counts[name] not in following[name]:
                 continue
             more = counts | {name: following[name][counts[name]]}
-            prices = [
-                Limit(parts[name], 0).spent(more) - Limit(parts[name], 0).spent(counts) for parts in touching
-            ]
+            prices = [Limit(parts[name], 0).spent(more) - Limit(parts[name], 0).spent(counts) for parts in touching]
             if all(price <= rest for price, rest in zip(prices, left, strict=True)):
                 counts, grown = more, True
                 left = [rest - price for price, rest in zip(prices, left, strict=True)]

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from .classes import squeezed
-from .tracing import Trace, trace
+from .tracing import Trace
+from .watching import macs, trace
 
 Polynomial = dict[tuple[str, ...], int]
 """Group names → coefficient: Σ coefficient · Π channels kept of each group named."""
@@ -59,6 +60,10 @@ class Coupling:
         written = [axis for axis in self.axes if self.writers.get(axis.tensor) == axis.dim]
         return max((self._length(axis).get((group,), 1) for axis in written), default=1)
 
+    def entries(self, tensor: str, counts: Mapping[str, int]) -> int:
+        """How many entries of a tensor are left when so many channels of each group stay."""
+        return sum(times * prod(counts[name] for name in names) for names, times in self._entries(tensor).items())
+
     def cost(self, measure: str) -> Polynomial:
         """Multiply-accumulates (``"macs"``) or parameters (``"parameters"``) as a polynomial in the channels kept."""
         counted = self.positions if measure == "macs" else dict.fromkeys(sorted(self.parameters), 1)
@@ -104,13 +109,14 @@ def couple_channels(model: nn.Module, example: Tensor, exclude: Sequence[str] = 
     Channels that meet in a sum, share an entry of a norm or pass a depth-wise convolution are one. A group has one
     pattern of coupling throughout: every one of its channels takes the same number of entries in the same tensors.
     """
-    watch, total = trace(model, example, exclude)
+    watch = trace(model, example, exclude)
     axes = _axes_of(watch)
     roots = {key: watch.classes.roots(numbers) for key, numbers in axes.items()}
     patterns = _patterns(watch, roots)
     names = _names_of(watch, patterns, roots)
     sizes = Counter(names[root] for root in patterns)
-    place = {root: n for n, root in enumerate(sorted(patterns, key=lambda r: list(sizes).index(names[r])))}
+    order = {name: number for number, name in enumerate(sizes)}
+    place = {root: n for n, root in enumerate(sorted(patterns, key=lambda root: order[names[root]]))}
     found = []
     for (tensor, dim), numbers in roots.items():
         where = torch.tensor([place.get(root, -1) for root in numbers.tolist()])
@@ -126,7 +132,7 @@ def couple_channels(model: nn.Module, example: Tensor, exclude: Sequence[str] = 
         positions=dict(watch.positions),
         shapes={name: tensor.shape for name, tensor in tensors.items()},
         parameters=frozenset(name for name, _ in model.named_parameters()),
-        macs=total,
+        macs=macs(model, example),
     )
 
 

@@ -61,12 +61,14 @@ def _attach(model: nn.Module, axis: Axis, reader: Reader) -> None:
     module.get_submodule("parametrizations").train(module.training)
 
 
-def readers(model: nn.Module) -> dict[str, Reader]:
-    """Every weight that reads masked channels, by the name it has in the unmasked network."""
-    return {
-        f"{prefix}.{tensor_name}" if prefix else tensor_name: part
-        for prefix, module in model.named_modules()
-        for tensor_name, chain in parametrizations(module).items()
-        for part in chain
-        if isinstance(part, Reader)
-    }
+def removed_weights(model: nn.Module) -> dict[str, Tensor]:
+    """What frozen masks take from each weight that reads channels, by the name it has in the unmasked network."""
+    found = {}
+    for prefix, module in model.named_modules():
+        for tensor_name, chain in parametrizations(module).items():
+            for part in chain:
+                if isinstance(part, Reader):
+                    weight = chain.original.detach()
+                    gone = part.kept(weight).detach() == 0
+                    found[f"{prefix}.{tensor_name}" if prefix else tensor_name] = weight * gone
+    return found

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..mask import masks
 from .coupling import Coupling, couple_channels
-from .tracing import evaluating
+from .watching import evaluating
 from .widths import fit_sizes, own_tensors, set_tensor, snapshot
 
 _TOLERANCE = 1000
@@ -25,7 +25,9 @@ def shrink(model: nn.Module, example: Tensor, *, exclude: Sequence[str] = ()) ->
     fewer channels; it is then what it was.
     """
     if masks(model):
-        raise ValueError("the model has masks; call freeze_masks(model), if they still learn, and bake_masks(model) first")
+        raise ValueError(
+            "the model has masks; call freeze_masks(model), if they still learn, and bake_masks(model) first"
+        )
     coupling = couple_channels(model, example, exclude)
     before, restore = _outputs(model, example), snapshot(model)
     try:

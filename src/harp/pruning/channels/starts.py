@@ -71,7 +71,8 @@ def _spending(budget: ChannelBudget, split: Split, found: Mapping[str, Tensor]) 
 def _fan(coupling: Coupling, name: str) -> int:
     """How many weights of layers touch one channel of a group."""
     touched = sum(
-        coupling.held(axis).get(name, 0) * (coupling.shapes[axis.tensor].numel() // coupling.shapes[axis.tensor][axis.dim])
+        coupling.held(axis).get(name, 0)
+        * (coupling.shapes[axis.tensor].numel() // coupling.shapes[axis.tensor][axis.dim])
         for axis in coupling.axes
         if axis.tensor in coupling.positions
     )
@@ -109,7 +110,9 @@ def _check_model(model: nn.Module, budget: ChannelBudget) -> None:
     for name, shape in budget.coupling.shapes.items():
         if name not in tensors or tensors[name].shape != shape:
             got = tuple(tensors[name].shape) if name in tensors else "no such tensor"
-            raise ValueError(f"the budget counts {name} {tuple(shape)}, the model has {got}; make it from this very model")
+            raise ValueError(
+                f"the budget counts {name} {tuple(shape)}, the model has {got}; make it from this very model"
+            )
     read = [axis.tensor for axis in budget.coupling.read()]
     broken = [name for name in read if not tensors[name].isfinite().all()]
     if broken:

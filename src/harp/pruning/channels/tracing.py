@@ -5,32 +5,16 @@ entries move the numbers, operations that combine entries merge their classes, a
 and writes into views need nothing of their own: the numbers are kept by storage.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..budget import prunable_weights
 from .classes import FREE, STUCK, Classes
-
-
-class _Calls(TorchFunctionMode):
-    """Notes what the program calls: once a chunk has become a split, nobody knows that its size was not written down."""
-
-    def __init__(self, watch: "Trace"):
-        super().__init__()
-        self.watch = watch
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.watch.calling = getattr(func, "__name__", "")
-        return func(*args, **(kwargs or {}))
 
 
 class Trace(TorchDispatchMode):
@@ -41,8 +25,9 @@ class Trace(TorchDispatchMode):
     it is applied to one image, and ``whole`` the grouped convolutions that lose whole groups.
     """
 
-    def __init__(self, model: nn.Module, exclude: Sequence[str]):
+    def __init__(self, model: nn.Module, exclude: Sequence[str], follow: Callable[..., None]):
         super().__init__()
+        self.follow = follow
         self.classes = Classes()
         self.axes: dict[tuple[str, int], Tensor] = {}
         self.vectors: dict[str, Tensor] = {}
@@ -60,11 +45,9 @@ class Trace(TorchDispatchMode):
         self._alive: list[torch.UntypedStorage] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        from .operations import follow
-
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        follow(self, func, args, kwargs, out)
+        self.follow(self, func, args, kwargs, out)
         return out
 
     def numbers(self, tensor: Tensor) -> Tensor:
@@ -82,7 +65,7 @@ class Trace(TorchDispatchMode):
 
     def weight_in(self, operand: Tensor, *, transposed: bool = False) -> str | None:
         """The name of the prunable weight that an operand is, or whose transpose; None when it is none or left out."""
-        names, stored = self._tensors.get(_key(operand), ((), operand))
+        names, stored = self._tensors.get(_key(operand), (tuple[str, ...](), operand))
         looks = stored.t() if transposed and stored.dim() == 2 else stored
         same = (looks.shape, looks.stride(), looks.storage_offset()) == (
             operand.shape, operand.stride(), operand.storage_offset(),
@@ -105,11 +88,11 @@ class Trace(TorchDispatchMode):
 
     def _first_numbers(self, tensor: Tensor) -> Tensor:
         """Of a tensor that no operation made: a parameter's entries are channels, a constant is free or stuck."""
-        names, stored = self._tensors.get(_key(tensor), ((), tensor))
         length = _length(tensor)
-        if not names:
+        if _key(tensor) not in self._tensors:
             same = tensor.numel() == 0 or bool((tensor == tensor.flatten()[0]).all())
             return torch.full((length,), FREE if same else STUCK, dtype=torch.int32)
+        names, stored = self._tensors[_key(tensor)]
         if any(name in self._weights for name in names) or len(names) > 1 or length != stored.numel():
             # Not used as a layer's weight: it must stay as it is.
             for name in names:
@@ -126,60 +109,6 @@ class Trace(TorchDispatchMode):
                 self.classes.pin(numbers)
 
 
-def trace(model: nn.Module, example: Tensor, exclude: Sequence[str] = ()) -> tuple[Trace, int]:
-    """Watch the model, in eval mode, on the first image of ``example``; the trace and all its multiply-accumulates.
-
-    Raises ValueError naming an operation that is not understood and the module it happens in.
-    """
-    watch = Trace(model, exclude)
-    image = example[:1]
-    counter = FlopCounterMode(display=False)
-    watch.put(image, torch.full(image.shape, STUCK, dtype=torch.int32))
-    with evaluating(model), torch.no_grad(), _named_modules(model, watch.inside), counter, watch, _Calls(watch):
-        out = model(image)
-    for leaf in tree_leaves(out):
-        if isinstance(leaf, Tensor):
-            watch.classes.pin(watch.numbers(leaf))
-    return watch, counter.get_total_flops() // 2
-
-
-def macs(model: nn.Module, example: Tensor) -> int:
-    """Multiply-accumulates of convolutions, linear layers and matrix products for the first image of ``example``."""
-    counter = FlopCounterMode(display=False)
-    with evaluating(model), torch.no_grad(), counter:
-        model(example[:1])
-    return counter.get_total_flops() // 2
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside the ``with``; afterwards each module is in the mode it was in."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
-@contextmanager
-def _named_modules(model: nn.Module, inside: list[str]) -> Iterator[None]:
-    """Keep ``inside`` the names of the modules whose forward is running, outermost first."""
-
-    def enter(name: str) -> Callable[..., None]:
-        return lambda module, args: inside.append(name)
-
-    def leave(module: nn.Module, args: Any, out: Any) -> None:
-        inside.pop()
-
-    with ExitStack() as hooks:
-        for name, module in model.named_modules():
-            hooks.callback(module.register_forward_pre_hook(enter(name)).remove)
-            hooks.callback(module.register_forward_hook(leave).remove)
-        yield
-
-
 def _by_storage(model: nn.Module) -> dict[int, tuple[tuple[str, ...], Tensor]]:
     """Parameters and buffers by where they lie, with all their names."""
     found: dict[int, tuple[tuple[str, ...], Tensor]] = {}
@@ -189,7 +118,7 @@ def _by_storage(model: nn.Module) -> dict[int, tuple[tuple[str, ...], Tensor]]:
         prefix, _, last = name.rpartition(".")
         first = modules[id(model.get_submodule(prefix))]  # a module with two names counts once
         name = f"{first}.{last}" if first else last
-        names, _ = found.get(_key(tensor), ((), tensor))
+        names, _ = found.get(_key(tensor), (tuple[str, ...](), tensor))
         if name not in names:
             found[_key(tensor)] = ((*names, name), tensor)
     return found

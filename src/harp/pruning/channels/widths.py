@@ -120,4 +120,6 @@ def _check_entry(name: str, own: Mapping[str, Any], target: Mapping[str, Any]) -
         mine, theirs = (v if isinstance(v, list) else [v] for v in (value, target[size]))
         ints = all(type(n) is int for n in theirs)
         if not ints or len(mine) != len(theirs) or not all(0 < n <= most for n, most in zip(theirs, mine, strict=True)):
-            raise ValueError(f"the widths say {name}.{size}={target[size]!r}, expected at most the network's own {value}")
+            raise ValueError(
+                f"the widths say {name}.{size}={target[size]!r}, expected at most the network's own {value}"
+            )
