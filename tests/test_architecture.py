@@ -79,6 +79,7 @@ def test_asking_for_help_answers_without_torch():
         "compare --help",
         "compare digits --help",
         "cell --help",
+        "shrink --help",
     ]
     statements = f"""
 import sys

@@ -11,13 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoint import read_json
-from .pruning import prunable_weights
+from .pruning import ChannelBudget, prunable_weights
+from .pruning.channels import Limit
 from .recipes import ADMM, Recipe
 from .training import EpochMetrics
 
 CARD_FORMAT = 1
 _ENTRIES = {"format": int, "name": str, "kept": int, "total": int, "layers": dict, "evaluations": list}
 """What the other commands read from a card."""
+_MEASURES = {"macs": " of MACs", "parameters": " of parameters", "both": " of MACs and parameters"}
 _LABELS = {"rates-only": "Rates only", "global": "Global magnitude", "random": "Random"}
 
 
@@ -35,15 +37,19 @@ def make_card(
     elapsed_s: float,
     device: torch.device | None = None,
     peak_memory_bytes: int | None = None,
+    budget: ChannelBudget | None = None,
 ) -> dict[str, Any]:
     """The card of a finished stage. ``model`` is plain; ``chosen`` are its masks by weight name, empty when dense.
 
-    Counts come from the masks and are checked against the weights: a weight outside its mask must be zero.
+    Of a ``budget`` on channels they are by group, and a weight is kept when what it reads and what it writes is. Counts come from the masks and are checked against the weights: a weight outside its mask must be zero.
     """
-    layers = _layers(model, chosen)
-    counted = {name: layer for name, layer in layers.items() if name in chosen} or layers
+    if budget is None:
+        layers = _layers(model, chosen)
+        counted = {name: layer for name, layer in layers.items() if name in chosen} or layers
+    else:
+        layers = counted = _layers_with_channels(model, chosen, budget)
     kept, total = (sum(layer[part] for layer in counted.values()) for part in ("kept", "total"))
-    if chosen and kept != round(recipe.prune.keep * total):
+    if chosen and budget is None and kept != round(recipe.prune.keep * total):
         raise RuntimeError(
             f"the masks keep {kept:,} of {total:,} weights, and keep={recipe.prune.keep} is another number"
         )
@@ -61,6 +67,7 @@ def make_card(
         "total": total,
         "keep": recipe.prune.keep if method else 1.0,
         "layers": layers,
+        "channels": None if budget is None else _channels(chosen, budget),
         "parameters": sum(p.numel() for p in model.parameters()),
         "best_epoch": best.epoch if best else None,
         "validation": {
@@ -76,6 +83,34 @@ def make_card(
     }
 
 
+def _layers_with_channels(
+    model: nn.Module, chosen: dict[str, Tensor], budget: ChannelBudget
+) -> dict[str, dict[str, int]]:
+    counts = {name: int(mask.count_nonzero()) for name, mask in chosen.items()}
+    if not budget.allows(counts):
+        raise RuntimeError(
+            f"the masks keep {budget.spent(counts):,} {budget.measure}, and {budget.limit:,} are allowed"
+        )
+    return {
+        name: {"kept": budget.coupling.entries(name, counts), "total": weight.numel()}
+        for name, weight in prunable_weights(model).items()
+    }
+
+
+def _channels(chosen: dict[str, Tensor], budget: ChannelBudget) -> dict[str, Any]:
+    """What a network would be without the channels that its masks remove, exactly."""
+    counts = {name: int(mask.count_nonzero()) for name, mask in chosen.items()}
+    costs = {measure: Limit(budget.coupling.cost(measure), 0) for measure in ("macs", "parameters")}
+    return {
+        "measure": budget.measure if budget.also is None else "both",
+        **{
+            measure: {"kept": cost.spent(counts), "total": cost.spent(budget.coupling.sizes)}
+            for measure, cost in costs.items()
+        },
+        "groups": {name: {"kept": n, "total": budget.coupling.sizes[name]} for name, n in counts.items()},
+    }
+
+
 def _layers(model: nn.Module, chosen: dict[str, Tensor]) -> dict[str, dict[str, int]]:
     layers = {}
     for name, weight in prunable_weights(model).items():
@@ -87,6 +122,11 @@ def _layers(model: nn.Module, chosen: dict[str, Tensor]) -> dict[str, dict[str, 
             "total": weight.numel(),
         }
     return layers
+
+
+def of_smaller(parent: dict[str, Any]) -> dict[str, Any]:
+    """What the card of a physically smaller network takes over: its tensors no longer tell what was removed."""
+    return {name: parent[name] for name in ("method", "kept", "total", "keep", "layers", "channels", "shrunk")}
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -106,7 +146,8 @@ def name_of(recipe: Recipe, stage: str) -> str:
     if stage == "pretrain":
         return f"Dense{extra}"
     keep = f"{recipe.prune.keep:.3%}".replace("%", "").rstrip("0").rstrip(".")
-    return f"{_LABELS.get(method, method.upper())}{extra} {keep} %"
+    of = _MEASURES[recipe.prune.measure] if recipe.prune.granularity == "channel" else ""
+    return f"{_LABELS.get(method, method.upper())}{extra} {keep} %{of}"
 
 
 def plug_ins(recipe: Recipe, stage: str) -> tuple[str, ...]:

@@ -49,6 +49,11 @@ class RunDirectory:
         return self.path / "masks.safetensors"
 
     @property
+    def widths(self) -> Path:
+        """Of a network made physically smaller: the channels that each module has left."""
+        return self.path / "widths.json"
+
+    @property
     def card(self) -> Path:
         """Written last: a run is finished when its card exists."""
         return self.path / "card.json"
@@ -72,7 +77,8 @@ class RunDirectory:
     @property
     def entries(self) -> tuple[Path, ...]:
         """All that a run consists of, in the order in which to delete it: unfinished first, nameless last."""
-        return (self.card, self.resume.parent, self.evaluations, self.metrics, self.masks, self.model, self.recipe)
+        results = (self.card, self.resume.parent, self.evaluations, self.metrics, self.masks, self.widths, self.model)
+        return (*results, self.recipe)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

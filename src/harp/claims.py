@@ -14,6 +14,7 @@ from .recipes import Recipe, from_json, to_json
 _DECIDES = {
     "pretrain": ("task", "pretrain", "compute", "seed"),
     "prune": ("task", "prune", "compute", "seed"),
+    "shrink": ("task", "prune"),
     "finetune": ("task", "prune", "finetune", "compute", "seed"),
 }
 """stage → the parts of a recipe that decide what it makes; two runs that differ elsewhere are the same."""

@@ -4,13 +4,23 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from .checkpoint import RunDirectory, load_tensors, load_weights, read_json
 from .data import ImageData, load_data, split
 from .models import build_model
-from .pruning import attach_frozen_masks, prunable_weights
-from .recipes import Recipe, recipe_in
+from .pruning import (
+    Budget,
+    ChannelBudget,
+    attach_frozen_masks,
+    channel_budget,
+    masks,
+    prunable_weights,
+    weight_budget,
+)
+from .pruning.channels import Widths, removed_weights, resize
+from .recipes import Pruning, Recipe, recipe_in
 
 
 def open_run(path: Path) -> RunDirectory:
@@ -62,20 +72,58 @@ def build_network(recipe: Recipe, data: ImageData) -> nn.Module:
     return build_model(task.model, shape=data.shape, classes=len(data.classes), mean_std=mean_std)
 
 
+def make_budget(model: nn.Module, settings: Pruning, data: ImageData) -> Budget:
+    """The budget that a stage's settings name, measured on the network itself."""
+    if settings.granularity == "weight":
+        return weight_budget(model, settings.keep, exclude=settings.exclude)
+    measures = ("macs", "parameters") if settings.measure == "both" else (settings.measure,)
+    keeps = dict.fromkeys(measures, settings.keep)
+    example = torch.zeros(1, *data.shape)
+    return channel_budget(model, example, keeps, exclude=settings.exclude, multiple_of=settings.multiple_of)
+
+
 def load_network(path: Path, data: ImageData) -> nn.Module:
     """The network of a finished run, its masks attached and frozen when it is pruned.
 
     Raises ValueError when its files contradict each other.
     """
     run = open_run(path)
-    model = load_weights(build_network(recipe_of(path), data), run.model)
-    if run.masks.exists():
+    recipe = recipe_of(path)
+    model = build_network(recipe, data)
+    if run.widths.exists():
+        return load_weights(resize(model, _read_widths(run)), run.model)
+    load_weights(model, run.model)
+    if run.masks.exists() and recipe.prune.granularity == "channel":
+        budget = make_budget(model, recipe.prune, data)
+        assert isinstance(budget, ChannelBudget)
+        attach_frozen_masks(model, load_tensors(run.masks), budget)
+        _check_channels(run, model, budget)
+    elif run.masks.exists():
         weights, chosen = prunable_weights(model), load_tensors(run.masks)
         attach_frozen_masks(model, chosen)
         _check_masks(run, chosen, weights)
     elif (method := read_json(run.card).get("method")) is not None:
         raise ValueError(f"{path} was pruned by {method} and has lost its {run.masks.name}; make it again")
     return model
+
+
+def _read_widths(run: RunDirectory) -> Widths:
+    widths = read_json(run.widths)
+    if not all(isinstance(entry, dict) for entry in widths.values()):
+        raise ValueError(f"{run.widths} must hold an object for each module; it is damaged")
+    return widths
+
+
+def _check_channels(run: RunDirectory, model: nn.Module, budget: ChannelBudget) -> None:
+    counts = {name: mask.count for name, mask in masks(model).items()}
+    if not budget.allows(counts):
+        raise ValueError(f"{run.masks} keeps {budget.spent(counts):,} {budget.measure}, more than {budget.limit:,}")
+    promised = (read_json(run.card).get("channels") or {}).get("groups")
+    if promised != {name: {"kept": n, "total": budget.coupling.sizes[name]} for name, n in counts.items()}:
+        raise ValueError(f"{run.masks} keeps other channels than {run.card} says; make the run again")
+    outside = [name for name, weight in removed_weights(model).items() if weight.count_nonzero()]
+    if outside:
+        raise ValueError(f"{run.model} has weights outside the masks of {run.masks} in {outside}; make the run again")
 
 
 def _check_masks(run: RunDirectory, chosen: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:

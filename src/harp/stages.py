@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from .attacks import PGD, Attack, Threat
-from .cards import make_card, name_of
+from .cards import make_card, name_of, of_smaller, read_card
 from .checkpoint import RunDirectory, load_weights, save_tensors, write_json, write_json_lines
 from .choices import keep_rule, make_objective, method_of, sharpness_of
 from .claims import Claim
@@ -18,9 +18,10 @@ from .data import ImageData, Images
 from .devices import launch, make_fabric, peak_memory_bytes, place
 from .evaluation import Evaluation, Ranks, evaluate
 from .progress import misses_budget
-from .pruning import Admm, Budget, attach_masks, bake_masks, freeze_masks, masks, weight_budget
+from .pruning import Admm, Budget, ChannelBudget, attach_masks, bake_masks, freeze_masks, masks
+from .pruning.channels import widths
 from .recipes import ADMM, Pruning, Recipe, Training
-from .runs import build_network, load_network, open_data, open_run, recipe_of, split_seed_of
+from .runs import build_network, load_network, make_budget, open_data, open_run, recipe_of, split_seed_of
 from .training import (
     Course,
     EpochMetrics,
@@ -73,7 +74,7 @@ def pretrain(
 
 def prune(recipe: Recipe, parent: Path, out: Path, *, overwrite: bool = False, watch: Watch = SILENT) -> RunDirectory:
     """Learn masks of exactly the recipe's budget on the parent's weights, which rest; ADMM moves them to where it cuts."""
-    if open_run(parent).masks.exists():
+    if open_run(parent).masks.exists() or RunDirectory(parent).widths.exists():
         raise ValueError(f"{parent} is pruned already; prune the dense run that it came from")
     claim = claim_for_child("prune", recipe, parent, out)
     if claim.is_done(overwrite=overwrite):
@@ -82,8 +83,9 @@ def prune(recipe: Recipe, parent: Path, out: Path, *, overwrite: bool = False, w
     stage = _open(claim, settings, watch)
     model = load_network(parent, stage.data)
     torch.manual_seed(seed_of(recipe.seed, "scores"))
-    budget = weight_budget(model, settings.keep, exclude=settings.exclude)
-    what = f"{name_of(recipe, 'prune')}: {budget.limit:,} of {budget.total:,.0f} weights stay"
+    budget = make_budget(model, settings, stage.data)
+    unit = budget.measure if isinstance(budget, ChannelBudget) else "weights"
+    what = f"{name_of(recipe, 'prune')}: {budget.limit:,} of {budget.total:,.0f} {unit} stay"
     if settings.method == ADMM:  # the masks come when the weights are where they should be
         return stage.train(model, settings, what, budget)
     method = method_of(settings)
@@ -98,7 +100,7 @@ def finetune(
     recipe: Recipe, parent: Path, out: Path, *, overwrite: bool = False, watch: Watch = SILENT
 ) -> RunDirectory:
     """Train the weights that survived; the masks stay as they are, and method and budget are the parent's."""
-    if not open_run(parent).masks.exists():
+    if not (open_run(parent).masks.exists() or RunDirectory(parent).widths.exists()):
         raise ValueError(f"{parent} has no masks to keep; `harp prune {parent}` makes a pruned run to finetune")
     recipe = replace(recipe, prune=recipe_of(parent).prune)
     claim = claim_for_child("finetune", recipe, parent, out)
@@ -192,17 +194,20 @@ class _Stage:
 
     def finish(self, model: nn.Module, records: list[EpochMetrics]) -> RunDirectory:
         """Freeze and bake what was learned, write model, masks and, last, the card."""
-        chosen = {}
+        chosen, budget = {}, None
         if masks(model):
             freeze_masks(model)
+            budget = next(iter(masks(model).values())).budget
             chosen = {name: mask.current().cpu() for name, mask in masks(model).items()}
             bake_masks(model)
         if self.fabric.is_global_zero:
-            self._write(model, chosen, records)
+            self._write(model, chosen, records, budget if isinstance(budget, ChannelBudget) else None)
         self.fabric.barrier()
         return _settled(self.claim, self.watch)
 
-    def _write(self, model: nn.Module, chosen: dict[str, Tensor], records: list[EpochMetrics]) -> None:
+    def _write(
+        self, model: nn.Module, chosen: dict[str, Tensor], records: list[EpochMetrics], budget: ChannelBudget | None
+    ) -> None:
         recipe, run, data = self.claim.recipe, self.claim.run, self.data
         card = make_card(
             recipe,
@@ -217,7 +222,12 @@ class _Stage:
             elapsed_s=records[-1].elapsed_s if records else 0.0,
             device=self.fabric.device,
             peak_memory_bytes=peak_memory_bytes(self.fabric.device),
+            budget=budget,
         )
+        parent = None if self.claim.parent is None else RunDirectory(self.claim.parent)
+        if parent is not None and parent.widths.exists():
+            card |= of_smaller(read_card(parent.card))
+            write_json(run.widths, widths(model))
         save_tensors(run.model, model.state_dict())
         if chosen:
             save_tensors(run.masks, chosen)

@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 
 from ..recipes import PRESETS, Compute, MethodName, Pruning, Recipe, Task, Testing, Training, recipe_in
 from .bench import bench
+from .shrink import shrink
 
 if TYPE_CHECKING:
     from .main import Command, StopRequest
@@ -240,6 +241,7 @@ COMMANDS: "dict[str, Command]" = {
     "finetune": finetune,
     "evaluate": evaluate,
     "export": export,
+    "shrink": shrink,
     "report": report,
     "bench": bench,
     "presets": presets,

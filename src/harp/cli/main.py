@@ -15,6 +15,7 @@ harp: keep 1 % of an adversarially robust network, and its accuracy, clean and u
   harp prune    runs/dense  --keep 0.01 --out runs/pruned     learn which 1 % of the weights to keep
   harp finetune runs/pruned --out runs/final         train the weights that stayed
   harp evaluate runs/final  --attack autoattack      measure the accuracy that can be believed
+  harp shrink   runs/final  --out runs/small         a channel-pruned network, physically smaller
   harp report   runs/*                               one HTML page about all of them
   harp export   runs/final  --out net.harp           one small file that runs without torch
   harp bench    net.harp                             its time, memory and size beside dense engines

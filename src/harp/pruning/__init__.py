@@ -2,6 +2,7 @@
 
 from .admm import Admm, starting_rho
 from .budget import Budget, Ramp, Term, exact_counts, prunable_weights, weight_budget
+from .channels import ChannelBudget, channel_budget, macs, shrink
 from .descent import Descent
 from .estimators import layer_sum, marginal
 from .keeps import STARTS
@@ -24,6 +25,7 @@ __all__ = [
     "STARTS",
     "Admm",
     "Budget",
+    "ChannelBudget",
     "Descent",
     "Mask",
     "Method",
@@ -34,6 +36,7 @@ __all__ = [
     "attach_frozen_masks",
     "attach_masks",
     "bake_masks",
+    "channel_budget",
     "exact_counts",
     "freeze_masks",
     "hold_masks",
@@ -41,10 +44,12 @@ __all__ = [
     "layer_sum",
     "learned_scores",
     "learned_weights",
+    "macs",
     "marginal",
     "masks",
     "perturbed",
     "prunable_weights",
+    "shrink",
     "starting_rho",
     "trainable",
     "weight_budget",

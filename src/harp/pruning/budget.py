@@ -50,6 +50,10 @@ class Budget:
         """The cost that may stay, a whole number: round(keep · total)."""
         return round(self.keep * self.total)
 
+    def allows(self, counts: Mapping[str, int]) -> bool:
+        """Whether so many entries at each site are within the limit."""
+        return sum(counts.values()) <= self.limit
+
     def share(self, keeps: Mapping[str, Tensor | float]) -> Tensor:
         """The fraction of the dense cost that these keep fractions use."""
         total, used = self.total, torch.zeros(())

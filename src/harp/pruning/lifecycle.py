@@ -7,6 +7,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from .budget import PRUNED_TENSORS, Budget, exact_counts, prunable_weights
+from .channels.budget import ChannelBudget
+from .channels.reader import Reader
+from .channels.starts import attach_channel_masks, attach_frozen_channel_masks
 from .mask import Mask, masks, parametrizations
 from .methods import HARP, NOTHING, Method
 
@@ -23,12 +26,21 @@ _FULLEST_START = 0.99  # a learned fraction of 1 has no logit, and one beyond th
 
 
 def attach_masks(model: nn.Module, budget: Budget, method: Method = HARP) -> nn.Module:
-    """Give every weight of the budget a mask. Weights rest from now on; scores, keep fractions and norms learn.
+    """Give every weight, or group of channels, of the budget a mask. Weights rest from now on; scores, keep fractions and norms learn.
 
     Learned keep fractions live in (0.1 · budget.keep, 1); fixed ones spend exactly the budget from the start. Raises
     ValueError when the model already has masks, is not the one the budget was made for, has a weight that is not
     finite, or one that sits beside another parametrization.
     """
+    if isinstance(budget, ChannelBudget):
+        attach_channel_masks(model, budget, method)
+    else:
+        _attach_weight_masks(model, budget, method)
+    _rest(model, budget)
+    return model
+
+
+def _attach_weight_masks(model: nn.Module, budget: Budget, method: Method) -> None:
     weights = _weights_of(model, budget.sites)
     _refuse_another_network(budget, weights)
     starts, learn = method.keeps(weights, budget.keep), method.learn
@@ -39,12 +51,18 @@ def attach_masks(model: nn.Module, budget: Budget, method: Method = HARP) -> nn.
     made = {name: _mask_for(weight, starts[name], budget, method, learn) for name, weight in weights.items()}
     for name, mask in made.items():
         _attach(model, name, mask)
-    _rest(model, budget)
-    return model
 
 
-def attach_frozen_masks(model: nn.Module, chosen: Mapping[str, Tensor]) -> nn.Module:
-    """Attach masks that were learned before: bool tensors of the weights' shapes, by weight name. Weights learn."""
+def attach_frozen_masks(
+    model: nn.Module, chosen: Mapping[str, Tensor], budget: ChannelBudget | None = None
+) -> nn.Module:
+    """Attach masks that were learned before: bool tensors of the weights' shapes, by weight name. Weights learn.
+
+    Masks on channels need the ``budget`` that knows what they couple: then they are by group, an entry a channel.
+    """
+    if budget is not None:
+        attach_frozen_channel_masks(model, budget, chosen)
+        return model
     weights = _weights_of(model, chosen)
     for name, weight in weights.items():
         if chosen[name].dtype != torch.bool or chosen[name].shape != weight.shape:
@@ -89,14 +107,16 @@ def bake_masks(model: nn.Module) -> nn.Module:
     still = [name for name, mask in found.items() if not mask.frozen]
     if still:
         raise ValueError(f"the masks of {still} still learn; call freeze_masks(model) before bake_masks(model)")
-    budget, kept = next(iter(found.values())).budget, sum(mask.count for mask in found.values())
-    if budget is not None and kept > budget.limit:
-        raise ValueError(f"the masks keep {kept} weights and the budget allows {budget.limit}; freeze_masks makes such")
-    masked = {name.rpartition(".")[0] for name in found}
-    for prefix in masked:
-        _refuse_company(prefix, parametrizations(model.get_submodule(prefix)))
-    for prefix in masked:
-        _bake(model.get_submodule(prefix))
+    budget, kept = next(iter(found.values())).budget, {name: mask.count for name, mask in found.items()}
+    if budget is not None and not budget.allows(kept):
+        raise ValueError(
+            f"the masks keep {sum(kept.values())} entries, too many for a budget of {budget.limit}; freeze_masks makes such"
+        )
+    masked = {prefix: m for prefix, m in model.named_modules() if any(map(_is_masking, parametrizations(m).values()))}
+    for prefix, module in masked.items():
+        _refuse_company(prefix, parametrizations(module))
+    for module in masked.values():
+        _bake(module)
     return model
 
 
@@ -181,6 +201,8 @@ def _final_counts(found: Mapping[str, Mask], budget: Budget) -> dict[str, int]:
     diverged = [name for name, mask in found.items() if mask.scores is not None and not mask.scores.isfinite().all()]
     if diverged:
         raise ValueError(f"the scores of {diverged} are not finite: learning diverged; go back to a good state")
+    if isinstance(budget, ChannelBudget):
+        return budget.counts({name: float(mask.keep.detach()) for name, mask in found.items()})
     fixed = {name: mask.count for name, mask in found.items() if mask.logit is None}
     keeps = {name: float(mask.keep.detach()) for name, mask in found.items() if name not in fixed}
     sizes = {name: found[name].size for name in keeps}
@@ -192,8 +214,12 @@ def _final_counts(found: Mapping[str, Mask], budget: Budget) -> dict[str, int]:
     return fixed | exact_counts(keeps, sizes, budget.limit - spent)
 
 
+def _is_masking(chain: nn.ModuleList) -> bool:
+    return any(isinstance(part, (Mask, Reader)) for part in chain)
+
+
 def _refuse_company(prefix: str, chains: Mapping[str, nn.ModuleList]) -> None:
-    foreign = [name for name, chain in chains.items() if len(chain) > 1 or not isinstance(chain[0], Mask)]
+    foreign = [name for name, chain in chains.items() if len(chain) > 1 or not _is_masking(chain)]
     if foreign:
         raise ValueError(f"{foreign} of {prefix or 'the model'} has a parametrization that is no mask; remove it first")
 

@@ -42,6 +42,7 @@ class Mask(nn.Module):
         self.held: Tensor | None = None
         self.product: _Product | None = None
         self.budget: Any = None
+        self.site: str | None = None  # a group of channels has a name of its own
         self.resting: frozenset[str] = frozenset()
         self.scores = nn.Parameter(scores.detach().clone(), requires_grad="scores" in learn)
         self.register_parameter("logit", None)
@@ -190,13 +191,16 @@ def _whole(keep: float, size: int) -> int:
 
 
 def masks(model: nn.Module) -> dict[str, Mask]:
-    """Every mask in the model, by the name its weight has in the unmasked network, e.g. ``"layer1.0.conv1.weight"``."""
+    """Every mask in the model, by the name its weight has in the unmasked network, e.g. ``"layer1.0.conv1.weight"``.
+
+    A mask on channels goes by the name of its group, the module that writes them first: ``"layer1.0.conv1"``.
+    """
     return {
-        f"{prefix}.{tensor_name}" if prefix else tensor_name: part
+        mask.site or (f"{prefix}.{tensor_name}" if prefix else tensor_name): mask
         for prefix, module in model.named_modules()
         for tensor_name, chain in parametrizations(module).items()
-        for part in chain
-        if isinstance(part, Mask)
+        for mask in chain.modules()
+        if isinstance(mask, Mask)
     }
 
 

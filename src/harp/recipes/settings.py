@@ -135,6 +135,12 @@ class Pruning(Training):
     """Fraction of the weights that stays."""
     method: MethodName = "harp"
     """A row of the method table, or r-admm."""
+    granularity: Literal["weight", "channel"] = "weight"
+    """What is removed: single weights, or whole channels, which make the network physically smaller."""
+    measure: Literal["macs", "parameters", "both"] = "macs"
+    """For channels: what `keep` is a fraction of, multiply-accumulates, parameters, or each of them."""
+    multiple_of: int = 1
+    """For channels: every layer keeps a multiple of this many, or all it has; 8 suits most kernels."""
     exclude: tuple[str, ...] = ()
     """Name patterns of weights to leave alone, e.g. 'classifier.*'."""
     rule: Literal["descent", "ramp"] = "descent"
@@ -162,6 +168,9 @@ class Pruning(Training):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check(0 < self.keep <= 1, self, "keep", "must lie in (0, 1]: the fraction of weights that stays, e.g. 0.01")
+        _check(self.multiple_of >= 1, self, "multiple_of", "must be at least 1")
+        if self.granularity == "channel":
+            _check(self.method != ADMM, self, "method", "works on weights alone; choose another for channels")
         _check(_positive(self.gamma_step), self, "gamma_step", "must be positive and finite")
         decay = self.score_weight_decay
         _check(decay is None or _not_negative(decay), self, "score_weight_decay", "must not be negative, or None")

@@ -1,1 +1,0 @@
-"""Coupled channels: not built yet. Its granularity is the shape of the scores, so nothing else waits for it."""

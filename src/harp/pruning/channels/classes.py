@@ -1,0 +1,106 @@
+"""Which channels live and die together: numbered classes that are merged, and pinned when they cannot go."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+FREE = 0
+"""The number of what is the same whatever channels there are: scalars, zeros of a padding."""
+STUCK = 1
+"""The number of what has a fixed place: the image, the classes, whatever an operation makes of all channels at once."""
+
+
+class Classes:
+    """A union-find over channel numbers. FREE belongs to nothing; a pinned class can never be removed."""
+
+    def __init__(self) -> None:
+        self._parent = [FREE, STUCK]
+        self._pinned = {STUCK}
+
+    def fresh(self, count: int) -> Tensor:
+        """That many new channels, each a class of its own."""
+        first = len(self._parent)
+        self._parent.extend(range(first, first + count))
+        return torch.arange(first, first + count, dtype=torch.int32)
+
+    def roots(self, numbers: Tensor) -> Tensor:
+        """The number that stands for the class of each."""
+        distinct, where = numbers.unique(return_inverse=True)
+        found = self._roots_of(distinct.tolist())
+        return torch.tensor(found, dtype=torch.int32)[where].view(numbers.shape)
+
+    def _roots_of(self, numbers: Iterable[int]) -> list[int]:
+        parent, found = self._parent, []
+        for number in numbers:
+            while parent[number] != number:
+                parent[number] = number = parent[parent[number]]
+            found.append(number)
+        return found
+
+    def merge(self, together: Iterable[Sequence[int]]) -> None:
+        """Make one class of all the numbers in each of these."""
+        for numbers in together:
+            roots = sorted({*self._roots_of([number for number in numbers if number != FREE])})
+            for root in roots[1:]:  # the smallest stands for all
+                self._parent[root] = roots[0]
+            if not self._pinned.isdisjoint(roots):
+                self._pinned.add(roots[0])
+
+    def pin(self, numbers: Tensor) -> None:
+        """Let these classes stay for good."""
+        self._pinned.update(self._roots_of(n for n in numbers.unique().tolist() if n != FREE))
+
+    def is_pinned(self, root: int) -> bool:
+        return root == FREE or root in self._pinned
+
+    def couple(self, a: Tensor, b: Tensor) -> Tensor:
+        """What comes of combining two arrays of channels entry by entry, as adding does, with broadcasting.
+
+        Entries that meet belong together. One value that is spread over many channels does not tie them to each other:
+        it stays for good.
+        """
+        full = torch.broadcast_tensors(a, b)
+        shape = full[0].shape
+        spread = [numbers.numel() < shape.numel() for numbers in (a, b)]
+        a, b = torch.broadcast_tensors(*map(squeezed, full))
+        pairs = torch.stack([self.roots(a).flatten(), self.roots(b).flatten()]).unique(dim=1)
+        pairs = pairs[:, (pairs != FREE).all(0)]
+        for side in (0, 1):
+            if spread[side]:
+                values, partners = pairs[side].unique(return_counts=True)
+                many = values[partners > 1]
+                self.pin(many)
+                pairs = pairs[:, ~torch.isin(pairs[side], many)]
+        self.merge(pairs.T.tolist())
+        return torch.where(a == FREE, b, a).expand(shape)
+
+    def blend(self, numbers: Tensor, dims: Iterable[int]) -> Tensor:
+        """What comes of mixing along ``dims``, which become 1: the channel where it is one, else all of them stay."""
+        dims = [dim % numbers.dim() for dim in dims] if numbers.dim() else []
+        if not dims or numbers.numel() == 0:
+            return numbers
+        first = numbers.amax(dims, keepdim=True)
+        if self._agree(numbers, first):
+            return first
+        self.pin(numbers)
+        return torch.full_like(first, STUCK)
+
+    def _agree(self, numbers: Tensor, first: Tensor) -> bool:
+        if bool(((numbers == first) | (numbers == FREE)).all()):
+            return True
+        return bool(((self.roots(squeezed(numbers)) == self.roots(first)) | (squeezed(numbers) == FREE)).all())
+
+    def varying(self, numbers: Tensor) -> list[int]:
+        """The dimensions along which there is more than one channel."""
+        classes = squeezed(self.roots(squeezed(numbers)))
+        return [dim for dim, size in enumerate(classes.shape) if size > 1]
+
+
+def squeezed(numbers: Tensor) -> Tensor:
+    """The same numbers with every dimension of size 1 along which they do not vary."""
+    for dim in range(numbers.dim()):
+        first = numbers.narrow(dim, 0, 1)
+        if numbers.size(dim) > 1 and bool((numbers == first).all()):
+            numbers = first
+    return numbers

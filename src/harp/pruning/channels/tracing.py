@@ -1,0 +1,132 @@
+"""One forward pass, watched operation by operation: which channels each weight writes and reads.
+
+Beside every tensor lies an array of the same shape that says to which channel each entry belongs. Operations that move
+entries move the numbers, operations that combine entries merge their classes, and what mixes channels pins them. Views
+and writes into views need nothing of their own: the numbers are kept by storage.
+"""
+
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ..budget import prunable_weights
+from .classes import FREE, STUCK, Classes
+
+
+class Trace(TorchDispatchMode):
+    """What a forward pass says about channels: ``axes`` numbers the entries of each tensor along each dimension.
+
+    ``vectors`` numbers the entries of other parameters, ``written`` the channels that a grouped convolution writes.
+    ``inside`` names the modules at work, ``calling`` the function that a program called. ``readers`` are the dimensions on which a weight reads, ``writers`` those on which it writes, ``positions`` how often
+    it is applied to one image, and ``whole`` the grouped convolutions that lose whole groups.
+    """
+
+    def __init__(self, model: nn.Module, exclude: Sequence[str], follow: Callable[..., None]):
+        super().__init__()
+        self.follow = follow
+        self.classes = Classes()
+        self.axes: dict[tuple[str, int], Tensor] = {}
+        self.vectors: dict[str, Tensor] = {}
+        self.written: dict[str, Tensor] = {}
+        self.readers: dict[str, int] = {}
+        self.writers: dict[str, int] = {}
+        self.positions: dict[str, int] = {}
+        self.whole: set[str] = set()
+        self.exclude = tuple(exclude)
+        self.inside: list[str] = []
+        self.calling = ""
+        self._weights = prunable_weights(model)
+        self._tensors = _by_storage(model)
+        self._numbers: dict[int, Tensor] = {}
+        self._alive: list[torch.UntypedStorage] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        self.follow(self, func, args, kwargs, out)
+        return out
+
+    def numbers(self, tensor: Tensor) -> Tensor:
+        """The channel of each entry of a tensor, itself a view that can be written."""
+        key = _key(tensor)
+        if key not in self._numbers:
+            self._keep(tensor, self._first_numbers(tensor))
+        return self._numbers[key].as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
+
+    def put(self, tensor: Tensor, numbers: Tensor) -> None:
+        """Say to which channel each entry of a tensor belongs from now on."""
+        if _key(tensor) not in self._numbers:
+            self._keep(tensor, torch.zeros(_length(tensor), dtype=torch.int32))
+        self.numbers(tensor).copy_(numbers.expand(tensor.shape))
+
+    def weight_in(self, operand: Tensor, *, transposed: bool = False) -> str | None:
+        """The name of the prunable weight that an operand is, or whose transpose; None when it is none or left out."""
+        names, stored = self._tensors.get(_key(operand), (tuple[str, ...](), operand))
+        looks = stored.t() if transposed and stored.dim() == 2 else stored
+        same = (looks.shape, looks.stride(), looks.storage_offset()) == (
+            operand.shape, operand.stride(), operand.storage_offset(),
+        )  # fmt: skip
+        if len(names) != 1 or names[0] not in self._weights or not same or self.left_out(names[0]):
+            return None
+        return names[0]
+
+    def left_out(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self.exclude)
+
+    @property
+    def in_excluded_part(self) -> bool:
+        return any(self.left_out(name) or self.left_out(f"{name}.weight") for name in self.inside if name)
+
+    def _keep(self, tensor: Tensor, numbers: Tensor) -> None:
+        # The storage stays alive, or another one could come to lie where it was.
+        self._alive.append(tensor.untyped_storage())
+        self._numbers[_key(tensor)] = numbers
+
+    def _first_numbers(self, tensor: Tensor) -> Tensor:
+        """Of a tensor that no operation made: a parameter's entries are channels, a constant is free or stuck."""
+        length = _length(tensor)
+        if _key(tensor) not in self._tensors:
+            same = tensor.numel() == 0 or bool((tensor == tensor.flatten()[0]).all())
+            return torch.full((length,), FREE if same else STUCK, dtype=torch.int32)
+        names, stored = self._tensors[_key(tensor)]
+        if any(name in self._weights for name in names) or len(names) > 1 or length != stored.numel():
+            # Not used as a layer's weight: it must stay as it is.
+            for name in names:
+                self._pin_axes_of(name)
+            return torch.full((length,), STUCK, dtype=torch.int32)
+        numbers = self.classes.fresh(length)
+        self.vectors[names[0]] = numbers.as_strided(stored.size(), stored.stride(), stored.storage_offset())
+        return numbers
+
+    def _pin_axes_of(self, name: str) -> None:
+        self.exclude += (name,)
+        for (tensor_name, _), numbers in self.axes.items():
+            if tensor_name == name:
+                self.classes.pin(numbers)
+
+
+def _by_storage(model: nn.Module) -> dict[int, tuple[tuple[str, ...], Tensor]]:
+    """Parameters and buffers by where they lie, with all their names."""
+    found: dict[int, tuple[tuple[str, ...], Tensor]] = {}
+    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    modules = {id(m): name for name, m in reversed(list(model.named_modules(remove_duplicate=False)))}
+    for name, tensor in tensors:
+        prefix, _, last = name.rpartition(".")
+        first = modules[id(model.get_submodule(prefix))]  # a module with two names counts once
+        name = f"{first}.{last}" if first else last
+        names, _ = found.get(_key(tensor), (tuple[str, ...](), tensor))
+        if name not in names:
+            found[_key(tensor)] = ((*names, name), tensor)
+    return found
+
+
+def _key(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def _length(tensor: Tensor) -> int:
+    return tensor.untyped_storage().nbytes() // tensor.element_size()

@@ -1,0 +1,71 @@
+"""Multiply-accumulates of two networks counted by hand, and what a budget on channels makes of a network of three layers."""
+
+import pytest
+import torch
+from torch import nn
+
+from harp.models import build_model
+from harp.pruning import HYDRA, attach_masks, channel_budget, freeze_masks, macs, masks
+
+IMAGE = torch.zeros(1, 3, 32, 32)
+
+
+def test_vgg16_has_314_million():
+    """Σ side² · 9 · in · out over the convolutions, and three linear layers."""
+    by_hand = (
+        32**2 * 9 * (3 * 64 + 64 * 64)
+        + 16**2 * 9 * (64 * 128 + 128 * 128)
+        + 8**2 * 9 * (128 * 256 + 256 * 256 + 256 * 256)
+        + 4**2 * 9 * (256 * 512 + 512 * 512 + 512 * 512)
+        + 2**2 * 9 * (512 * 512 + 512 * 512 + 512 * 512)
+        + (2048 * 256 + 256 * 256 + 256 * 10)
+    )
+    assert by_hand == 313_788_928
+    assert macs(build_model("vgg16_bn", shape=(3, 32, 32), classes=10), IMAGE) == by_hand
+
+
+def test_resnet18_has_555_million():
+    """A stem, four stages of two blocks of two convolutions, 1×1 shortcuts where the width doubles, one linear layer."""
+    stem = 32**2 * 9 * 3 * 64
+    first = 32**2 * 9 * 4 * 64 * 64
+    others = sum(
+        side**2 * (9 * (half * 2 * half + 3 * (2 * half) ** 2) + half * 2 * half)
+        for side, half in ((16, 64), (8, 128), (4, 256))
+    )
+    by_hand = stem + first + others + 512 * 10
+    assert by_hand == 555_422_720
+    model = build_model("resnet18", shape=(3, 32, 32), classes=10)
+    assert macs(model, IMAGE) == by_hand
+    budget = channel_budget(model, IMAGE, 0.5)
+    assert (budget.total, budget.limit) == (by_hand, by_hand // 2)
+
+
+@pytest.fixture
+def three_layers():
+    """Linear layers 4 → 6 → 8 → 2: 24 · a + 48 · a · b + 16 · b multiplications, 88 in all."""
+    torch.manual_seed(0)
+    return nn.Sequential(*(nn.Linear(i, o, bias=False) for i, o in ((4, 6), (6, 8), (8, 2))))
+
+
+def test_the_cost_of_three_layers_is_a_polynomial_of_degree_two(three_layers):
+    budget = channel_budget(three_layers, torch.zeros(1, 4), 0.5)
+    assert {term.sites: term.cost for term in budget.terms} == {("0",): 24.0, ("0", "1"): 48.0, ("1",): 16.0}
+    assert float(budget.share({"0": 0.5, "1": 0.25})) == pytest.approx((12 + 6 + 4) / 88)
+
+
+def test_half_of_three_layers_is_four_channels_and_four(three_layers):
+    """4 · n + 6 · n · ... : with n of 6 and m of 8 channels 4n + nm + 2m is to stay within 44, and no more may fit."""
+    budget = channel_budget(three_layers, torch.zeros(1, 4), 0.5)
+    attach_masks(three_layers, budget, HYDRA)
+    freeze_masks(three_layers)
+    n, m = (mask.count for mask in masks(three_layers).values())
+    assert 4 * n + n * m + 2 * m == budget.spent({"0": n, "1": m}) <= 44
+    assert 4 * (n + 1) + (n + 1) * m + 2 * m > 44
+    assert 4 * n + n * (m + 1) + 2 * (m + 1) > 44
+    assert (n, m) == (4, 4)
+
+
+def test_a_scale_of_both_measures_is_that_of_the_tighter_one(three_layers):
+    budget = channel_budget(three_layers, torch.zeros(1, 4), {"macs": 0.5, "parameters": 0.25})
+    full = {"0": 1.0, "1": 1.0}
+    assert float(budget.share(full)) == pytest.approx(0.5 / 0.25)
