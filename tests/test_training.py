@@ -11,8 +11,11 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from harp.attacks import Threat
+from harp.checkpoint import load_state, save_state
 from harp.data import InMemory
 from harp.objectives import FreeAT, free_at, natural
+from harp.optimizers import make_optimizer
+from harp.progress import Progress
 from harp.pruning import (
     HARP,
     Admm,
@@ -230,6 +233,37 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):
     # The state of the last good epoch is there and finite: a lower learning rate can start from it.
     resumed = fit(network(), course(SHORT), Fabric(accelerator="cpu"), resume=state)
     assert [m.epoch for m in resumed] == [0, 1, 2]
+
+
+def test_mixed_precision_has_the_same_guard(tmp_path):
+    def objective(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return natural()(model, x, y) * 1e39  # more than a float32 can say
+
+    state = tmp_path / "s.safetensors"
+    fabric = Fabric(accelerator="cpu", precision="bf16-mixed")
+    with pytest.raises(FloatingPointError, match=r"the loss became inf in stage pretrain, epoch 0, step 0"):
+        list(fit(network(), course(SHORT, objective=objective), fabric, resume=state))
+    assert not state.exists()
+    assert [m.epoch for m in fit(network(), course(SHORT), fabric, resume=state)] == [0, 1, 2]
+
+
+def test_a_resumed_momentum_lies_in_memory_as_its_weight_does(tmp_path):
+    """A file holds it in index order, and a step across layouts takes five times as long."""
+    wide = nn.Sequential(nn.Conv2d(1, 3, 1), nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(32, 2))
+    wide.to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(wide, SHORT)
+    wide(torch.rand(2, 1, 4, 4)).sum().backward()
+    optimizer.step()
+    progress = Progress()
+    state = progress.state(wide, optimizer, {})
+    save_state(tmp_path / "s", state)
+    again = make_optimizer(wide, SHORT)
+    Progress().restore(load_state(tmp_path / "s"), wide, again, {})
+    weight = wide[1].weight
+    before, after = (o.state[weight]["momentum_buffer"] for o in (optimizer, again))
+    assert torch.equal(before, after)
+    assert after.is_contiguous(memory_format=torch.channels_last)
+    assert not after.is_contiguous()
 
 
 @pytest.mark.parametrize(

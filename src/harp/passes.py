@@ -45,6 +45,12 @@ def stage_passes(settings: Training) -> Passes:
     return plain + loss * (_epochs_moved(settings) * settings.steps_a_batch)
 
 
+def weight_passes(settings: Training) -> int | float:
+    """How many of the backward passes of a stage end at what is learned, for each training image."""
+    _, loss = _step(settings)
+    return loss.backward * (settings.epochs + _epochs_moved(settings)) * settings.steps_a_batch
+
+
 def learns(method: str) -> bool:
     """Whether a method trains anything in the prune stage."""
     return method == ADMM or bool(METHODS[method].learn)

@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 from torch import nn
 
 from harp.models import build_model
-from harp.pruning import HARP, HYDRA, LWM, METHODS, RANDOM, attach_masks, channel_budget, freeze_masks, masks, weight_budget
+from harp.pruning import (
+    HARP,
+    HYDRA,
+    LWM,
+    METHODS,
+    RANDOM,
+    attach_masks,
+    channel_budget,
+    freeze_masks,
+    masks,
+    weight_budget,
+)
 from harp.pruning.channels import couple_channels
 from harp.pruning.channels.counts import Limit, allowed_counts, counts_within
 from harp.pruning.channels.starts import saliences
@@ -89,12 +100,14 @@ def test_a_multiple_counts_channels_not_groups_of_them():
 )
 def test_any_fractions_come_to_counts_that_fit_and_are_full(sizes, step, keep, seed):
     names = [f"g{i}" for i in range(len(sizes))]
-    cost = {(a, b): 3 for a, b in zip(names, names[1:], strict=False)} | {(names[0],): 5, (): 7}
+    cost = dict.fromkeys(zip(names, names[1:], strict=False), 3) | {(names[0],): 5, (): 7}
     allowed = {name: allowed_counts(size, step) for name, size in zip(names, sizes, strict=True)}
     total = Limit(cost, 0).spent(dict(zip(names, sizes, strict=True)))
     least = Limit(cost, 0).spent({name: steps[0] for name, steps in allowed.items()})
     limit = Limit(cost, max(least, int(keep * total)))
-    keeps = dict(zip(names, torch.rand(len(names), generator=torch.Generator().manual_seed(seed)).tolist(), strict=True))
+    keeps = dict(
+        zip(names, torch.rand(len(names), generator=torch.Generator().manual_seed(seed)).tolist(), strict=True)
+    )
     counts = counts_within([limit], keeps, allowed)
     assert limit.spent(counts) <= limit.most
     assert all(counts[name] in steps for name, steps in allowed.items())

@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 
 from ..recipes import PRESETS, Compute, MethodName, Pruning, Recipe, Task, Testing, Training, recipe_in
 from .bench import bench
+from .dry import DryRun, foretell
 from .shrink import shrink
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class PretrainFlags:
     """A checkpoint of this network (safetensors, or a PyTorch state dict) to take instead of training."""
     overwrite: bool = False
     """Replace a run that is already there."""
+    dry_run: DryRun = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class PruneFlags:
     seed: int = 0
     overwrite: bool = False
     """Replace a run that is already there."""
+    dry_run: DryRun = False
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class FinetuneFlags:
     seed: int = 0
     overwrite: bool = False
     """Replace a run that is already there."""
+    dry_run: DryRun = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ class RunFlags:
     """Fraction of the weights that stays: short for --prune.keep."""
     overwrite: bool = False
     """Replace runs of other settings; what is finished with the same ones stays."""
+    dry_run: DryRun = False
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,8 @@ def pretrain(arguments: list[str], stop: "StopRequest") -> None:
     default = PretrainFlags(_source(arguments), tyro.MISSING, recipe.pretrain, recipe.task, recipe.compute, recipe.seed)
     flags = _parse(PretrainFlags, "pretrain", arguments, default)
     recipe = replace(recipe, task=flags.task, pretrain=flags.training, compute=flags.compute, seed=flags.seed)
+    if flags.dry_run:
+        return foretell(recipe)
 
     from .. import stages
     from .console import Console
@@ -139,6 +146,8 @@ def prune(arguments: list[str], stop: "StopRequest") -> None:
     default = PruneFlags(_path(arguments), tyro.MISSING, recipe.prune, recipe.compute, recipe.seed)
     flags = _parse(PruneFlags, "prune", arguments, default)
     recipe = replace(recipe, prune=flags.pruning, compute=flags.compute, seed=flags.seed)
+    if flags.dry_run:
+        return foretell(recipe, flags.run, "prune")
 
     from .. import stages
     from .console import Console
@@ -152,6 +161,8 @@ def finetune(arguments: list[str], stop: "StopRequest") -> None:
     default = FinetuneFlags(_path(arguments), tyro.MISSING, recipe.finetune, recipe.compute, recipe.seed)
     flags = _parse(FinetuneFlags, "finetune", arguments, default)
     recipe = replace(recipe, finetune=flags.training, compute=flags.compute, seed=flags.seed)
+    if flags.dry_run:
+        return foretell(recipe, flags.run, "finetune")
 
     from .. import stages
     from .console import Console
@@ -182,6 +193,8 @@ def run(arguments: list[str], stop: "StopRequest") -> None:
     recipe = flags.recipe
     if flags.keep is not None:
         recipe = replace(recipe, prune=replace(recipe.prune, keep=flags.keep))
+    if flags.dry_run:
+        return foretell(recipe, methods=flags.methods)
 
     from ..devices import leads
     from ..pipeline import run_all

@@ -56,7 +56,7 @@ class Streamed:
         for batch, images in zip(batches, loader, strict=True):
             if isinstance(images, Exception):
                 raise images
-            yield as_float(images), self.labels[batch]
+            yield _ready(images), self.labels[batch]
 
 
 class _Decoder(Dataset[Tensor | Exception]):
@@ -71,6 +71,13 @@ class _Decoder(Dataset[Tensor | Exception]):
             return torch.stack([self.reader(path, index, self.augment_seed) for path, index in batch])
         except ValueError as error:
             return error  # raised by the parent: across processes, a raised error arrives as a traceback's text
+
+
+def _ready(images: Tensor) -> Tensor:
+    """The batch in [0, 1]; where a GPU will copy it, in memory that the copy need not wait for."""
+    if not torch.cuda.is_available():
+        return as_float(images)
+    return torch.empty(images.shape, pin_memory=True).copy_(images).div_(255)
 
 
 def _workers(workers: int | None, batches: int) -> int:

@@ -1,0 +1,78 @@
+"""``--dry-run``: what a command would take on this network, data and device. Nothing is written."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import arg
+
+from ..recipes import MethodName, Recipe
+
+if TYPE_CHECKING:
+    from ..forecast import Forecast
+
+DryRun = Annotated[bool, arg(help="Print what it would take, from a few timed steps, and write nothing.")]
+
+DEVICES = (1, 8, 64)
+LINK_BYTES_PER_S = 10e9
+"""Between devices, for the outlook: a network of 100 Gbit/s, four fifths of it used."""
+
+
+def foretell(
+    recipe: Recipe,
+    parent: Path | None = None,
+    stage: Literal["prune", "finetune"] = "prune",
+    *,
+    methods: Sequence[MethodName] = (),
+) -> None:
+    """Time a few steps of the stage that starts at ``parent``, of all stages for the ``methods``, or of pretraining."""
+    from .. import forecast
+    from ..pipeline import recipe_for
+
+    if methods:
+        found: Iterable[Forecast | None] = forecast.foresee_run([recipe_for(each, recipe) for each in methods])
+    elif parent is None:
+        found = [forecast.foresee_pretrain(recipe)]
+    elif stage == "prune":
+        found = [forecast.foresee_prune(recipe, parent)]
+    else:
+        found = [forecast.foresee_finetune(recipe, parent)]
+    hours = 0.0
+    for each in found:
+        hours += _show(each)
+    if methods:
+        print(f"all stages: {_time(hours)}; validation and evaluation not counted")
+
+
+def _show(found: "Forecast | None") -> float:
+    """Print one stage; its hours."""
+    from ..workload import scaled_hours
+
+    if found is None:
+        print("prune: a look at the weights, no training")
+        return 0.0
+    work = found.work
+    passes = f"{work.forward:g} forward and {work.backward:g} backward, {work.weight_backward:g} of them to the weights"
+    print(
+        f"{found.stage}: {work.epochs} epochs of {work.images:,} images, {work.batches:,} batches of {work.batch_size}\n"
+        f"  passes an image and epoch  {passes}\n"
+        f"  operations a batch         {work.batch_macs:.3g} MACs ({work.macs:.3g} a pass and image)\n"
+        f"  memory traffic a batch     {work.batch_bytes / 1e9:.3g} GB at least, were nothing kept in caches\n"
+        f"  measured                   {found.batch_s:.3g} s a batch{_share(found)}, "
+        f"{found.peak_memory_bytes / 1e6:,.0f} MB at most\n"
+        f"  the stage                  {_time(found.hours)}; validation not counted"
+    )
+    if found.devices == 1:
+        outlook = (f"{n}: {_time(scaled_hours(work, found.batch_s, LINK_BYTES_PER_S, n))}" for n in DEVICES)
+        print(f"  on so many such devices    {', '.join(outlook)}")
+    return found.hours
+
+
+def _share(found: "Forecast") -> str:
+    return "" if found.devices == 1 else f" (a {found.devices}th of it on each device, their exchange not counted)"
+
+
+def _time(hours: float) -> str:
+    if hours < 1 / 60:
+        return f"{hours * 3600:.2g} s"
+    return f"{hours * 60:.2g} min" if hours < 1 else f"{hours:,.1f} h"
