@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from harp import recipes
 from harp.checkpoint import RunDirectory
 from harp.judging import judge
-from harp.recipes import PRESETS, Recipe, Testing
 from harp.runs import load_network, open_data
 from harp.stages import finetune, pretrain, prune
 
@@ -27,8 +27,8 @@ def grow(root: Path, split: str, photos: int) -> None:
             Image.fromarray(pixels.numpy()).save(folder / f"{name}_{number}.JPEG")
 
 
-def recipe(root: Path) -> Recipe:
-    preset = PRESETS["imagenet-resnet50"][1]
+def recipe(root: Path) -> recipes.Recipe:
+    preset = recipes.PRESETS["imagenet-resnet50"][1]
     short = {"epochs": 1, "batch_size": 8}
     return replace(
         preset,
@@ -60,6 +60,6 @@ def test_every_stage_of_the_imagenet_recipe_runs_from_a_folder(tmp_path: Path):
     changed = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
     assert any(name.endswith("original") for name in changed)  # the weights that stayed have learned
     assert not any(name.endswith("mask") for name in changed)
-    clean, attacked = judge(final, Testing(attack="fgsm", images=12), mine.compute)
+    clean, attacked = judge(final, recipes.Testing(attack="fgsm", images=12), mine.compute)
     assert clean.images == 12
     assert attacked.correct <= clean.correct
