@@ -142,7 +142,7 @@ void Plan::tune(float* arena, float* scratch, double seconds_left) {
     for (const Variant& v : all) {
       if (best < std::numeric_limits<double>::max() && thread_seconds() > deadline) break;
       conv->choose(v);
-      double time = seconds(2);
+      double time = seconds(1);
       if (time < 1.3 * best) time = std::min(time, seconds(time < 2e-4 ? 6 : 1));
       if (time < 0.97 * best) {  // the guess stays unless another is clearly faster
         best = time;
