@@ -71,9 +71,7 @@ def main() -> None:
     parser.add_argument("--keeps", type=float, nargs="+", default=list(KEEPS))
     parser.add_argument("--figure", type=Path, help="draw density and keep fractions over epochs into this SVG file")
     flags = parser.parse_args()
-    print_header(
-        "Stability", f"{PRUNE} + {FINETUNE} epochs of PGD-3; AutoAttack on 500 test images"
-    )
+    print_header("Stability", f"{PRUNE} + {FINETUNE} epochs of PGD-3; AutoAttack on 500 test images")
     parents = [parent(network, seed, flags.out) for network in flags.networks for seed in flags.seeds]
     run_all(parents, make_parent, flags.jobs)
     cells = [

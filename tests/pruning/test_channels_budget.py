@@ -1,6 +1,7 @@
 """Budgets on channels: never more than the limit, within one channel of it, for every method, or a clear refusal."""
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,18 @@ from hypothesis import strategies as st
 from torch import nn
 
 from harp.models import build_model
-from harp.pruning import HARP, HYDRA, LWM, METHODS, RANDOM, attach_masks, channel_budget, freeze_masks, masks, weight_budget
+from harp.pruning import (
+    HARP,
+    HYDRA,
+    LWM,
+    METHODS,
+    RANDOM,
+    attach_masks,
+    channel_budget,
+    freeze_masks,
+    masks,
+    weight_budget,
+)
 from harp.pruning.channels import couple_channels
 from harp.pruning.channels.counts import Limit, allowed_counts, counts_within
 from harp.pruning.channels.starts import saliences
@@ -89,12 +101,14 @@ def test_a_multiple_counts_channels_not_groups_of_them():
 )
 def test_any_fractions_come_to_counts_that_fit_and_are_full(sizes, step, keep, seed):
     names = [f"g{i}" for i in range(len(sizes))]
-    cost = {(a, b): 3 for a, b in zip(names, names[1:], strict=False)} | {(names[0],): 5, (): 7}
+    cost = dict.fromkeys(pairwise(names), 3) | {(names[0],): 5, (): 7}
     allowed = {name: allowed_counts(size, step) for name, size in zip(names, sizes, strict=True)}
     total = Limit(cost, 0).spent(dict(zip(names, sizes, strict=True)))
     least = Limit(cost, 0).spent({name: steps[0] for name, steps in allowed.items()})
     limit = Limit(cost, max(least, int(keep * total)))
-    keeps = dict(zip(names, torch.rand(len(names), generator=torch.Generator().manual_seed(seed)).tolist(), strict=True))
+    keeps = dict(
+        zip(names, torch.rand(len(names), generator=torch.Generator().manual_seed(seed)).tolist(), strict=True)
+    )
     counts = counts_within([limit], keeps, allowed)
     assert limit.spent(counts) <= limit.most
     assert all(counts[name] in steps for name, steps in allowed.items())
@@ -171,7 +185,6 @@ def test_a_budget_that_cannot_be_met_says_the_smallest_that_can():
     ("settings_", "message"),
     [
         ({"keep": 0.0}, r"keep=0.0 must lie in \(0, 1\]"),
-        ({"keep": 0.5, "measure": "seconds"}, "must be 'macs' or 'parameters'"),
         ({"keep": {}}, "must be 'macs' or 'parameters'"),
         ({"keep": 0.5, "multiple_of": 0}, "multiple_of=0 must be at least 1"),
         ({"keep": 0.5, "exclude": ["nothing.*"]}, "match no weight and no module"),
