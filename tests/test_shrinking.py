@@ -10,7 +10,8 @@ import torch
 
 from harp import shrinking, stages
 from harp.judging import judge
-from harp.recipes import Compute, Pruning, Recipe, Task, Testing, Training
+from harp.recipes import Compute, Pruning, Recipe, Task, Training
+from harp.recipes import Testing as Judging
 from harp.report import write_report
 from harp.runs import load_network, open_data
 from harp.shrinking import shrink_run
@@ -50,7 +51,7 @@ def test_the_smaller_run_says_what_the_larger_says_and_is_understood_by_all(fina
     assert sizes["after"]["macs"] == card(final)["channels"]["macs"]["kept"] <= 0.5 * sizes["before"]["macs"]
     assert sizes["after"]["parameters"] == sum(p.numel() for p in small.parameters())
     assert min(size["latency_s"] for size in sizes.values()) > 0
-    testing = Testing(attack="pgd", images=12, steps=2)
+    testing = Judging(attack="pgd", images=12, steps=2)
     a, b = (judge(path, testing, recipe.compute) for path in (final, Path("small")))
     assert [found.correct for found in a] == [found.correct for found in b]
     stages.finetune(recipe, Path("small"), Path("later"))
@@ -108,7 +109,6 @@ def test_robust_admm_is_refused_for_channels():
         Pruning(method="r-admm", granularity="channel")
 
 
-@pytest.mark.slow
 def test_the_example_runs():
     example = Path(__file__).parents[1] / "examples" / "channel_pruning.py"
     done = subprocess.run([sys.executable, str(example)], capture_output=True, text=True)

@@ -24,6 +24,7 @@ from .pruning import METHODS as METHODS
 from .pruning import RANDOM as RANDOM
 from .pruning import RATES_ONLY as RATES_ONLY
 from .pruning import Budget as Budget
+from .pruning import ChannelBudget as ChannelBudget
 from .pruning import Descent as Descent
 from .pruning import Mask as Mask
 from .pruning import Method as Method
@@ -31,8 +32,11 @@ from .pruning import Penalty as Penalty
 from .pruning import Ramp as Ramp
 from .pruning import attach_masks as attach_masks
 from .pruning import bake_masks as bake_masks
+from .pruning import channel_budget as channel_budget
 from .pruning import freeze_masks as freeze_masks
 from .pruning import hold_masks as hold_masks
+from .pruning import macs as macs
 from .pruning import masks as masks
+from .pruning import shrink as shrink
 from .pruning import trainable as trainable
 from .pruning import weight_budget as weight_budget

@@ -1,6 +1,7 @@
 """Budgets on channels: never more than the limit, within one channel of it, for every method, or a clear refusal."""
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,7 @@ def test_a_multiple_counts_channels_not_groups_of_them():
 )
 def test_any_fractions_come_to_counts_that_fit_and_are_full(sizes, step, keep, seed):
     names = [f"g{i}" for i in range(len(sizes))]
-    cost = dict.fromkeys(zip(names, names[1:], strict=False), 3) | {(names[0],): 5, (): 7}
+    cost = dict.fromkeys(pairwise(names), 3) | {(names[0],): 5, (): 7}
     allowed = {name: allowed_counts(size, step) for name, size in zip(names, sizes, strict=True)}
     total = Limit(cost, 0).spent(dict(zip(names, sizes, strict=True)))
     least = Limit(cost, 0).spent({name: steps[0] for name, steps in allowed.items()})
@@ -184,7 +185,6 @@ def test_a_budget_that_cannot_be_met_says_the_smallest_that_can():
     ("settings_", "message"),
     [
         ({"keep": 0.0}, r"keep=0.0 must lie in \(0, 1\]"),
-        ({"keep": 0.5, "measure": "seconds"}, "must be 'macs' or 'parameters'"),
         ({"keep": {}}, "must be 'macs' or 'parameters'"),
         ({"keep": 0.5, "multiple_of": 0}, "multiple_of=0 must be at least 1"),
         ({"keep": 0.5, "exclude": ["nothing.*"]}, "match no weight and no module"),

@@ -65,7 +65,9 @@ class Trace(TorchDispatchMode):
 
     def weight_in(self, operand: Tensor, *, transposed: bool = False) -> str | None:
         """The name of the prunable weight that an operand is, or whose transpose; None when it is none or left out."""
-        names, stored = self._tensors.get(_key(operand), (tuple[str, ...](), operand))
+        if _key(operand) not in self._tensors:
+            return None
+        names, stored = self._tensors[_key(operand)]
         looks = stored.t() if transposed and stored.dim() == 2 else stored
         same = (looks.shape, looks.stride(), looks.storage_offset()) == (
             operand.shape, operand.stride(), operand.storage_offset(),
@@ -118,9 +120,10 @@ def _by_storage(model: nn.Module) -> dict[int, tuple[tuple[str, ...], Tensor]]:
         prefix, _, last = name.rpartition(".")
         first = modules[id(model.get_submodule(prefix))]  # a module with two names counts once
         name = f"{first}.{last}" if first else last
-        names, _ = found.get(_key(tensor), (tuple[str, ...](), tensor))
-        if name not in names:
-            found[_key(tensor)] = ((*names, name), tensor)
+        if _key(tensor) not in found:
+            found[_key(tensor)] = ((name,), tensor)
+        elif name not in found[_key(tensor)][0]:
+            found[_key(tensor)] = ((*found[_key(tensor)][0], name), tensor)
     return found
 
 
