@@ -13,14 +13,15 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .attacks import Threat, attacking
+from .checkpoint import RunDirectory
 from .choices import keep_rule, make_objective, method_of, sharpness_of
 from .data import ImageData
 from .devices import alone, launch, make_fabric, peak_memory_bytes, place
 from .optimizers import make_optimizer
 from .passes import learns
-from .pruning import attach_masks, freeze_masks, masks, weight_budget
+from .pruning import attach_masks, freeze_masks, masks
 from .recipes import ADMM, Pruning, Recipe, Training
-from .runs import build_network, load_network, open_data, open_run, split_seed_of
+from .runs import build_network, load_network, make_budget, open_data, open_run, split_seed_of
 from .training import Course, batch_per_rank, steps_an_epoch, train_step
 from .workload import Workload, workload
 
@@ -52,14 +53,14 @@ def foresee_pretrain(recipe: Recipe) -> Forecast:
 
 def foresee_prune(recipe: Recipe, parent: Path) -> Forecast | None:
     """None for a method that learns nothing there, and is done at once."""
-    if open_run(parent).masks.exists():
+    if open_run(parent).masks.exists() or RunDirectory(parent).widths.exists():
         raise ValueError(f"{parent} is pruned already; prune the dense run that it came from")
     data = open_data(recipe, split_seed=split_seed_of(parent))
     return _foresee_prune(recipe, load_network(parent, data), data)
 
 
 def foresee_finetune(recipe: Recipe, parent: Path) -> Forecast:
-    if not open_run(parent).masks.exists():
+    if not (open_run(parent).masks.exists() or RunDirectory(parent).widths.exists()):
         raise ValueError(f"{parent} has no masks to keep; `harp prune {parent}` makes a pruned run to finetune")
     data = open_data(recipe, split_seed=split_seed_of(parent))
     return _foresee("finetune", recipe, recipe.finetune, load_network(parent, data), data)
@@ -76,14 +77,14 @@ def foresee_run(recipes: Sequence[Recipe]) -> Iterator[Forecast]:
         if found is not None:
             yield replace(found, stage=f"{recipe.prune.method}: prune")
         if not masks(pruned):
-            attach_masks(pruned, weight_budget(pruned, recipe.prune.keep, exclude=recipe.prune.exclude))
+            attach_masks(pruned, make_budget(pruned, recipe.prune, data))
         what = f"{recipe.prune.method}: finetune"
         yield _foresee(what, recipe, recipe.finetune, freeze_masks(pruned), data)
 
 
 def _foresee_prune(recipe: Recipe, model: nn.Module, data: ImageData) -> Forecast | None:
     settings = recipe.prune
-    budget = weight_budget(model, settings.keep, exclude=settings.exclude)
+    budget = make_budget(model, settings, data)
     if settings.method != ADMM:
         attach_masks(model, budget, method_of(settings))
     return _foresee("prune", recipe, settings, model, data) if learns(settings.method) else None
@@ -112,9 +113,7 @@ def _timed(
     threat = Threat(recipe.task.norm, recipe.task.eps)
     rule = None
     if isinstance(settings, Pruning):
-        budget = next((m.budget for m in masks(model).values()), None) or weight_budget(
-            model, settings.keep, exclude=settings.exclude
-        )
+        budget = next((m.budget for m in masks(model).values()), None) or make_budget(model, settings, data)
         steps = settings.epochs * steps_an_epoch(len(data.train), settings.batch_size, 1) * settings.steps_a_batch
         rule = keep_rule(model, budget, settings, steps)
     course = Course(

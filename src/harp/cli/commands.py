@@ -282,8 +282,7 @@ def _source(arguments: list[str]) -> str:
 
 
 def _path(arguments: list[str]) -> Any:
-    source = _source(arguments)
-    return source if source is tyro.MISSING else Path(source)
+    return source if (source := _source(arguments)) is tyro.MISSING else Path(source)
 
 
 def _preset(arguments: list[str]) -> Recipe:
