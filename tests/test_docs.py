@@ -348,16 +348,19 @@ def test_the_architecture_page_shows_the_layers_that_are_enforced():
 def test_the_architecture_page_shows_the_files_that_are_there():
     page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
     tree = page.partition("<!-- tree -->\n\n```\nsrc/harp/\n")[2].partition("```")[0]
-    shown, folder = set(), ""
+    shown: set[str] = set()
+    folders: dict[int, str] = {}  # by how far its name is indented
     for line in tree.splitlines():
         name, indent = line.split()[0], len(line) - len(line.lstrip())
-        folder = folder if indent > 2 else ""
-        shown.add(folder + name)
-        folder = name if name.endswith("/") else folder
+        folders = {depth: folder for depth, folder in folders.items() if depth < indent}
+        name = "".join(list(folders.values())[-1:]) + name
+        shown.add(name)
+        folders |= {indent: name} if name.endswith("/") else {}
     package = ROOT / "src" / "harp"
-    there = {p.name + "/" * p.is_dir() for p in package.iterdir() if p.suffix in (".py", "") and "__" not in p.name}
-    for folder in {name.partition("/")[0] for name in shown if re.search(r"/.", name)}:
-        there |= {f"{folder}/{p.name}" for p in (package / folder).glob("*.py") if "__" not in p.name}
+    opened = {f"{name.rstrip('/').rpartition('/')[0]}/".lstrip("/") for name in shown}
+    parts = [(folder, part) for folder in opened for part in (package / folder).iterdir() if "__" not in part.name]
+    there = {folder + part.name for folder, part in parts if part.suffix == ".py"}
+    there |= {f"{folder}{part.name}/" for folder, part in parts if (part / "__init__.py").exists()}
     assert shown == there
 
 

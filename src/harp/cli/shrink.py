@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tyro
 from rich.console import Console as Terminal
 from rich.table import Table
 from tyro.conf import Positional
@@ -26,7 +25,9 @@ class ShrinkFlags:
 
 
 def shrink(arguments: list[str], stop: "StopRequest") -> None:
-    flags = tyro.cli(ShrinkFlags, prog="harp shrink", args=arguments)
+    from .commands import _parse
+
+    flags: ShrinkFlags = _parse(ShrinkFlags, "shrink", arguments, None)
 
     from ..cards import read_card
     from ..shrinking import shrink_run
