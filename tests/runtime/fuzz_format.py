@@ -102,7 +102,7 @@ def _damage(content: bytes, rng: random.Random) -> bytes:
 def _change_graph(texts: dict[str, str], parts: dict[str, bytes], rng: random.Random) -> None:
     try:
         graph = json.loads(texts["graph"])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, RecursionError):  # of an earlier change
         return
     texts["graph"] = json.dumps(_change_json(graph, rng))
 
