@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <limits>
-#include <numeric>
 #include <stdexcept>
 
 #include "steps.h"
@@ -128,27 +127,16 @@ std::int32_t ConvStep::offset(int column) const {
                                    static_cast<std::ptrdiff_t>(x) * node_.dilation[1] * l.lanes);
 }
 
-// By the number of non-zeros, when a tile is so small that the ends of the loops over them are what takes the time.
-void ConvStep::sort_channels() {
-  const Weights& w = *node_.weights;
-  order_.resize(w.outputs);
-  std::iota(order_.begin(), order_.end(), 0);
-  if (tiles_.empty() || tiles_[0].rows * tiles_[0].columns > MOST_WRAPPED || variant_.blocks > 1) return;
-  const auto taps = [&](int o) { return w.rows[o + 1] - w.rows[o]; };
-  std::stable_sort(order_.begin(), order_.end(), [&](int a, int b) { return taps(a) < taps(b); });
-}
-
 void ConvStep::lay_out_taps() {
   const Weights& w = *node_.weights;
   const int window = node_.kernel[0] * node_.kernel[1], blocks = variant_.blocks;
   taps_.clear();
   taps_.reserve(w.values.size());
   rows_.clear();
-  sort_channels();
   std::vector<std::int64_t> next(w.rows.begin(), w.rows.end() - 1);
   for (int block = 0; block < blocks; ++block) {
     const std::int64_t limit = static_cast<std::int64_t>(w.inputs) * (block + 1) / blocks * window;
-    for (const int o : order_) {
+    for (int o = 0; o < w.outputs; ++o) {
       rows_.push_back(static_cast<std::uint32_t>(taps_.size()));
       const int first_input = o / (w.outputs / w.groups) * w.inputs;
       const auto base = static_cast<std::int32_t>(first_input * in[0]->layout.channel());
@@ -184,9 +172,8 @@ void ConvStep::lay_out_wrapped() {
     }
   taps_.clear();
   rows_.assign(1, 0);
-  sort_channels();
   const std::ptrdiff_t channel = l.channel() / l.lanes;
-  for (const int o : order_) {
+  for (int o = 0; o < w.outputs; ++o) {
     const int first_input = o / (w.outputs / w.groups) * w.inputs;
     for (std::int64_t k = w.rows[o]; k < w.rows[o + 1]; ++k) {
       const auto vectors = static_cast<std::int32_t>((first_input + w.columns[k] / places) * channel);
@@ -207,7 +194,6 @@ void ConvStep::lay_out_dense() {
       dense_[(static_cast<std::size_t>(o / DENSE_ROWS) * taps + w.columns[k]) * DENSE_ROWS + o % DENSE_ROWS] = w.values[k];
   taps_ = {};
   rows_ = {};
-  order_ = {};
 }
 
 std::size_t ConvStep::scratch_floats() const {
@@ -242,7 +228,6 @@ void ConvStep::run_sparse(float* arena, int group, const Tile& t, int begin, int
   task.in = origin(arena, group, t);
   task.in_row = node_.stride[0] * in[0]->layout.row();
   task.taps = taps_.data();
-  task.order = order_.data();
   task.partial = scratch;
   task.begin = begin;
   task.end = end;
@@ -273,7 +258,6 @@ void ConvStep::run_wrapped(float* arena, int group, int begin, int end) const {
   WrappedTask task{};
   task.in = in[0]->at(arena, group);
   task.taps = taps_.data();
-  task.order = order_.data();
   task.rows = rows_.data();
   task.window = window_.data();
   task.bias = bias_.data();
@@ -297,7 +281,7 @@ void ConvStep::run(float* arena, int group, int begin, int end, float* scratch) 
         run_sparse(arena, group, t, channel, stop, scratch);
       }
     }
-    fill_frame(map, channel, stop, order_.empty() ? nullptr : order_.data());
+    fill_frame(map, channel, stop);
   }
 }
 

@@ -74,26 +74,25 @@ template <int R, int Q, int STEP>
 void sparse(const SparseTask& t) {
   constexpr int P = R * Q, UNROLL = P <= 2 ? 4 : P <= 4 ? 2 : 1;
   const float* const origin = t.in;
-  const std::ptrdiff_t in_row = t.in_row;
-  for (int row = t.begin; row < t.end; ++row) {
-    const int channel = t.order[row];
+  const std::ptrdiff_t row = t.in_row;
+  for (int channel = t.begin; channel < t.end; ++channel) {
     Vector sums[UNROLL][P];
     float* partial = t.partial ? t.partial + static_cast<std::ptrdiff_t>(channel) * P * LANES : nullptr;
     UNROLLED for (int i = 0; i < P; ++i) sums[0][i] = t.bias ? spread(t.bias[channel]) : load(partial + i * LANES);
     UNROLLED for (int u = 1; u < UNROLL; ++u)
       UNROLLED for (int i = 0; i < P; ++i) sums[u][i] = Vector{};
-    const Tap *tap = t.taps + t.rows[row], *end = t.taps + t.rows[row + 1];
+    const Tap *tap = t.taps + t.rows[channel], *end = t.taps + t.rows[channel + 1];
     for (; tap + UNROLL <= end; tap += UNROLL)
       UNROLLED for (int u = 0; u < UNROLL; ++u) {
         const float* in = opaque(origin + tap[u].offset);
         const Vector weight = spread(tap[u].weight);
-        UNROLLED for (int r = 0; r < R; ++r, in = opaque(in + in_row))
+        UNROLLED for (int r = 0; r < R; ++r, in = opaque(in + row))
           UNROLLED for (int q = 0; q < Q; ++q) sums[u][r * Q + q] += weight * load(in + q * STEP * LANES);
       }
     for (; UNROLL > 1 && tap < end; ++tap) {
       const float* in = opaque(origin + tap->offset);
       const Vector weight = spread(tap->weight);
-      UNROLLED for (int r = 0; r < R; ++r, in = opaque(in + in_row))
+      UNROLLED for (int r = 0; r < R; ++r, in = opaque(in + row))
         UNROLLED for (int q = 0; q < Q; ++q) sums[0][r * Q + q] += weight * load(in + q * STEP * LANES);
     }
     UNROLLED for (int u = 1; u < UNROLL; ++u)
@@ -112,13 +111,12 @@ template <int R, int Q>
 void wrapped(const WrappedTask& t) {
   constexpr int P = R * Q, UNROLL = P == 1 ? 4 : 2;
   const float* const origin = t.in;
-  for (int row = t.begin; row < t.end; ++row) {
-    const int channel = t.order[row];
+  for (int channel = t.begin; channel < t.end; ++channel) {
     Vector sums[UNROLL][P];
     UNROLLED for (int i = 0; i < P; ++i) sums[0][i] = spread(t.bias[channel]);
     UNROLLED for (int u = 1; u < UNROLL; ++u)
       UNROLLED for (int i = 0; i < P; ++i) sums[u][i] = Vector{};
-    const Tap *tap = t.taps + t.rows[row], *end = t.taps + t.rows[row + 1];
+    const Tap *tap = t.taps + t.rows[channel], *end = t.taps + t.rows[channel + 1];
     for (; tap + UNROLL <= end; tap += UNROLL)
       UNROLLED for (int u = 0; u < UNROLL; ++u) {
         const float* in = opaque(origin + static_cast<std::ptrdiff_t>(tap[u].offset >> 8) * LANES);
@@ -155,7 +153,7 @@ template <int R, int Q, int STEP>
 void dense(const DenseTask& t) {
   constexpr int P = R * Q;
   const float* const origin = t.in;
-  const std::ptrdiff_t in_row = t.in_row;
+  const std::ptrdiff_t row = t.in_row;
   for (int channel = t.begin; channel < t.end; channel += DENSE_ROWS) {
     Vector sums[DENSE_ROWS][P];
     UNROLLED for (int o = 0; o < DENSE_ROWS; ++o)
@@ -164,7 +162,7 @@ void dense(const DenseTask& t) {
     for (int k = 0; k < t.taps; ++k, weights += DENSE_ROWS) {
       const float* in = opaque(origin + t.offsets[k]);
       Vector x[P];
-      UNROLLED for (int r = 0; r < R; ++r, in = opaque(in + in_row))
+      UNROLLED for (int r = 0; r < R; ++r, in = opaque(in + row))
         UNROLLED for (int q = 0; q < Q; ++q) x[r * Q + q] = load(in + q * STEP * LANES);
       UNROLLED for (int o = 0; o < DENSE_ROWS; ++o)
         UNROLLED for (int i = 0; i < P; ++i) sums[o][i] += spread(weights[o]) * x[i];
@@ -302,10 +300,12 @@ void mean(const float* in, Rows map, int images, float count, float* out, std::p
   Vector sum{};
   for (int r = 0; r < map.rows; ++r)
     for (int q = 0; q < map.columns; ++q) sum += load(in + r * map.row + q * LANES);
+  float lanes[LANES];
+  store(lanes, sum);
   const int each = LANES / images;
   for (int image = 0; image < images; ++image) {
     float total = 0;
-    for (int lane = 0; lane < each; ++lane) total += sum[image * each + lane];
+    for (int lane = 0; lane < each; ++lane) total += lanes[image * each + lane];
     out[image * out_image] = total / count;
   }
 }

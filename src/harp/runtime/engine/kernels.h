@@ -30,13 +30,12 @@ struct Store {
   bool pool;  // write the maxima of 2 x 2 positions
 };
 
-// One tile of positions, for output channels order[begin] to order[end - 1], over one block of input channels.
+// One tile of positions, for output channels begin to end, over one block of input channels.
 struct SparseTask {
   const float* in;
   std::ptrdiff_t in_row;      // floats from one row of the tile to the next, in the input
   const Tap* taps;
-  const std::uint32_t* rows;  // the taps of channel order[i] are rows[i] to rows[i + 1]
-  const std::int32_t* order;  // channels by number of taps, where that spares mispredicted ends of short loops
+  const std::uint32_t* rows;  // the taps of channel o are rows[o] to rows[o + 1]
   const float* bias;
   float* partial;             // sums of the blocks before, or null in the first
   bool last;                  // of the blocks: finish and store
@@ -70,7 +69,6 @@ struct WrappedTask {
   const float* in;            // of channel 0
   const Tap* taps;            // offset is (vectors from `in`) << 8 | place in the window
   const std::uint32_t* rows;
-  const std::int32_t* order;
   const Window* window;
   const float* bias;
   int begin, end;

@@ -6,10 +6,10 @@
 
 namespace harp {
 
-void Step::fill_frame(float* map, int begin, int end, const std::int32_t* order) const {
+void Step::fill_frame(float* map, int begin, int end) const {
   if (frame_.entries.empty()) return;
   const Frame frame = frame_.frame();
-  for (int i = begin; i < end; ++i) kernels->frame(frame, map + (order ? order[i] : i) * out->layout.channel());
+  for (int channel = begin; channel < end; ++channel) kernels->frame(frame, map + channel * out->layout.channel());
 }
 
 PoolStep::PoolStep(const Node& node, const Kernels* kernels, const Place* from, const Place* out)

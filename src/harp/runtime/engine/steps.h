@@ -39,7 +39,7 @@ class Step {
  protected:
   Step(const Kernels* kernels, std::vector<const Place*> in, const Place* out)
       : kernels(kernels), in(std::move(in)), out(out), frame_(out->layout) {}
-  void fill_frame(float* map, int begin, int end, const std::int32_t* order = nullptr) const;
+  void fill_frame(float* map, int begin, int end) const;
 
  private:
   FramePlan frame_;
@@ -74,7 +74,6 @@ class ConvStep : public Step {
   void tile(int positions);
   void lay_out_taps();
   void lay_out_wrapped();
-  void sort_channels();
   void lay_out_dense();
   Store store(float* arena, int group, const Tile& tile) const;
   void run_sparse(float* arena, int group, const Tile& tile, int begin, int end, float* scratch) const;
@@ -92,7 +91,6 @@ class ConvStep : public Step {
   std::vector<Tile> tiles_;
   std::vector<Tap> taps_;
   std::vector<std::uint32_t> rows_;       // [block][channel], one after the last
-  std::vector<std::int32_t> order_;       // channels as they are computed
   std::vector<std::int32_t> offsets_;     // dense
   std::vector<float> dense_, bias_;
   std::vector<Window> window_;
