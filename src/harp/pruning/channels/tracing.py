@@ -101,7 +101,7 @@ class Trace(TorchDispatchMode):
                 self._pin_axes_of(name)
             return torch.full((length,), STUCK, dtype=torch.int32)
         numbers = self.classes.fresh(length)
-        self.vectors[names[0]] = numbers.as_strided(stored.size(), stored.stride(), stored.storage_offset())
+        self.vectors[next(iter(names))] = numbers.as_strided(stored.size(), stored.stride(), stored.storage_offset())
         return numbers
 
     def _pin_axes_of(self, name: str) -> None:
