@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,9 +105,27 @@ def test_shrinking_again_leaves_what_is_there(final: Path, monkeypatch: pytest.M
     assert shrink_run(final, Path("small")).path == Path("small")
 
 
-def test_robust_admm_is_refused_for_channels():
-    with pytest.raises(ValueError, match="works on weights alone"):
-        Pruning(method="r-admm", granularity="channel")
+def test_robust_admm_prunes_channels_and_shrinks_exactly(tiny: Path, recipe: Recipe):
+    recipe = replace(recipe, prune=replace(recipe.prune, method="r-admm", admm_rounds=2))
+    stages.pretrain(recipe, Path("dense"))
+    stages.prune(recipe, Path("dense"), Path("pruned"))
+    shrink_run(Path("pruned"), Path("small"))
+    assert card(Path("small"))["shrunk"]["after"]["macs"] <= 0.5 * card(Path("small"))["shrunk"]["before"]["macs"]
+
+
+def test_the_smaller_network_exports_to_onnx_with_the_same_outputs(final: Path, recipe: Recipe):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    from harp.exporting.run import export_run
+
+    shrink_run(final, Path("small"))
+    export_run(Path("small"), Path("net.onnx"), format="onnx")
+    data = open_data(recipe)
+    x, _ = next(iter(data.test.batches(torch.arange(24), 24)))
+    session = runtime.InferenceSession("net.onnx", providers=["CPUExecutionProvider"])
+    (theirs,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    ours = load_network(Path("small"), data).eval()(x).detach()
+    assert float((torch.from_numpy(theirs) - ours).abs().max()) <= 1e-5
 
 
 def test_the_example_runs():

@@ -17,6 +17,7 @@ from harp.pruning import (
     LWM,
     METHODS,
     RANDOM,
+    Admm,
     attach_masks,
     channel_budget,
     freeze_masks,
@@ -165,6 +166,18 @@ def test_random_differs_from_magnitude_and_from_itself():
         chosen.append(torch.cat([mask.current().flatten() for mask in masks(model).values()]))
     assert not torch.equal(chosen[0], chosen[1])
     assert not torch.equal(chosen[1], chosen[2])
+
+
+def test_admm_pulls_to_the_channels_that_lwm_cuts_to():
+    model = small_resnet()
+    budget = channel_budget(model, IMAGE, 0.4)
+    admm = Admm(model, budget, 10, rho=0.1)
+    admm.loss().backward()
+    with admm.cut():
+        cut = model(IMAGE)
+    attach_masks(model, budget, LWM)
+    assert torch.allclose(model(IMAGE), cut, atol=1e-6)
+    assert set(admm.z) == {axis.tensor for axis in budget.coupling.read()}
 
 
 # refusals

@@ -3,7 +3,7 @@
     min over θ of  robust_loss(θ) + ρ/2 · ‖θ − Z + U‖²,    Z = projection of θ + U on the sparse set,    U ← U + θ − Z
 
 The sparse set has the exact budget, split uniformly; its nearest point keeps the entries of largest magnitude, of equals the
-first. Z and U are renewed ``rounds`` − 1 times, evenly over the stage, and ρ grows by ``growth`` each time, as in the authors'
+first. Of channels it keeps those that LWM would, and zeroes what reads the others. Z and U are renewed ``rounds`` − 1 times, evenly over the stage, and ρ grows by ``growth`` each time, as in the authors'
 code (0.001, times 1.3 after every tenth). Unlike there, U shrinks by as much: it is the multiplier over ρ (Boyd et al. 2011,
 section 3.4.1).
 """
@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from .budget import Budget, exact_counts, prunable_weights
+from .channels.budget import ChannelBudget
+from .channels.projection import ChannelProjection
 from .mask import top
 from .methods import LWM, Method
 from .sharpness import restored
@@ -42,9 +44,11 @@ class Admm:
         if not rho > 0 or not growth >= 1:
             raise ValueError(f"rho={rho} must be positive and growth={growth} at least 1; the paper's code uses 1.3")
         weights = prunable_weights(model)
+        channels = ChannelProjection(model, budget, method) if isinstance(budget, ChannelBudget) else None
         self.model, self.steps, self.growth, self.rounds, self.method = model, steps, growth, rounds, method
-        self.weights = {name: weights[name] for name in budget.sites}
-        self.counts = self._counts(budget)
+        self.weights = {name: weights[name] for name in (budget.sites if channels is None else channels.read)}
+        self.counts = self._counts(budget) if channels is None else channels.counts
+        self.channels = channels
         self.gamma: float | None = rho
         self.done = 0
         self.z = self.nearest(self.weights)
@@ -57,6 +61,8 @@ class Admm:
     def nearest(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The nearest point of the sparse set: what the masks would keep, and zeros."""
         values = {name: weight.detach() for name, weight in weights.items()}
+        if self.channels is not None:
+            return self.channels(values)
         return {n: value * top(self.method.scores(value), self.counts[n]) for n, value in values.items()}
 
     def start_epoch(self) -> None:

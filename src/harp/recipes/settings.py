@@ -169,8 +169,6 @@ class Pruning(Training):
         super().__post_init__()
         _check(0 < self.keep <= 1, self, "keep", "must lie in (0, 1]: the fraction of weights that stays, e.g. 0.01")
         _check(self.multiple_of >= 1, self, "multiple_of", "must be at least 1")
-        if self.granularity == "channel":
-            _check(self.method != ADMM, self, "method", "works on weights alone; choose another for channels")
         _check(_positive(self.gamma_step), self, "gamma_step", "must be positive and finite")
         decay = self.score_weight_decay
         _check(decay is None or _not_negative(decay), self, "score_weight_decay", "must not be negative, or None")

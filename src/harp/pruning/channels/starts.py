@@ -15,17 +15,17 @@ from .reader import attach_readers
 _FULLEST_START = 0.99  # a learned fraction of 1 has no logit, and one beyond this could hardly come down
 
 
-def saliences(model: nn.Module, coupling: Coupling) -> dict[str, Tensor]:
+def saliences(model: nn.Module, coupling: Coupling, values: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
     """Mean absolute weight of what a channel writes and is read by: its L1 norm, comparable between groups.
 
-    One row, so that a group looks like a weight with an input for each channel.
+    One row, so that a group looks like a weight with an input for each channel. ``values`` stand for weights of those names.
     """
     channels = sum(coupling.sizes.values())
     total, entries = torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
     for axis in coupling.axes:
         if axis.tensor not in coupling.positions:  # not the weight of a layer
             continue
-        weight = model.get_parameter(axis.tensor).detach()
+        weight = (values or {}).get(axis.tensor, model.get_parameter(axis.tensor)).detach()
         sums = weight.double().abs().sum([d for d in range(weight.dim()) if d != axis.dim]).cpu()
         held = axis.place >= 0
         total.index_add_(0, axis.place[held], sums[held])
@@ -37,7 +37,7 @@ def saliences(model: nn.Module, coupling: Coupling) -> dict[str, Tensor]:
 def first_masks(model: nn.Module, budget: ChannelBudget, method: Method) -> dict[str, Mask]:
     """A mask for each group, as the method starts it. Fixed fractions meet the budget from the start."""
     found, learn = saliences(model, budget.coupling), method.learn
-    starts = _spending(budget, method.keeps, found)
+    starts = spending(budget, method.keeps, found)
     if "keeps" not in learn or budget.keep == 1:
         learn -= {"keeps"}
         starts = {name: n / budget.coupling.sizes[name] for name, n in budget.counts(starts).items()}
@@ -55,7 +55,7 @@ def _mask(salience: Tensor, start: float, budget: ChannelBudget, method: Method,
     return Mask(method.scores(salience), start, learn=learn, keep_min=keep_min, estimator=method.estimator)
 
 
-def _spending(budget: ChannelBudget, split: Split, found: Mapping[str, Tensor]) -> dict[str, float]:
+def spending(budget: ChannelBudget, split: Split, found: Mapping[str, Tensor]) -> dict[str, float]:
     """The split at that fraction of channels with which it spends the budget, found by bisection."""
     if split is erk:  # it looks at shapes alone: the channels of a group by the weights that touch each
         sizes = budget.coupling.sizes
