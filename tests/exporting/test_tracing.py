@@ -14,6 +14,7 @@ import harp
 import harp.runtime
 from harp.exporting import rebuild, trace
 from harp.models import MODELS, build_model
+from harp.pruning import channel_budget, shrink
 from harp.runtime.format import write
 from harp.runtime.graph import OPS, Graph
 
@@ -94,6 +95,16 @@ def test_widths_may_be_odd_as_after_the_removal_of_channels(pruned):
     )
     ops = "conv relu max_pool conv relu conv adaptive_avg_pool flatten linear"
     check(pruned(model, 0.5), (3, 9, 11), ops)
+
+
+def test_a_network_that_lost_channels_survives(pruned, tmp_path):
+    model = pruned(build_model("resnet_small", shape=(3, 16, 16), classes=10, mean_std=MEAN_STD), 1.0).eval()
+    x = images(2, (3, 16, 16))
+    harp.attach_masks(model, channel_budget(model, x, 0.4), harp.LWM)
+    shrink(harp.bake_masks(harp.freeze_masks(model)), x)
+    graph = check(model, (3, 16, 16))
+    assert {node.tensors["weight"].shape[0] for node in graph.nodes if node.op == "conv"} - {16, 32, 64}
+    check_engine(graph, tmp_path)
 
 
 def test_a_pruned_network_has_no_more_weights_in_its_graph_than_in_its_budget(pruned):
