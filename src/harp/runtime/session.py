@@ -31,7 +31,7 @@ def load(path: Path | str, *, threads: int | None = None, autotune: bool = True)
     """The network in a file that ``harp export`` wrote, ready to run.
 
     ``threads`` is how many CPUs a call may use at most; by default all that this process may use. With ``autotune``,
-    the first call with a new image or batch size measures how each layer runs fastest, a fraction of a second;
+    the first call with a new image or batch size measures how each layer runs fastest, about a second at most;
     without, the choice follows rules, and equal calls give equal bits.
 
     Raises ValueError naming the file when it is damaged or from a newer harp, RuntimeError when this installation
@@ -100,8 +100,9 @@ class Session:
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """The outputs for images: float32 (n, c, h, w) in [0, 1], or uint8 (n, h, w, c), which is divided by 255.
 
-        NaN in an image reaches every output that depends on it through weights that were kept. Raises TypeError and
-        ValueError that say what was expected.
+        NaN in an image reaches every output that depends on it through weights that were kept; in layers that are run
+        densely, through pruned ones too, as in PyTorch. It never reaches another image. Raises TypeError and ValueError
+        that say what was expected.
         """
         x = _check_images(x, self.input[0])
         values = self._shapes(_image_of(x))

@@ -2,7 +2,9 @@
 #include "steps.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
+#include <stdexcept>
 
 namespace harp {
 
@@ -150,6 +152,8 @@ MoveStep::MoveStep(const Kernels* kernels, const Place* from, const Place* out, 
   };
   moves_.fill = to.fill;
   if (how == How::flatten) {
+    if (static_cast<std::ptrdiff_t>(source.size.height) * source.size.width * to.channel() > INT32_MAX)
+      throw std::invalid_argument("a map of this size is too large to be flattened by the engine");
     for (int y = 0; y < source.size.height; ++y)
       for (int x = 0; x < source.size.width; ++x) add((y * source.size.width + x) * to.channel(), y, x);
     return;
