@@ -372,3 +372,12 @@ def test_every_preset_is_in_the_reference():
 def test_every_method_of_the_table_is_explained():
     page = (ROOT / "docs" / "explanation" / "harp-on-one-page.md").read_text(encoding="utf-8")
     assert [name for name in harp.METHODS if f"| `{name}`" not in page] == []
+
+
+def test_the_tables_say_what_was_measured(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    tables = importlib.import_module("tables")
+    for page in tables.PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert tables.rewritten(text) == text, f"{id_of(page)} is stale; run python benchmarks/tables.py"
+    assert "HARP 1 %" in tables.networks("demo")
