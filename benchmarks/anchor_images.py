@@ -49,4 +49,6 @@ def build(out: Path) -> None:
         arrays[f"x_{part}"] = x.reshape(len(x), 16, 2, 16, 2, 3).mean((2, 4), dtype=np.float32)
         arrays[f"y_{part}"] = np.array([classes.index(name.split("/")[1]) for name in chosen], np.int64)
     out.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(out, **arrays)
+    mine = out.with_name(f"{out.stem}-{os.getpid()}.npz")  # several processes may build it at once
+    np.savez(mine, **arrays)
+    mine.replace(out)
