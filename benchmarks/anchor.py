@@ -50,7 +50,7 @@ RECIPE = Recipe(
     task=Task(data="anchor_images:anchor_images", model="vgg_tiny", eps=8 / 255),
     pretrain=Training(**ATTACK),
     prune=Pruning(epochs=10, **ATTACK),
-    finetune=Training(epochs=10, lr=0.05, **ATTACK),
+    finetune=Training(epochs=10, lr=0.1, **ATTACK),
     compute=Compute(device="cpu", threads=1),
 )
 PGD20 = Testing(attack="pgd", steps=20, step_size=2 / 255, images=None, batch_size=500)

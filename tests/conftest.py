@@ -1,10 +1,15 @@
 """Shapes in annotations are checked while the tests run; one thread, so that tests in parallel do not compete."""
 
+from pathlib import Path
+
 from jaxtyping import install_import_hook
 
-install_import_hook("harp", "beartype.beartype")
-
-from pathlib import Path  # noqa: E402
+PACKAGE = Path(__file__).parent.parent / "src" / "harp"
+# Not the recipes: they check what users give them with messages of their own, which beartype's would hide.
+CHECKED = [
+    f"harp.{part.stem}" for part in PACKAGE.iterdir() if not part.name.startswith("_") and part.stem != "recipes"
+]
+install_import_hook(CHECKED, "beartype.beartype")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

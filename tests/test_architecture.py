@@ -68,7 +68,14 @@ def test_a_public_name_imports_what_it_needs():
 def test_asking_for_help_answers_without_torch():
     """The first command in this order that fails or imports torch is the one printed."""
     commands = ["--help", "--version", "presets", "run --help", "run digits --help", "pretrain --help"]
-    commands += ["pretrain digits --help", "prune --help", "finetune --help", "evaluate --help", "report --help"]
+    commands += [
+        "pretrain digits --help",
+        "prune --help",
+        "finetune --help",
+        "evaluate --help",
+        "report --help",
+        "bench --help",
+    ]
     statements = f"""
 import sys
 from harp.cli import main

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from harp.attacks import PGD, Threat
-from harp.objectives import divergence, mart, n_fgsm, natural, pgd_at, trades
+from harp.objectives import divergence, free_at, mart, n_fgsm, natural, on_batch, pgd_at, replays_of, trades
 from harp.pruning import attach_masks, hold_masks, masks, weight_budget
 
 LINF = Threat("linf", 0.1)
@@ -236,3 +236,100 @@ def test_no_loss_and_no_gradient_is_nan_however_sure_the_network_is(name, size):
     loss.backward()
     assert loss.isfinite()
     assert model.weight.grad.isfinite().all()
+
+
+# Free-AT
+
+
+@pytest.mark.parametrize("threat", [Threat("linf", 0.1), Threat("l2", 0.5)])
+def test_the_perturbation_of_free_at_stays_in_the_ball_and_the_images_in_range(threat):
+    model, (x, y) = Counting(), batch()
+    x = torch.where(x < 0.3, 0.0, x)  # pixels at the edge
+    objective = free_at(threat, replays=3)
+    for _ in range(2):
+        for _ in range(3):
+            objective(model, x, y).backward()
+    for training, seen in model.forwards:
+        assert training
+        assert 0 <= seen.min() <= seen.max() <= 1
+        assert torch.equal(threat.project(seen, x), seen) or threat.norm == "l2"
+        assert (seen - x).flatten(1).norm(dim=1, p=2 if threat.norm == "l2" else math.inf).max() <= threat.eps
+    assert torch.equal(model.forwards[0][1], x)  # it begins with no perturbation, as in the paper
+    assert all(not torch.equal(seen, x) for _, seen in model.forwards[1:])
+
+
+def test_each_replay_climbs_by_the_gradient_of_the_last():
+    """A linear model whose loss is known: the gradient of the images is (p − onehot) W, and δ goes along its sign."""
+    model = nn.Linear(4, 2, bias=False)
+    x, y = torch.full((1, 4), 0.5), torch.tensor([0])
+    objective = free_at(Threat("linf", 0.1), replays=2, step_size=0.06)
+    seen = []
+    for _ in range(3):
+        objective(model, x, y).backward()
+        seen.append(objective._latest[1].detach().clone())
+    p = F.softmax(model(seen[0]), dim=1)
+    sign = ((p - F.one_hot(y, 2)) @ model.weight).sign().detach()
+    torch.testing.assert_close(seen[1], x + 0.06 * sign)
+    torch.testing.assert_close(seen[2], x + 0.1 * sign)  # 0.12 is outside of the ball
+
+
+def test_the_perturbation_is_carried_from_a_batch_to_the_next_and_past_a_small_one():
+    model, (x, y) = Counting(), batch()
+    objective = free_at(Threat("linf", 0.1), replays=1)
+    objective(model, x, y).backward()
+    objective(model, x[:2], y[:2]).backward()
+    objective(model, x, y).backward()
+    first, _, third = (seen for _, seen in model.forwards)
+    assert objective.delta.shape == x.shape
+    assert not torch.equal(third[:2], first[:2])
+    assert not torch.equal(third[2:], first[2:])  # of the first batch, kept while the second had two images
+
+
+def test_the_step_of_free_at_is_one_pass_whatever_the_replays():
+    model, (x, y) = Counting(), batch()
+    free_at(LINF, replays=4)(model, x, y).backward()
+    assert len(model.forwards) == 1
+    assert replays_of(free_at(LINF, replays=4)) == 4
+    assert replays_of(natural()) == 1
+
+
+def test_an_overflow_of_a_scaled_loss_does_not_poison_the_perturbation():
+    model, (x, y) = Counting(), batch()
+    objective = free_at(LINF, replays=2)
+    objective(model, x, y).backward()
+    objective._latest[1].grad[0, 0, 0, :2] = torch.tensor([math.inf, math.nan])
+    objective(model, x, y)
+    assert objective.delta.isfinite().all()
+
+
+def test_the_state_of_free_at_holds_the_step_under_way():
+    model, (x, y) = Counting(), batch()
+    objective = free_at(LINF, replays=2)
+    objective(model, x, y).backward()
+    again = free_at(LINF, replays=2)
+    again.load_state_dict(objective.state_dict())
+    assert again.delta.abs().max() > 0
+    assert torch.equal(again.craft(model, x, y), objective.craft(model, x, y))
+
+
+@pytest.mark.parametrize("wrong", [{"replays": 0}, {"step_size": 0.0}])
+def test_replays_and_steps_that_make_no_sense_are_named(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        free_at(LINF, **wrong)
+
+
+# Two parts
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_in_two_parts_attacks_once_for_any_number_of_losses(name):
+    """And is the same function in one: the same loss from the same generator."""
+    (one, two), (x, y) = (Counting(), Counting()), batch()
+    torch.manual_seed(5)
+    whole = OBJECTIVES[name](one, x, y).item()
+    torch.manual_seed(5)
+    loss = on_batch(OBJECTIVES[name], two, x, y)
+    assert loss().item() == whole
+    assert len(two.forwards) == len(one.forwards)
+    loss()
+    assert len(two.forwards) == len(one.forwards) + 1

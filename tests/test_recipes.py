@@ -53,6 +53,8 @@ LEARNING: dict[str, st.SearchStrategy[Any]] = {
     "schedule": st.sampled_from(["cosine", "piecewise", "constant"]),
     "warmup_epochs": st.floats(0, 1.5),
     "clip_norm": MAYBE_POSITIVE,
+    "replays": st.integers(1, 16),
+    "awp_gamma": st.floats(0, 1),
 }
 RECIPES = st.builds(
     Recipe,
@@ -76,6 +78,11 @@ RECIPES = st.builds(
         method=st.sampled_from(get_args(MethodName)),
         exclude=st.lists(st.text(), max_size=3).map(tuple),
         score_weight_decay=st.none() | st.floats(0, 1),
+        start=st.sampled_from(["uniform", "erk", "lamp", "target"]),
+        s2ap_warmup=st.none() | st.floats(0, 9),
+        admm_rho=MAYBE_POSITIVE,
+        admm_growth=st.floats(1, 9),
+        admm_rounds=st.integers(1, 50),
     ),
     test=st.builds(Judging, images=st.none() | st.integers(1, 10**6), eps=st.lists(st.floats(0, 9)).map(tuple)),
     compute=st.builds(Compute, threads=st.none() | st.integers(1, 64), workers=st.none() | st.integers(0, 64)),
@@ -123,6 +130,14 @@ def test_any_recipe_comes_back_from_json_as_it_was(recipe):
         (Pruning, "rule", "push"),
         *[(Pruning, "gamma_step", v) for v in (0.0, math.inf)],
         (Pruning, "score_weight_decay", -1.0),
+        (Training, "replays", 0),
+        *[(Training, "awp_gamma", v) for v in (-0.1, math.nan, math.inf)],
+        (Pruning, "start", "global"),
+        *[(Pruning, "s2ap_rho", v) for v in (-0.1, math.nan, math.inf)],
+        (Pruning, "s2ap_warmup", -1.0),
+        *[(Pruning, "admm_rho", v) for v in (0.0, math.nan)],
+        *[(Pruning, "admm_growth", v) for v in (0.9, math.nan, math.inf)],
+        (Pruning, "admm_rounds", 0),
         (Pruning, "epochs", 0),
         (Judging, "attack", "aa"),
         (Judging, "images", 0),
@@ -246,6 +261,15 @@ def test_the_preset_for_imagenet_holds_the_papers_lengths():
     assert (recipe.prune.epochs, recipe.finetune.epochs, recipe.prune.gamma_step) == (5, 25, 0.1)
     for stage in (recipe.pretrain, recipe.prune, recipe.finetune):
         assert (stage.batch_size, stage.weight_decay) == (256, 1e-4)
+        assert (stage.objective, stage.replays) == ("free-at", 4)
+    assert recipe.pretrain.epochs == math.ceil(90 / 4)  # as the code of Free-AT counts them
+
+
+def test_s2ap_is_for_methods_that_learn_scores():
+    assert Pruning(method="hydra", s2ap_rho=0.1).s2ap_rho == 0.1
+    for method in ("rates-only", "lwm", "r-admm"):
+        with pytest.raises(ValueError, match=f"method='{method}' must be harp or hydra with s2ap_rho"):
+            Pruning(method=method, s2ap_rho=0.1)
 
 
 def test_every_preset_says_what_it_is_and_what_it_costs():

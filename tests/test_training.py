@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,22 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from harp.attacks import Threat
 from harp.data import InMemory
-from harp.objectives import natural
-from harp.pruning import HARP, Descent, Penalty, Ramp, attach_masks, masks, weight_budget
+from harp.objectives import FreeAT, free_at, natural
+from harp.pruning import (
+    HARP,
+    Admm,
+    Descent,
+    Penalty,
+    Ramp,
+    Sharpness,
+    attach_masks,
+    learned_scores,
+    learned_weights,
+    masks,
+    weight_budget,
+)
 from harp.recipes import Pruning, Training
 from harp.training import Course, EpochMetrics, best_of, density_of, epoch_order, fit, lr_factor, seed_of
 
@@ -50,6 +64,7 @@ def prune_course(model: nn.Module, settings: Pruning, rule: str) -> Course:
     return course(settings, stage="prune", budget=budget, rule=keeps)
 
 
+CPU = Fabric(accelerator="cpu")
 SHORT = Training(epochs=3, batch_size=8, lr=0.05)
 SHORT_PRUNE = Pruning(epochs=3, batch_size=8, lr=0.05, keep=0.1)
 
@@ -82,17 +97,86 @@ def run_interrupted(make, stop_after: int, resume: Path) -> nn.Module:
     return model
 
 
+def course_of(kind: str, model: nn.Module) -> Course:
+    """A short course of each kind that carries something of its own from step to step."""
+    match kind:
+        case "dense":
+            return course(SHORT)
+        case "awp":
+            return course(SHORT, sharpness=Sharpness(0.1, learned_weights))
+        case "s2ap":
+            plug_in = Sharpness(0.2, learned_scores, warmup=0.75)
+            return replace(prune_course(model, SHORT_PRUNE, "descent"), sharpness=plug_in)
+        case "admm":
+            budget = weight_budget(model, 0.1)
+            return course(SHORT_PRUNE, stage="prune", budget=budget, rule=Admm(model, budget, 15, rho=0.5))
+        case "free-at":
+            return course(SHORT, objective=free_at(Threat("linf", 0.1), replays=2))
+        case rule:
+            return prune_course(model, SHORT_PRUNE, rule)
+
+
 @pytest.mark.parametrize("stop_after", [1, 5, 7, 14])
-@pytest.mark.parametrize("kind", ["dense", "descent", "ramp"])
+@pytest.mark.parametrize("kind", ["dense", "descent", "ramp", "awp", "s2ap", "admm", "free-at"])
 def test_a_run_stopped_at_any_step_ends_with_the_bits_of_one_never_stopped(kind, stop_after, tmp_path):
     def make() -> tuple[nn.Module, Course]:
         model = network()
-        return model, course(SHORT) if kind == "dense" else prune_course(model, SHORT_PRUNE, kind)
+        return model, course_of(kind, model)
 
     whole, plan = make()
     list(fit(whole, plan, Fabric(accelerator="cpu")))
     resumed = run_interrupted(make, stop_after, tmp_path / "state.safetensors")
     assert_same_bits(state_of(whole), state_of(resumed))
+
+
+@pytest.mark.parametrize("kind", ["awp", "s2ap", "admm", "free-at"])
+def test_what_a_course_adds_to_plain_steps_changes_what_is_learned(kind):
+    """The control of the test above: a plug-in that did nothing would resume well, too."""
+    plain, other = network(), network()
+    list(fit(plain, prune_course(plain, SHORT_PRUNE, "descent") if kind == "s2ap" else course(SHORT), CPU))
+    list(fit(other, course_of(kind, other), CPU))
+    assert any(not torch.equal(a, b) for a, b in zip(state_of(plain).values(), state_of(other).values(), strict=True))
+
+
+def test_a_course_with_replays_takes_as_many_steps_on_each_batch():
+    seen = []
+
+    class Watched(FreeAT):
+        def loss(self, model, x, x_adv, y):
+            seen.append((x.data_ptr(), x_adv.detach().clone()))
+            return super().loss(model, x, x_adv, y)
+
+    settings = replace(SHORT, epochs=1)
+    progress = []
+    model = network()
+    loss = Watched(Threat("linf", 0.1), replays=3, step_size=None)
+    list(fit(model, course(settings, objective=loss), CPU, on_step=progress.append))
+    assert len(progress) == 5  # a bar counts batches
+    assert len(seen) == 15
+    assert not torch.equal(seen[0][1], seen[1][1])
+
+
+def test_s2ap_begins_after_its_warm_up():
+    """Until then every score has the bits of a run without it: two of eight epochs, a quarter."""
+    short = replace(SHORT_PRUNE, epochs=8)
+    runs = []
+    for plug_in in (None, Sharpness(0.5, learned_scores, warmup=2.0)):
+        model, scores = network(), []
+        plan = replace(prune_course(model, short, "descent"), sharpness=plug_in)
+        for _ in fit(model, plan, CPU):
+            scores.append(masks(model)["4.weight"].scores.detach().clone())
+        runs.append(scores)
+    same = [torch.equal(a, b) for a, b in zip(*runs, strict=True)]
+    assert same == [True, True] + [False] * 6
+
+
+def test_admm_leaves_the_last_epoch_because_those_before_are_not_yet_sparse():
+    accuracies = iter([(0.0, 0.9), (0.0, 0.1), (0.0, 0.2)])
+    model = network()
+    plan = replace(course_of("admm", model), validate=lambda m: next(accuracies))
+    records = list(fit(model, plan, CPU))
+    assert best_of(records).epoch == 2
+    assert [record.gamma for record in records] == pytest.approx([0.5 * 1.3**3, 0.5 * 1.3**6, 0.5 * 1.3**9])
 
 
 def test_a_resumed_run_yields_the_epochs_already_done_first(tmp_path):
@@ -176,7 +260,7 @@ def test_seeds_differ_for_every_part_and_are_the_same_everywhere():
     assert seed_of(0, "prune", 1, 2) == seed_of(0, "prune", 1, 2)
     parts = [(0, "prune", 1, 2), (1, "prune", 1, 2), (0, "finetune", 1, 2), (0, "prune", 2, 1), (0, "prune", 12)]
     assert len({seed_of(*p) for p in parts}) == len(parts)
-    assert seed_of("golden") == 4013349163471187264 or 0 <= seed_of("golden") < 2**63
+    assert seed_of("golden") == 1748812813564986506
 
 
 def test_ranks_share_an_epoch_without_overlap_and_in_equal_parts():
@@ -196,7 +280,7 @@ def test_density_falls_to_the_budget_within_two_thirds_of_the_stage():
     plan = prune_course(model, replace(SHORT_PRUNE, epochs=9, keep=0.05), "descent")
     records = list(fit(model, plan, Fabric(accelerator="cpu")))
     densities = [record.density for record in records]
-    assert densities == sorted(densities, reverse=True)
+    assert all(later <= earlier * (1 + 1e-5) for earlier, later in pairwise(densities))
     assert [record.met_budget for record in records] == [False] * 5 + [True] * 4
 
 

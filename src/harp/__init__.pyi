@@ -6,6 +6,7 @@ from .attacks import fgsm as fgsm
 from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
 from .objectives import Objective as Objective
+from .objectives import free_at as free_at
 from .objectives import mart as mart
 from .objectives import n_fgsm as n_fgsm
 from .objectives import natural as natural

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .checkpoint import read_json
 from .pruning import prunable_weights
-from .recipes import Recipe
+from .recipes import ADMM, Recipe
 from .training import EpochMetrics
 
 CARD_FORMAT = 1
@@ -48,9 +48,10 @@ def make_card(
         )
     return {
         "format": CARD_FORMAT,
-        "name": label(method, recipe.prune.keep) if method else "Dense",
+        "name": name_of(recipe, stage),
         "stage": stage,
         "method": method,
+        "plug_ins": list(plug_ins(recipe, stage)),
         "parent": parent,
         "data": recipe.task.data,
         "classes": list(classes),
@@ -97,9 +98,22 @@ def read_card(path: Path) -> dict[str, Any]:
     return card
 
 
-def label(method: str, keep: float) -> str:
-    """How people name a pruned network: ``"HARP 1 %"``."""
-    return f"{_LABELS.get(method, method.upper())} {keep:.3%}".replace("%", "").rstrip("0").rstrip(".") + " %"
+def name_of(recipe: Recipe, stage: str) -> str:
+    """How people name what a stage makes: ``"HARP + S2AP 1 %"``, ``"Dense"``."""
+    method, extra = recipe.prune.method, "".join(f" + {name}" for name in plug_ins(recipe, stage))
+    if stage == "pretrain":
+        return f"Dense{extra}"
+    keep = f"{recipe.prune.keep:.3%}".replace("%", "").rstrip("0").rstrip(".")
+    return f"{_LABELS.get(method, method.upper())}{extra} {keep} %"
+
+
+def plug_ins(recipe: Recipe, stage: str) -> tuple[str, ...]:
+    """The plug-ins that took part up to this stage since the dense network, or in it."""
+    if stage == "pretrain":
+        return ("AWP",) if recipe.pretrain.awp_gamma > 0 else ()
+    awp = recipe.prune.method == ADMM and recipe.prune.awp_gamma > 0
+    awp |= stage == "finetune" and recipe.finetune.awp_gamma > 0
+    return ("S2AP",) * (recipe.prune.s2ap_rho > 0) + ("AWP",) * awp
 
 
 def environment(device: torch.device | None = None) -> dict[str, Any]:

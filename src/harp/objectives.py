@@ -1,9 +1,11 @@
 """Everything that trains is ``(model, x, y) -> loss``, a scalar; images x in [0, 1].
 
-Attacks are crafted in eval mode, the loss is taken in the mode the model is in.
+Attacks are crafted in eval mode, the loss is taken in the mode the model is in. Free-AT, which has a state, is a class.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,26 @@ from torch import Tensor, nn
 from .attacks import Attack, Threat, ascend, attacking, check_images, check_steps
 
 Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class RobustLoss:
+    """An objective in two parts, for the loss to be taken at several points of the model on images attacked once."""
+
+    craft: Attack
+    loss: Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
+    """``(model, x, x_adv, y) -> loss``"""
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return self.loss(model, x, self.craft(model, x, y), y)
+
+
+def on_batch(objective: Objective, model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
+    """The loss on one batch as a function of where the model is when it is called; of two parts, the attack is made now."""
+    if not isinstance(objective, RobustLoss | FreeAT):
+        return lambda: objective(model, x, y)
+    x_adv = objective.craft(model, x, y)
+    return lambda: objective.loss(model, x, x_adv, y)
 
 
 def natural() -> Objective:
@@ -26,11 +48,11 @@ def natural() -> Objective:
 
 def pgd_at(attack: Attack) -> Objective:
     """Adversarial training (Madry et al. 2018): cross-entropy on the attacked images."""
+    return RobustLoss(attack, _on_attacked)
 
-    def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(model(attack(model, x, y)), y)
 
-    return loss
+def _on_attacked(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(model(x_adv), y)
 
 
 def n_fgsm(threat: Threat, *, noise: float = 2.0, step: float = 1.0) -> Objective:
@@ -43,16 +65,15 @@ def n_fgsm(threat: Threat, *, noise: float = 2.0, step: float = 1.0) -> Objectiv
     if not noise >= 0 or not step > 0:
         raise ValueError(f"noise={noise} must not be negative and step={step} must be positive; the paper uses 2 and 1")
 
-    def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def craft(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         check_images(x)
         start = x.detach() + torch.empty_like(x).uniform_(-noise * threat.eps, noise * threat.eps)
         with attacking(model), torch.enable_grad():
             start.requires_grad_(True)
             (gradient,) = torch.autograd.grad(F.cross_entropy(model(start), y, reduction="sum"), start)
-        x_adv = (start.detach() + step * threat.eps * gradient.sign()).clamp(0.0, 1.0)
-        return F.cross_entropy(model(x_adv), y)
+        return (start.detach() + step * threat.eps * gradient.sign()).clamp(0.0, 1.0)
 
-    return loss
+    return RobustLoss(craft, _on_attacked)
 
 
 def trades(threat: Threat, *, beta: float = 6.0, steps: int = 10, step_size: float | None = None) -> Objective:
@@ -60,12 +81,12 @@ def trades(threat: Threat, *, beta: float = 6.0, steps: int = 10, step_size: flo
     check_steps(steps, step_size)
     _check_beta(beta)
 
-    def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def craft(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         check_images(x)
         with attacking(model):
             with torch.no_grad():
                 clean = model(x)
-            x_adv = ascend(
+            return ascend(
                 lambda z: divergence(clean, model(z)).sum(),
                 x.detach(),
                 threat,
@@ -74,26 +95,96 @@ def trades(threat: Threat, *, beta: float = 6.0, steps: int = 10, step_size: flo
                 # The KL term has no gradient at x itself.
                 start=threat.project(x + 0.001 * torch.randn_like(x), x),
             )
+
+    def loss(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
         # One pass over both halves: batch-norm statistics are those of clean and attacked images together.
         logits, logits_adv = model(torch.cat([x, x_adv])).chunk(2)
         return F.cross_entropy(logits, y) + beta * divergence(logits, logits_adv).mean()
 
-    return loss
+    return RobustLoss(craft, loss)
 
 
 def mart(attack: Attack, *, beta: float = 5.0) -> Objective:
     """MART (Wang et al. 2020): boosted CE on x' plus β · KL weighted by how unsure the model is of the clean image."""
     _check_beta(beta)
 
-    def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        x_adv = attack(model, x, y)
+    def loss(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
         logits, logits_adv = model(torch.cat([x, x_adv])).chunk(2)
         strongest_wrong = F.softmax(logits_adv, dim=1).scatter(1, y[:, None], 0.0).amax(1)
         boosted = F.cross_entropy(logits_adv, y) - torch.log1p(1e-4 - strongest_wrong).mean()
         true = F.softmax(logits, dim=1).gather(1, y[:, None]).squeeze(1)
         return boosted + beta * (divergence(logits, logits_adv) * (1 - true)).mean()
 
-    return loss
+    return RobustLoss(attack, loss)
+
+
+class FreeAT:
+    """Free adversarial training (Shafahi et al. 2019): ``replays`` optimiser steps on each batch, one pass each.
+
+    The backward pass of a step gives the gradient of the images, too, and the perturbation climbs along it: call, go
+    backward and step ``replays`` times on a batch. What one batch ends with, the next begins with.
+    """
+
+    def __init__(self, threat: Threat, *, replays: int, step_size: float | None):
+        if replays < 1:
+            raise ValueError(f"replays={replays} must be at least 1; the paper uses 4 on ImageNet and 8 on CIFAR-10")
+        check_steps(1, step_size)
+        self.threat, self.replays = threat, replays
+        self.step_size = threat.eps if step_size is None else step_size
+        self.delta: Tensor | None = None
+        self._latest: tuple[Tensor, Tensor] | None = (
+            None  # images and what was made of them, the gradient still to come
+        )
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return self.loss(model, x, self.craft(model, x, y), y)
+
+    def craft(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """The images under the perturbation as it stands, which takes a gradient from the next backward pass."""
+        check_images(x)
+        self._climb()
+        self.delta = self._carried(x)
+        # With the layout of x, which a file does not keep: other layouts may round otherwise.
+        start = x + torch.empty_like(x).copy_(self.delta[: len(x)])
+        x_adv = self.threat.project(start, x).requires_grad_(True)
+        self._latest = (x, x_adv)
+        return x_adv
+
+    def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
+        x_adv.grad = None  # of several passes the last one counts, by which the optimiser descends
+        return F.cross_entropy(model(x_adv), y)
+
+    def _carried(self, x: Tensor) -> Tensor:
+        """The perturbation so far; zeros at first, and for images of another shape."""
+        if self.delta is None or self.delta.shape[1:] != x.shape[1:] or len(self.delta) < len(x):
+            return torch.zeros_like(x)
+        return self.delta.to(x.device)
+
+    def _climb(self) -> None:
+        if self._latest is not None and self.delta is not None:
+            x, x_adv = self._latest
+            if x_adv.grad is not None:
+                steepest = self.threat.steepest(torch.nan_to_num(x_adv.grad))  # a scaled loss may overflow
+                moved = self.threat.project(x_adv.detach() + self.step_size * steepest, x)
+                self.delta = torch.cat([moved - x, self.delta[len(x) :]])
+        self._latest = None
+
+    def state_dict(self) -> dict[str, Any]:
+        self._climb()
+        return {"delta": self.delta}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.delta, self._latest = state["delta"], None
+
+
+def free_at(threat: Threat, *, replays: int = 4, step_size: float | None = None) -> FreeAT:
+    """Free adversarial training (Shafahi et al. 2019) by steps of ``step_size``, by default eps."""
+    return FreeAT(threat, replays=replays, step_size=step_size)
+
+
+def replays_of(objective: Objective) -> int:
+    """How many optimiser steps an objective takes on each batch."""
+    return objective.replays if isinstance(objective, FreeAT) else 1
 
 
 def divergence(

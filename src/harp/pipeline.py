@@ -8,8 +8,8 @@ from typing import Any
 from .checkpoint import RunDirectory
 from .claims import OtherRun
 from .judging import attacks_of, judge
-from .pruning import METHODS
-from .recipes import MethodName, Recipe
+from .passes import fitted, passes
+from .recipes import ADMM, S2AP_HOSTS, MethodName, Recipe
 from .stages import SILENT, Watch, finetune, pretrain, prune
 
 
@@ -42,11 +42,13 @@ def run_all(
 
 
 def recipe_for(method: MethodName, recipe: Recipe) -> Recipe:
-    """The recipe with this method, and as many passes over the images as any other.
+    """The recipe with this method, its plug-ins where they apply, and as many passes over the images as any other.
 
-    A method that learns no masks spends the passes of the prune stage on finetuning.
+    The measure is the recipe without plug-ins and with a prune stage that learns. What a method saves there, or a
+    plug-in takes, goes to finetuning or comes from it.
     """
-    mine = replace(recipe, prune=replace(recipe.prune, method=method))
-    if METHODS[method].learn:
-        return mine
-    return replace(mine, finetune=replace(recipe.finetune, epochs=recipe.finetune.epochs + recipe.prune.epochs))
+    plain = replace(recipe.prune, method="harp", s2ap_rho=0.0, awp_gamma=0.0)
+    cost = passes(replace(recipe, prune=plain, finetune=replace(recipe.finetune, awp_gamma=0.0)))
+    rho = recipe.prune.s2ap_rho if method in S2AP_HOSTS else 0.0
+    gamma = recipe.prune.awp_gamma if method == ADMM else 0.0
+    return fitted(replace(recipe, prune=replace(recipe.prune, method=method, s2ap_rho=rho, awp_gamma=gamma)), cost)

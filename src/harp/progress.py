@@ -102,21 +102,23 @@ class Progress:
     def _pace(self) -> float:
         return self.images / max(self.elapsed_s, 1e-9)
 
-    def state(self, model: nn.Module, optimizer: Any, rule: KeepRule | None) -> dict[str, Any]:
+    def state(self, model: nn.Module, optimizer: Any, parts: dict[str, Any]) -> dict[str, Any]:
+        """All that a run goes on from; ``parts`` are what else has a state, by name, or None."""
         return {
             "progress": {name: vars(self)[name] for name in _TRAVELS},
             "records": [asdict(record) for record in self.records],
             "model": dict(model.state_dict()),
             "optimizer": optimizer.state_dict(),
-            "rule": None if rule is None else rule.state_dict(),
+            **{name: None if part is None else part.state_dict() for name, part in parts.items()},
         }
 
-    def restore(self, state: dict[str, Any], model: nn.Module, optimizer: Any, rule: KeepRule | None) -> None:
+    def restore(self, state: dict[str, Any], model: nn.Module, optimizer: Any, parts: dict[str, Any]) -> None:
         """The inverse of :meth:`state`. Raises whatever a state of something else runs into."""
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        if rule is not None:
-            rule.load_state_dict(state["rule"])
+        for name, part in parts.items():
+            if part is not None:
+                part.load_state_dict(state[name])
         vars(self).update({name: state["progress"][name] for name in _TRAVELS})
         self.records = [EpochMetrics(**record) for record in state["records"]]
 

@@ -10,34 +10,20 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from .attacks import PGD, Attack, Threat
-from .cards import label, make_card
+from .cards import make_card, name_of
 from .checkpoint import RunDirectory, load_weights, save_tensors, write_json, write_json_lines
+from .choices import keep_rule, make_objective, method_of, sharpness_of
 from .claims import Claim
 from .data import ImageData, Images
 from .devices import launch, make_fabric, place
 from .evaluation import Evaluation, evaluate
-from .objectives import Objective, mart, n_fgsm, natural, pgd_at, trades
 from .progress import misses_budget
-from .pruning import (
-    METHODS,
-    Budget,
-    Descent,
-    Penalty,
-    Ramp,
-    attach_masks,
-    bake_masks,
-    freeze_masks,
-    layer_sum,
-    marginal,
-    masks,
-    weight_budget,
-)
-from .recipes import Pruning, Recipe, Training
+from .pruning import Admm, Budget, attach_masks, bake_masks, freeze_masks, masks, weight_budget
+from .recipes import ADMM, Pruning, Recipe, Training
 from .runs import build_network, load_network, open_data, open_run, recipe_of, split_seed_of
 from .training import (
     Course,
     EpochMetrics,
-    KeepRule,
     StepProgress,
     batch_per_rank,
     best_of,
@@ -63,7 +49,7 @@ class Watch:
 
 
 SILENT = Watch()
-ESTIMATORS = {"marginal": marginal, "layer-sum": layer_sum}
+Validate = Callable[[nn.Module], tuple[float, float]]
 
 
 def pretrain(
@@ -86,7 +72,7 @@ def pretrain(
 
 
 def prune(recipe: Recipe, parent: Path, out: Path, *, overwrite: bool = False, watch: Watch = SILENT) -> RunDirectory:
-    """Learn masks of exactly the recipe's budget on the parent's weights, which rest."""
+    """Learn masks of exactly the recipe's budget on the parent's weights, which rest; ADMM moves them to where it cuts."""
     if open_run(parent).masks.exists():
         raise ValueError(f"{parent} is pruned already; prune the dense run that it came from")
     claim = _claim_for_child("prune", recipe, parent, out)
@@ -97,9 +83,11 @@ def prune(recipe: Recipe, parent: Path, out: Path, *, overwrite: bool = False, w
     model = load_network(parent, stage.data)
     torch.manual_seed(seed_of(recipe.seed, "scores"))
     budget = weight_budget(model, settings.keep, exclude=settings.exclude)
-    method = replace(METHODS[settings.method], estimator=ESTIMATORS[settings.estimator])
+    what = f"{name_of(recipe, 'prune')}: {budget.limit:,} of {budget.total:,.0f} weights stay"
+    if settings.method == ADMM:  # the masks come when the weights are where they should be
+        return stage.train(model, settings, what, budget)
+    method = method_of(settings)
     attach_masks(model, budget, method)
-    what = f"{label(settings.method, settings.keep)}: {budget.limit:,} of {budget.total:,.0f} weights stay"
     if method.learn:
         return stage.train(model, settings, what, budget)
     stage.begin(what)
@@ -117,33 +105,8 @@ def finetune(
     if claim.is_done(overwrite=overwrite):
         return _settled(claim, watch)
     stage = _open(claim, recipe.finetune, watch)
-    what = f"{label(recipe.prune.method, recipe.prune.keep)}: the weights that stayed learn"
+    what = f"{name_of(recipe, 'finetune')}: the weights that stayed learn"
     return stage.train(load_network(parent, stage.data), recipe.finetune, what)
-
-
-def make_objective(settings: Training, threat: Threat) -> Objective:
-    """The robust loss that a stage's settings name."""
-    attack = PGD(threat, steps=settings.attack_steps, step_size=settings.attack_step_size, loss=settings.attack_loss)
-    match settings.objective:
-        case "natural":
-            return natural()
-        case "pgd-at":
-            return pgd_at(attack)
-        case "n-fgsm":
-            return n_fgsm(threat)
-        case "trades":
-            return trades(threat, beta=settings.beta, steps=settings.attack_steps, step_size=settings.attack_step_size)
-        case "mart":
-            return mart(attack, beta=settings.beta)
-
-
-def keep_rule(model: nn.Module, budget: Budget, settings: Pruning, steps: int) -> KeepRule | None:
-    """How the learned keep fractions of this model come down to the budget; None when none is learned."""
-    if all(mask.logit is None for mask in masks(model).values()):
-        return None
-    return (
-        Penalty(model, budget, Ramp(settings.gamma_step)) if settings.rule == "ramp" else Descent(model, budget, steps)
-    )
 
 
 def _claim_for_child(stage: str, recipe: Recipe, parent: Path, out: Path) -> Claim:
@@ -195,22 +158,27 @@ class _Stage:
             raise FloatingPointError(
                 f"{error}. With --overwrite, or another --out, other settings start anew"
             ) from error
+        if budget is not None and not masks(model):
+            attach_masks(model, budget, method_of(self.claim.recipe.prune))
         return self.finish(model, records)
 
     def _course(self, model: nn.Module, settings: Training, budget: Budget | None) -> Course:
         recipe, data, world = self.claim.recipe, self.data, self.fabric.world_size
         assert data.validation is not None
         threat = Threat(recipe.task.norm, recipe.task.eps)
-        steps = settings.epochs * steps_an_epoch(len(data.train), settings.batch_size, world)
+        steps = settings.epochs * steps_an_epoch(len(data.train), settings.batch_size, world) * settings.steps_a_batch
+        rule = keep_rule(model, budget, settings, steps) if isinstance(settings, Pruning) and budget else None
+        validate = _validator(data.validation, PGD(threat, steps=10), recipe.seed, self.watch.should_stop)
         return Course(
             stage=self.claim.stage,
             settings=settings,
             objective=make_objective(settings, threat),
             images=data.train,
-            validate=_validator(data.validation, PGD(threat, steps=10), recipe.seed, self.watch.should_stop),
+            validate=_cut_first(validate, rule) if isinstance(rule, Admm) else validate,
             seed=recipe.seed,
             budget=budget,
-            rule=keep_rule(model, budget, settings, steps) if isinstance(settings, Pruning) and budget else None,
+            rule=rule,
+            sharpness=sharpness_of(model, settings),
         )
 
     def begin(self, what: str) -> None:
@@ -253,9 +221,7 @@ class _Stage:
         write_json(run.card, card)
 
 
-def _validator(
-    images: Images, attack: Attack, seed: int, should_stop: Callable[[], bool]
-) -> Callable[[nn.Module], tuple[float, float]]:
+def _validator(images: Images, attack: Attack, seed: int, should_stop: Callable[[], bool]) -> Validate:
     def tick(done: int, total: int) -> None:
         if should_stop():
             raise KeyboardInterrupt("stopped in the validation")
@@ -267,9 +233,19 @@ def _validator(
     return validate
 
 
+def _cut_first(validate: Validate, rule: Admm) -> Validate:
+    """Judge what the stage will leave, not the dense weights on their way there."""
+
+    def validate_cut(model: nn.Module) -> tuple[float, float]:
+        with rule.cut():
+            return validate(model)
+
+    return validate_cut
+
+
 def _warn_of_budget(records: list[EpochMetrics], epochs: int, budget: Budget | None) -> None:
     """Say at half time, and at the end, that learning does not meet the budget; the exact cut comes all the same."""
-    if budget is None or records[-1].met_budget:
+    if budget is None or records[-1].met_budget or not records[-1].layers:  # ADMM is dense until it is cut
         return
     density = f"density {records[-1].density:.3%} after {len(records)} of {epochs} epochs, and the budget is {budget.keep:.3%}"
     if len(records) == epochs and not any(record.met_budget for record in records):

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from .checkpoint import load_state, save_state
 from .data import Images
 from .devices import average_buffers, average_gradients, mean_over, share
-from .objectives import Objective
+from .objectives import FreeAT, Objective, on_batch, replays_of
 from .optimizers import KeepRule, lr_factor, make_optimizer, set_lr
 from .progress import EpochMetrics, Progress, StepProgress, best_of, density_of
-from .pruning import Budget, hold_masks
+from .pruning import Budget, Sharpness, hold_masks, perturbed
 from .recipes import Training
 
 __all__ = [
@@ -63,6 +63,7 @@ class Course:
     budget: Budget | None = None
     """Given while masks learn: only epochs that meet it can be the best."""
     rule: KeepRule | None = None
+    sharpness: Sharpness | None = None
 
 
 def fit(
@@ -102,6 +103,8 @@ class _Run:
         self.batch = batch_per_rank(course.settings.batch_size, fabric.world_size)
         self.optimizer: Any = fabric.setup_optimizers(make_optimizer(model, course.settings, rule=course.rule))
         self.progress = Progress()
+        free = course.objective if isinstance(course.objective, FreeAT) else None
+        self.parts: dict[str, Any] = {"rule": course.rule, "objective": free}
         self.last_save = time.monotonic()
 
     def restore(self) -> list[EpochMetrics]:
@@ -110,7 +113,7 @@ class _Run:
             return []
         state = load_state(self.resume)
         try:
-            self.progress.restore(state, self.model, self.optimizer, self.course.rule)
+            self.progress.restore(state, self.model, self.optimizer, self.parts)
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise ValueError(
                 f"{self.resume} is the state of another network or version of harp ({error}); delete it to start the "
@@ -129,9 +132,12 @@ class _Run:
         augment = seed_of(course.seed, course.stage, "augment", progress.epoch)
         began = time.perf_counter()
         for x, y in course.images.batches(order[progress.step * self.batch :], self.batch, augment_seed=augment):
-            set_lr(self.optimizer, lr_factor(course.settings, progress.epoch + progress.step / steps))
+            now = progress.epoch + progress.step / steps
+            set_lr(self.optimizer, lr_factor(course.settings, now))
             torch.manual_seed(seed_of(course.seed, course.stage, progress.epoch, progress.step, fabric.global_rank))
-            loss = self._mean(train_step(self.model, course, fabric, self.optimizer, x, y))
+            replays = range(replays_of(course.objective))
+            losses = [train_step(self.model, course, fabric, self.optimizer, x, y, epoch=now) for _ in replays]
+            loss = self._mean(sum(losses) / len(losses))
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss became {loss}")
             progress.count(loss, len(x) * fabric.world_size, time.perf_counter() - began)
@@ -167,7 +173,7 @@ class _Run:
     def save(self) -> None:
         """Write the state, unless it is not worth going back to."""
         if self.resume is not None and self.fabric.is_global_zero and _finite(self.model):
-            save_state(self.resume, self.progress.state(self.model, self.optimizer, self.course.rule))
+            save_state(self.resume, self.progress.state(self.model, self.optimizer, self.parts))
         self.last_save = time.monotonic()
 
     def stop(self) -> None:
@@ -194,18 +200,26 @@ class _Run:
         )
 
 
-def train_step(model: nn.Module, course: Course, fabric: Fabric, optimizer: Any, x: Tensor, y: Tensor) -> float:
-    """One step of the optimiser and the keep rule on one batch; the loss without the budget's penalty."""
+def train_step(
+    model: nn.Module, course: Course, fabric: Fabric, optimizer: Any, x: Tensor, y: Tensor, *, epoch: float = 0.0
+) -> float:
+    """One step of the optimiser and the keep rule on one batch; the loss without the budget's penalty.
+
+    With a plug-in, the gradient is that of the same attacked images at the worst point nearby; the loss is still that here.
+    """
     layout = torch.channels_last if x.dim() == 4 else torch.contiguous_format
     x = x.to(fabric.device, non_blocking=True, memory_format=layout)
     y = y.to(fabric.device, non_blocking=True)
     with hold_masks(model):
         with fabric.autocast():
-            loss = course.objective(model, x, y)
-        penalty = course.rule.loss() if course.rule is not None else 0.0
-        optimizer.zero_grad()
-        fabric.backward(loss + penalty)
-    average_gradients(fabric, model)
+            robust_loss = on_batch(course.objective, model, x, y)
+        loss = _take_gradients(model, robust_loss, fabric, optimizer)
+    if course.sharpness is not None and epoch >= course.sharpness.warmup:
+        with perturbed(model, course.sharpness), hold_masks(model):
+            _take_gradients(model, robust_loss, fabric, optimizer)
+    penalty = course.rule.loss() if course.rule is not None else 0.0
+    if isinstance(penalty, Tensor):  # the same on every rank, and no business of a plug-in
+        fabric.backward(penalty)
     if course.settings.clip_norm is not None:
         # With loss scaling a gradient may overflow now and then; otherwise the next loss tells.
         fabric.clip_gradients(model, optimizer, max_norm=course.settings.clip_norm, error_if_nonfinite=False)
@@ -213,6 +227,16 @@ def train_step(model: nn.Module, course: Course, fabric: Fabric, optimizer: Any,
     if course.rule is not None:
         course.rule.step()
     return loss.item()
+
+
+def _take_gradients(model: nn.Module, loss: Callable[[], Tensor], fabric: Fabric, optimizer: Any) -> Tensor:
+    """New gradients of the loss where the model is now, the mean over all ranks; the loss of this one."""
+    with fabric.autocast():
+        value = loss()
+    optimizer.zero_grad()
+    fabric.backward(value)
+    average_gradients(fabric, model)
+    return value.detach()
 
 
 def seed_of(*parts: int | str) -> int:

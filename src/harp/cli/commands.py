@@ -9,6 +9,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from ..recipes import PRESETS, Compute, MethodName, Pruning, Recipe, Task, Testing, Training, recipe_in
+from .bench import bench
 
 if TYPE_CHECKING:
     from .main import Command, StopRequest
@@ -201,6 +202,7 @@ COMMANDS: "dict[str, Command]" = {
     "finetune": finetune,
     "evaluate": evaluate,
     "report": report,
+    "bench": bench,
     "presets": presets,
 }
 

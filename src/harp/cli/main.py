@@ -16,6 +16,7 @@ harp: keep 1 % of an adversarially robust network, and its accuracy, clean and u
   harp finetune runs/pruned --out runs/final         train the weights that stayed
   harp evaluate runs/final  --attack autoattack      measure the accuracy that can be believed
   harp report   runs/*                               one HTML page about all of them
+  harp bench    net.harp                             its time, memory and size beside dense engines
 
 Each stage reads one run directory and writes another. Stop any of them with Ctrl-C; the same command goes on.
 Every setting is a flag: `harp COMMAND --help` lists them with their defaults. `harp presets` lists the recipes.

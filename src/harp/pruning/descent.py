@@ -83,7 +83,7 @@ class Descent:
         if not self.learned:
             return
         self.done = min(self.done + 1, self.steps)
-        logits = [mask.logit for mask in self.learned.values()]
+        logits = [mask.logit for mask in self.learned.values() if mask.logit is not None]
         r, gradient = torch.stack([torch.stack([q, _gradient(q)]) for q in logits]).double().cpu().T
         # An overflow under mixed precision skips this, as the optimiser skips its step.
         if torch.isfinite(gradient).all():

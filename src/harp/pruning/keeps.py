@@ -66,3 +66,12 @@ def starting_at(keep: float, split: Split) -> Split:
         return split(weights, max(keep, target))
 
     return split_from_there
+
+
+STARTS: dict[str, Split] = {
+    "uniform": starting_at(0.1, uniform),
+    "erk": starting_at(0.1, erk),
+    "lamp": starting_at(0.1, lamp),
+    "target": uniform,
+}
+"""Where learned keep fractions may start: at 10 %, split in three ways, or at the target."""

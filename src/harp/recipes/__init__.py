@@ -2,10 +2,12 @@
 
 from .plain import from_json, recipe_in, to_json
 from .presets import PRESETS
-from .settings import Compute, MethodName, Objective, Pruning, Recipe, Task, Testing, Training
+from .settings import ADMM, S2AP_HOSTS, Compute, MethodName, Objective, Pruning, Recipe, Task, Testing, Training
 
 __all__ = [
+    "ADMM",
     "PRESETS",
+    "S2AP_HOSTS",
     "Compute",
     "MethodName",
     "Objective",

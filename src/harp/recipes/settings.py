@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
-Objective = Literal["natural", "pgd-at", "trades", "mart", "n-fgsm"]
-MethodName = Literal["harp", "rates-only", "hydra", "lwm", "global", "erk", "lamp", "random"]
+Objective = Literal["natural", "pgd-at", "trades", "mart", "n-fgsm", "free-at"]
+MethodName = Literal["harp", "rates-only", "hydra", "lwm", "global", "erk", "lamp", "random", "r-admm"]
+ADMM = "r-admm"
+"""The method that is no row of the table: it learns weights."""
+S2AP_HOSTS = ("harp", "hydra")
 
 
 def _check(condition: bool, owner: object, name: str, expected: str) -> None:
@@ -71,7 +74,7 @@ class Training:
     """How a stage learns."""
 
     epochs: int = 100
-    """Passes over the training images."""
+    """Sweeps over the training images. With free-at each takes `replays` steps on every batch, so divide by that."""
     batch_size: int = 128
     """Images a step, over all devices together."""
     objective: Objective = "pgd-at"
@@ -95,6 +98,11 @@ class Training:
     """Epochs over which the learning rate first climbs from 0."""
     clip_norm: float | None = None
     """Largest norm of the gradient; None clips nothing."""
+    replays: int = 4
+    """Optimiser steps on each batch under free-at (ImageNet in the paper: 4)."""
+    awp_gamma: float = 0.0
+    """AWP: how far the weights that learn are moved up the loss, relative to their norm, before each step descends;
+    0 is off, the paper uses 0.01 (0.005 with TRADES). Costs one more pass a step."""
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -109,6 +117,13 @@ class Training:
         _check(_not_negative(self.weight_decay), self, "weight_decay", "must not be negative, and finite")
         _check(0 <= self.warmup_epochs < self.epochs, self, "warmup_epochs", f"must lie in [0, epochs={self.epochs})")
         _check(self.clip_norm is None or _positive(self.clip_norm), self, "clip_norm", "must be positive, or None")
+        _check(self.replays >= 1, self, "replays", "must be at least 1")
+        _check(_not_negative(self.awp_gamma), self, "awp_gamma", "must not be negative, and finite; 0 is off")
+
+    @property
+    def steps_a_batch(self) -> int:
+        """Optimiser steps on each batch."""
+        return self.replays if self.objective == "free-at" else 1
 
 
 @dataclass(frozen=True)
@@ -119,7 +134,7 @@ class Pruning(Training):
     keep: float = 0.01
     """Fraction of the weights that stays."""
     method: MethodName = "harp"
-    """A row of the method table."""
+    """A row of the method table, or r-admm."""
     exclude: tuple[str, ...] = ()
     """Name patterns of weights to leave alone, e.g. 'classifier.*'."""
     rule: Literal["descent", "ramp"] = "descent"
@@ -128,8 +143,21 @@ class Pruning(Training):
     """The gradient of a keep fraction: that of the weights next in line, or the paper's sum over the layer."""
     gamma_step: float = 0.01
     """For the ramp: growth of the penalty's weight each epoch (paper: 0.01; ImageNet 0.1)."""
+    start: Literal["uniform", "erk", "lamp", "target"] = "uniform"
+    """Where learned keep fractions start: at 10 %, the same everywhere or split by ERK or LAMP, or at the target."""
     score_weight_decay: float | None = None
     """Weight decay of the scores; None is that of the stage."""
+    s2ap_rho: float = 0.0
+    """S2AP, for harp and hydra: how far the scores are moved up the loss, relative to their norm, before each step
+    descends; 0 is off. Costs one more pass a step."""
+    s2ap_warmup: float | None = None
+    """Epochs before S2AP begins; None is the paper's 5, or a quarter of a stage of less than its 20."""
+    admm_rho: float | None = None
+    """For r-admm: strength of the pull to the budget at the start; None is 0.6 / (lr * steps), the same pull at any length."""
+    admm_growth: float = 1.3
+    """For r-admm: the pull grows by this factor each round."""
+    admm_rounds: int = 10
+    """For r-admm: rounds, all of the same length, after each of which the sparse target is renewed."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -137,6 +165,19 @@ class Pruning(Training):
         _check(_positive(self.gamma_step), self, "gamma_step", "must be positive and finite")
         decay = self.score_weight_decay
         _check(decay is None or _not_negative(decay), self, "score_weight_decay", "must not be negative, or None")
+        _check(_not_negative(self.s2ap_rho), self, "s2ap_rho", "must not be negative, and finite; 0 is off")
+        if self.s2ap_rho > 0:
+            _check(self.method in S2AP_HOSTS, self, "method", "must be harp or hydra with s2ap_rho: S2AP moves scores")
+        warmup, rho = self.s2ap_warmup, self.admm_rho
+        _check(warmup is None or _not_negative(warmup), self, "s2ap_warmup", "must not be negative, or None")
+        _check(rho is None or _positive(rho), self, "admm_rho", "must be positive and finite, or None")
+        _check(1 <= self.admm_growth < math.inf, self, "admm_growth", "must be at least 1, and finite")
+        _check(self.admm_rounds >= 1, self, "admm_rounds", "must be at least 1")
+
+    @property
+    def s2ap_start(self) -> float:
+        """The epoch at which S2AP begins."""
+        return min(5.0, self.epochs / 4) if self.s2ap_warmup is None else self.s2ap_warmup
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ METHODS = {
     "lamp": "LAMP",
     "random": "random",
     "rates-only": "rates only",
+    "r-admm": "R-ADMM",
 }
 NORMS = {"linf": "ℓ∞", "l2": "ℓ2"}
 

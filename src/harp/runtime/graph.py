@@ -1,14 +1,11 @@
 """A network as data: a list of nodes in the order in which they run. What `harp.export` writes and the engine reads.
 
 Value 0 is the input, a batch of images (n, c, h, w); node i computes value i + 1. The last value is the output.
-Needs numpy and nothing else.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 Shape = tuple[int, ...]
 """Without the batch: (c, h, w) of a map, (features,) of a flat value."""
@@ -56,12 +53,15 @@ OPS: dict[str, Op] = {
 
 @dataclass(frozen=True)
 class Node:
-    """One operation. ``inputs`` are values; ``name`` says where in the network it came from, for messages."""
+    """One operation. ``inputs`` are values; ``name`` says where in the network it came from, for messages.
+
+    ``tensors`` are float32 arrays; while a file is read, what stands for them and has their ``shape``.
+    """
 
     op: str
     inputs: tuple[int, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    tensors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    tensors: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
 
 

@@ -1,0 +1,188 @@
+"""A torch network to a graph: torch.export writes its operations down, and each becomes a node or is refused by name."""
+
+import operator
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import SymInt, Tensor, fx, nn
+from torch.export import Dim, ExportedProgram
+from torch.fx.node import map_arg
+
+from harp.pruning import masks
+from harp.runtime.graph import Graph, Node, Shape
+
+from .draft import Draft, UnsupportedError, Value
+from .folding import fold
+from .operations import OPERATIONS, reshape
+
+Known = dict[fx.Node, Any]
+"""What each operation of a program computes: a Value, a constant tensor, a size, or several of those."""
+
+
+def trace(model: nn.Module, example: Tensor) -> Graph:
+    """``model`` in eval mode as a graph, for images of ``example``'s shape (n, c, h, w) in batches of any size.
+
+    Batch normalisations are merged into the layers before them. The model stays as it is. Raises ValueError naming the
+    first operation that a graph cannot hold and the module that computes it, or when the model still has masks.
+    """
+    check_exportable(model, example)
+    with evaluating(model):
+        program = _program(model, example)
+    draft, known = Draft(tuple(example.shape[1:])), _inputs_of(program)
+    batch = next(node.meta["val"].shape[0] for node, value in known.items() if isinstance(value, Value))
+    for node in _needed(program):
+        if node not in known:
+            known[node] = _result_of(node, known, draft, batch)
+    nodes = fold(draft.nodes)
+    if not nodes:
+        raise ValueError(f"{type(model).__name__} returns its input, or a constant: there is nothing to export")
+    return Graph(tuple(example.shape[1:]), tuple(_in_float32(node) for node in nodes))
+
+
+def check_exportable(model: nn.Module, example: Tensor) -> None:
+    """Raise ValueError when the model still has masks, or the example is no batch of images."""
+    found = masks(model)
+    if found:
+        first = "" if all(mask.frozen for mask in found.values()) else "freeze_masks(model) and "
+        raise ValueError(f"the model has masks on {len(found)} weights; call {first}bake_masks(model), then export it")
+    if example.dim() != 4 or example.dtype != torch.float32 or 0 in example.shape:
+        got = f"{example.dtype} of shape {tuple(example.shape)}"
+        raise ValueError(f"example must be a batch of images, float32 of shape (n, c, h, w); got {got}")
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients; afterwards each module is in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _program(model: nn.Module, example: Tensor) -> ExportedProgram:
+    """What the model computes, as ATen operations of which none works in place."""
+    name = type(model).__name__
+    batch = torch.cat([example[:1]] * 2)  # of a single image, torch would take the batch for a constant
+    answer = model(batch)
+    if not isinstance(answer, Tensor):
+        raise ValueError(f"{name} returns a {type(answer).__name__}: expected one tensor of logits")
+    try:
+        program = torch.export.export(model, (batch,), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
+    except Exception as error:  # torch raises whatever it likes here
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"torch.export cannot follow {name}, which may not branch on its images: {reason}") from error
+    for batches in program.range_constraints.values():
+        if batches.lower > 2 or batches.upper < sys.maxsize:
+            raise ValueError(f"{name} branches on the size of a batch: it must do the same for one image as for many")
+    return program.run_decompositions({})
+
+
+def _inputs_of(program: ExportedProgram) -> Known:
+    """The images as value 0, parameters and buffers as constants."""
+    signature: Any = program.graph_signature
+    known: Known = {}
+    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    names |= signature.inputs_to_lifted_tensor_constants
+    held = {**program.constants, **program.state_dict}
+    for node in program.graph.find_nodes(op="placeholder"):
+        if node.name in signature.user_inputs:
+            known[node] = Value(0, tuple(node.meta["val"].shape[1:]))
+        else:
+            known[node] = held[names[node.name]].detach()
+    return known
+
+
+def _needed(program: ExportedProgram) -> list[fx.Node]:
+    """The operations that the answer depends on, in their order."""
+    answer, *_ = program.graph_signature.user_outputs
+    nodes = list(program.graph.nodes)
+    needed = {node for node in nodes if node.name == answer}
+    for node in reversed(nodes):
+        if node in needed:
+            needed.update(node.all_input_nodes)
+    return [node for node in nodes if node in needed]
+
+
+def _result_of(node: fx.Node, known: Known, draft: Draft, batch: SymInt) -> Any:
+    made = node.meta["val"]
+    if isinstance(made, int | SymInt):
+        return made
+    target: Any = node.target
+    args, kwargs = _arguments_of(node, known)
+    if target is operator.getitem:
+        return args[0][args[1]]
+    draft.name, place = _place_of(node)
+    try:
+        if not any(_is_of_images(known[argument]) for argument in node.all_input_nodes):
+            _need_constant(node)
+            return target(*args, **kwargs)
+        draft.shape = _shape_of(made[0] if isinstance(made, tuple | list) else made, batch)
+        handler = OPERATIONS.get(target.overloadpacket)
+        if handler is None:
+            raise UnsupportedError("a .harp file has no such operation")
+        if handler is not reshape and any(isinstance(argument, SymInt) for argument in args):
+            raise UnsupportedError("it computes with the size of the batch")
+        return handler(draft, *_in_order(target, args, kwargs))
+    except UnsupportedError as error:
+        what = f"{place} computes {target}, which cannot be exported: {error}"
+        raise ValueError(f"{what}. Replace it, or export with format='onnx'") from error
+
+
+def _is_of_images(value: Any) -> bool:
+    """Whether this depends on the images, and not on weights alone."""
+    return isinstance(value, Value) or (isinstance(value, tuple | list) and any(map(_is_of_images, value)))
+
+
+def _arguments_of(node: fx.Node, known: Known) -> Any:
+    return map_arg((node.args, node.kwargs), lambda argument: known[argument])
+
+
+def _need_constant(node: fx.Node) -> None:
+    target: Any = node.target
+    if torch.Tag.nondeterministic_seeded in target.tags:
+        raise UnsupportedError("it is random")
+    if any(isinstance(argument.meta["val"], SymInt) for argument in node.all_input_nodes):
+        raise UnsupportedError("it makes a tensor of the size of the batch")
+
+
+def _shape_of(made: Tensor, batch: SymInt) -> Shape:
+    """The shape of a result without the batch. ``made`` is torch's stand-in for it, which knows type and shape."""
+    if made.dim() == 0:
+        raise UnsupportedError("it makes one number of all images")
+    first, *rest = made.shape
+    if made.dtype != torch.float32:
+        raise UnsupportedError(f"its result is {made.dtype}: expected torch.float32, as model.float() has it")
+    if str(first) != str(batch) or not all(type(size) is int for size in rest):
+        raise UnsupportedError("it mixes the images of a batch, or takes its size for a number")
+    return tuple(rest)
+
+
+def _in_order(overload: Any, args: Any, kwargs: Any) -> list[Any]:
+    """All arguments by position, defaults filled in."""
+    schema = overload._schema.arguments
+    rest = schema[len(args) :]
+    return [*args, *(kwargs.get(argument.name, argument.default_value) for argument in rest)]
+
+
+def _place_of(node: fx.Node) -> tuple[str, str]:
+    """The path of the module that computes this, and words for it."""
+    path, kind = list((node.meta.get("nn_module_stack") or {"": ("", "module")}).values())[-1]
+    return path, f"{path or 'the model itself'} ({kind.rpartition('.')[2]})"
+
+
+def _in_float32(node: Node) -> Node:
+    tensors = {name: np.array(tensor, np.float32, order="C") for name, tensor in node.tensors.items()}
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise ValueError(
+                f"{node.name or node.op} has a {name} with values that are not finite: the model is damaged"
+            )
+    return Node(node.op, node.inputs, node.attributes, tensors, node.name)

@@ -1,0 +1,1 @@
+"""Runs an exported network on a CPU, and needs numpy for it and no torch."""

@@ -1,0 +1,149 @@
+"""The file of a network: its graph as JSON, its tensors as blobs, its card. The table is docs/reference/format.md."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeGuard
+
+import numpy as np
+
+from harp.runtime.container import pack, unpack, write_whole
+from harp.runtime.graph import Graph, Node
+from harp.runtime.packing import Blueprint, Sparse, check_plan, pack_tensor, unpack_tensor
+from harp.runtime.shapes import shapes
+
+VERSION = 1
+MOST_DENSE_BYTES = 2**32
+"""What :func:`read` may allocate. Weights are hardly larger, and a small file could promise any size."""
+
+
+def write(path: Path | str, graph: Graph, *, card: dict[str, Any], values: Literal["f32", "f16"] = "f32") -> None:
+    """Write a network and its card (anything that JSON can say), atomically.
+
+    ``values`` is how weights are stored; biases, scales and shifts are always f32. Raises ValueError naming the node
+    when the graph is not valid or a weight cannot be stored.
+    """
+    if values not in ("f32", "f16"):
+        raise ValueError(f"values={values!r}: expected 'f32' or 'f16'")
+    shapes(graph)
+    blobs: dict[str, bytes] = {}
+    nodes = [_describe(node, place, blobs, values) for place, node in enumerate(graph.nodes)]
+    described = {"input": list(graph.input), "nodes": nodes}
+    texts = {"format": "harp", "version": str(VERSION), "graph": _compact(described), "card": _compact(card)}
+    write_whole(Path(path), pack(texts, blobs))
+
+
+def read(path: Path | str) -> tuple[Graph, dict[str, Any]]:
+    """The graph, its tensors dense, and the card. Raises ValueError naming the file when it is not sound."""
+    graph, card = read_sparse(path)
+    size_bytes = sum(4 * int(np.prod(t.shape, dtype=np.int64)) for node in graph.nodes for t in node.tensors.values())
+    if size_bytes > MOST_DENSE_BYTES:
+        raise ValueError(f"{path} has {size_bytes:,} bytes of dense weights, more than {MOST_DENSE_BYTES:,}")
+    nodes = [
+        dataclasses.replace(node, tensors={name: t.dense() for name, t in node.tensors.items()}) for node in graph.nodes
+    ]
+    return dataclasses.replace(graph, nodes=tuple(nodes)), card
+
+
+def read_sparse(path: Path | str) -> tuple[Graph, dict[str, Any]]:
+    """As :func:`read`, with every tensor a :class:`Sparse`: no more memory than what the file holds."""
+    content = Path(path).read_bytes()
+    try:
+        return _read(content)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a network that this harp can run: {error}") from None
+
+
+def _read(content: bytes) -> tuple[Graph, dict[str, Any]]:
+    texts, blobs = unpack(content)
+    if texts.get("format") != "harp":
+        raise ValueError("it is a safetensors file of something else; `harp export` writes what is wanted")
+    if texts.get("version") != str(VERSION):
+        raise ValueError(f"it has version {texts.get('version')!r}, and this harp reads {VERSION}; update harp")
+    card = _object(texts, "card")
+    planned = _graph(_object(texts, "graph"))
+    shapes(planned)
+    wanted = {f"{i}.{name}" for i, node in enumerate(planned.nodes) for name in node.tensors}
+    if wanted != set(blobs):
+        raise ValueError(f"its graph and its tensors differ in {sorted(wanted ^ set(blobs))[:5]}")
+    nodes = [
+        dataclasses.replace(node, tensors={n: _tensor(f"{i}.{n}", blobs, t) for n, t in node.tensors.items()})
+        for i, node in enumerate(planned.nodes)
+    ]
+    return dataclasses.replace(planned, nodes=tuple(nodes)), card
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def _describe(node: Node, place: int, blobs: dict[str, bytes], values: str) -> dict[str, Any]:
+    tensors = {}
+    for name, tensor in node.tensors.items():
+        try:
+            plan, blobs[f"{place}.{name}"] = pack_tensor(tensor, values if name == "weight" else "f32")
+        except ValueError as error:
+            raise ValueError(f"{name} of node {place} ({node.op!r}, {node.name!r}) {error}") from None
+        tensors[name] = dataclasses.asdict(plan)
+    described = {"op": node.op, "inputs": node.inputs, "attributes": dict(node.attributes), "tensors": tensors}
+    return {key: value for key, value in {**described, "name": node.name}.items() if value}
+
+
+def _object(texts: Mapping[str, str], key: str) -> dict[str, Any]:
+    try:
+        value = json.loads(texts[key])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise ValueError(f"its {key} is not JSON ({error!r})") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"its {key} is not a JSON object")
+    return value
+
+
+def _graph(described: dict[str, Any]) -> Graph:
+    """The graph with a Blueprint in the place of every tensor."""
+    image, nodes = described.get("input"), described.get("nodes")
+    if not _integers(image) or not isinstance(nodes, list) or not all(isinstance(n, dict) for n in nodes):
+        raise ValueError("its graph is not an input and a list of nodes")
+    return Graph(tuple(image), tuple(_node(n) for n in nodes))
+
+
+def _node(described: dict[str, Any]) -> Node:
+    inputs = described.get("inputs")
+    attributes, tensors = described.get("attributes", {}), described.get("tensors", {})
+    if not _integers(inputs) or not isinstance(attributes, dict) or not isinstance(tensors, dict):
+        raise ValueError(f"a node of its graph is malformed: {str(described)[:80]}")
+    return Node(
+        op=str(described.get("op")),
+        inputs=tuple(inputs),
+        attributes={key: tuple(v) if isinstance(v, list) else v for key, v in attributes.items()},
+        tensors={name: _blueprint(name, plan) for name, plan in tensors.items()},
+        name=str(described.get("name", "")),
+    )
+
+
+def _blueprint(name: str, described: Any) -> Any:
+    fields = {field.name for field in dataclasses.fields(Blueprint)}
+    if not isinstance(described, dict) or set(described) != fields or not isinstance(described["shape"], list):
+        raise ValueError(f"{name} is not described by {', '.join(sorted(fields))}")
+    shape, kept, gaps = described["shape"], described["kept"], described["gaps"]
+    counts = [*shape, kept, 0 if gaps is None else gaps]
+    if not _integers(counts) or len(shape) > 4 or max(counts) > 2**40:
+        raise ValueError(f"{name} has sizes {shape[:4]}, {kept}, {gaps} that cannot be")
+    return Blueprint(tuple(shape), str(described["values"]), kept, gaps)
+
+
+def _integers(values: Any) -> TypeGuard[list[int]]:
+    """Whether this is a list of plain integers that are not negative: JSON could hold anything in its place."""
+    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+
+
+def _tensor(name: str, blobs: Mapping[str, memoryview], plan: Any) -> Any:
+    try:
+        check_plan(plan)
+        return unpack_tensor(blobs[name], plan)
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None
+
+
+__all__ = ["VERSION", "Sparse", "read", "read_sparse", "write"]

@@ -1,0 +1,144 @@
+"""A tensor as bytes: where its non-zeros are, what they are, compressed; and back, believing nothing.
+
+Positions are gaps to the previous non-zero, one byte each; 255 means "255 further, and not here". Values are split
+into byte planes (all highest bytes, …), because sign and exponent repeat and the rest does not. Then deflate, whose
+Huffman codes come to the entropy of both (docs/decisions/0012-deflate-not-zstd.md).
+"""
+
+import math
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+DENSE_ABOVE = 0.6
+"""A tensor that keeps more than this is stored without positions: they would cost more than its zeros."""
+_DTYPES = {"f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
+_SLACK, _MOST_RATIO = 2**16, 64
+"""Every blob expands to at most 64 KiB and 64 times its size: no small file fills the memory."""
+_STRATEGIES = (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED, zlib.Z_HUFFMAN_ONLY)
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """A tensor by its non-zeros: ascending positions in the flattened tensor; None when all are there."""
+
+    shape: tuple[int, ...]
+    positions: np.ndarray | None
+    values: np.ndarray
+
+    def dense(self) -> np.ndarray:
+        if self.positions is None:
+            return self.values.reshape(self.shape)
+        flat = np.zeros(math.prod(self.shape), np.float32)
+        flat[self.positions] = self.values
+        return flat.reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What the header says of a blob: enough to know every size before unpacking."""
+
+    shape: tuple[int, ...]
+    values: str
+    kept: int
+    gaps: int | None
+    """Bytes of gap codes; None: no positions, all values are there."""
+
+    @property
+    def size_bytes(self) -> int:
+        return (self.gaps or 0) + self.kept * _DTYPES[self.values].itemsize
+
+
+def pack_tensor(tensor: np.ndarray, values: str) -> tuple[Blueprint, bytes]:
+    """Raises ValueError when a value is not finite, or too large for f16."""
+    if tensor.dtype != np.float32:
+        raise ValueError(f"has dtype {tensor.dtype}: expected float32")
+    flat = np.ascontiguousarray(tensor, np.float32).reshape(-1)
+    positions = np.flatnonzero(flat)  # -0.0 is a zero, too
+    sparse = len(positions) <= DENSE_ABOVE * flat.size
+    gaps = _gap_codes(positions) if sparse else np.empty(0, np.uint8)
+    kept = flat[positions] if sparse else flat
+    with np.errstate(over="ignore"):
+        numbers = kept.astype(_DTYPES[values])
+    if not np.isfinite(numbers).all():
+        wrong = kept[~np.isfinite(numbers)][0]
+        raise ValueError(f"holds {wrong}, which {values} cannot: expected finite numbers, below 65504 for f16")
+    planes = numbers.view(np.uint8).reshape(-1, numbers.itemsize).T
+    blob = _deflate([part.tobytes() for part in (gaps, *planes) if part.size])
+    return Blueprint(tuple(tensor.shape), values, len(kept), len(gaps) if sparse else None), blob
+
+
+def unpack_tensor(blob: memoryview, plan: Blueprint) -> Sparse:
+    """Raises ValueError when the blob is not what the header says, or a position or value cannot be."""
+    raw = _inflate(blob, plan.size_bytes)
+    dtype, skip = _DTYPES[plan.values], plan.gaps or 0
+    planes = raw[skip:].reshape(dtype.itemsize, plan.kept)
+    values = np.ascontiguousarray(planes.T).view(dtype).reshape(-1).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError("holds values that are not finite")
+    positions = None if plan.gaps is None else _positions(raw[:skip], plan.kept, math.prod(plan.shape))
+    return Sparse(plan.shape, positions, values)
+
+
+def check_plan(plan: Blueprint) -> None:
+    """Raise ValueError unless the numbers of a header can belong to one tensor."""
+    elements = math.prod(plan.shape)
+    if plan.values not in _DTYPES:
+        raise ValueError(f"values={plan.values!r}: expected one of {', '.join(_DTYPES)}")
+    if plan.gaps is None and plan.kept != elements:
+        raise ValueError(f"{plan.kept} values for {elements} elements, and no positions")
+    if plan.gaps is not None and not plan.kept <= plan.gaps <= plan.kept + elements // 255:
+        raise ValueError(f"{plan.gaps} bytes of positions for {plan.kept} of {elements} elements")
+    if not 0 <= plan.kept <= elements:
+        raise ValueError(f"{plan.kept} values for {elements} elements")
+
+
+def _gap_codes(positions: np.ndarray) -> np.ndarray:
+    gaps = np.diff(positions, prepend=-1) - 1
+    escapes = gaps // 255
+    codes = np.full(len(gaps) + int(escapes.sum()), 255, np.uint8)
+    codes[np.cumsum(escapes + 1) - 1] = gaps % 255
+    return codes
+
+
+def _positions(codes: np.ndarray, kept: int, elements: int) -> np.ndarray:
+    ends = codes != 255
+    if np.count_nonzero(ends) != kept or (codes.size and not ends[-1]):
+        raise ValueError(f"holds {np.count_nonzero(ends)} positions, expected {kept}")
+    # Every code moves on by itself, and by one more where it ends: a non-zero lies before the next gap begins.
+    reached = np.cumsum(codes, dtype=np.int64)[ends] + np.arange(kept)
+    if kept and reached[-1] >= elements:
+        raise ValueError(f"holds position {reached[-1]}, beyond its {elements} elements")
+    return reached
+
+
+def _deflate(parts: list[bytes]) -> bytes:
+    """The shortest of what zlib's strategies make of it; stored as it is when it would expand too far."""
+    shortest = min((_deflate_with(parts, 9, strategy) for strategy in _STRATEGIES), key=len)
+    size = sum(map(len, parts))
+    return shortest if size <= _most(len(shortest)) else _deflate_with(parts, 0, zlib.Z_DEFAULT_STRATEGY)
+
+
+def _deflate_with(parts: list[bytes], level: int, strategy: int) -> bytes:
+    packer = zlib.compressobj(level, zlib.DEFLATED, -15, 9, strategy)
+    # Flushed between parts: each has statistics, and so Huffman codes, of its own.
+    body = b"".join(packer.compress(part) + packer.flush(zlib.Z_SYNC_FLUSH) for part in parts)
+    return body + packer.flush()
+
+
+def _most(compressed: int) -> int:
+    return _SLACK + _MOST_RATIO * compressed
+
+
+def _inflate(blob: memoryview, size: int) -> np.ndarray:
+    if size > _most(len(blob)):
+        raise ValueError(f"{len(blob):,} bytes that would become {size:,}: no file of harp's is packed that tightly")
+    unpacker = zlib.decompressobj(-15)
+    try:
+        raw = unpacker.decompress(blob, size + 1)
+    except zlib.error as error:
+        raise ValueError(f"cannot be decompressed ({error})") from None
+    if len(raw) != size or not unpacker.eof or unpacker.unused_data:
+        raise ValueError(f"does not decompress to the {size:,} bytes that the header states")
+    return np.frombuffer(raw, np.uint8)
