@@ -29,7 +29,7 @@ docs: $(VENV)/.installed-docs
 	@echo "site/index.html"
 
 bench: $(VENV)/.installed
-	$(BIN)/python benchmarks/step_time.py
+	$(BIN)/python benchmarks/training_step.py
 
 clean:
 	rm -rf build dist site .pytest_cache .ruff_cache .hypothesis .import_linter_cache

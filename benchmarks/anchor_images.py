@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from harp.data import Augment, ImageData, InMemory
+from harp.evaluation import evaluation_order
 
 SHARED = Path(os.environ.get("HARP_SHARED", Path(__file__).parent.parent.parent / "shared"))
 CACHE = Path("runs") / "anchor-images.npz"
@@ -24,7 +25,10 @@ def anchor_images() -> ImageData:
     with np.load(CACHE) as arrays:
         splits = {part: _split(arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in SPLITS}
         classes = tuple(arrays["classes"].tolist())
-    return ImageData("anchor", classes, splits["train"], splits["test"], splits["val"])
+    test = splits["test"]
+    # The protocol attacks the first 1,000 test images, and harp those that come first in its own order.
+    test = test.subset(evaluation_order(len(test)).argsort())
+    return ImageData("anchor", classes, splits["train"], test, splits["val"])
 
 
 def _split(x: np.ndarray, y: np.ndarray) -> InMemory:

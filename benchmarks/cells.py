@@ -6,17 +6,18 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from harp import pipeline
 from harp.cards import environment
 from harp.checkpoint import RunDirectory, read_json
 from harp.judging import judge
-from harp.pipeline import recipe_for
+from harp.pipeline import FINAL, recipe_for
 from harp.recipes import Recipe, Testing
-from harp.stages import finetune, pretrain, prune
+from harp.stages import pretrain
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared"
@@ -33,7 +34,7 @@ class Cell:
 
     @property
     def final(self) -> Path:
-        return self.out if self.recipe.prune.keep == 1 else self.out / "final"
+        return self.out / FINAL
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,9 @@ def judge_parent(job: tuple[Parent, tuple[Testing, ...]]) -> dict[str, Any]:
 
 def run_cell(cell: Cell) -> dict[str, Any]:
     """Prune, finetune and judge. What is finished is not run again; what was interrupted goes on."""
-    recipe = recipe_for(cell.recipe.prune.method, cell.recipe)
-    prune(recipe, cell.parent, cell.out / "masks")
-    finetune(recipe, cell.out / "masks", cell.final)
     for testing in cell.tests:
-        judge(cell.final, testing, recipe.compute)
+        recipe = replace(recipe_for(cell.recipe.prune.method, cell.recipe), test=testing)
+        pipeline.run_cell(recipe, cell.parent, cell.out)
     return read_json(RunDirectory(cell.final).card)
 
 

@@ -21,12 +21,13 @@ from typing import Any
 from runtime_networks import KEEPS, NETWORKS, Network, file_network, random_network, run_network
 from runtime_page import fill, tables
 
-from harp.benching.engines import NAMES, UNTUNED, Subject, absence
-from harp.benching.findings import peak_gflops, surroundings, write_dense
+from harp.benching.engines import NAMES, UNTUNED, Subject, absence, can_write_onnx
+from harp.benching.findings import surroundings, write_dense
 from harp.benching.probe import probe
 from harp.benching.race import Course, Entrant, busy, race, thread_counts
 from harp.benching.records import OURS, Record, write_records
 from harp.benching.work import sizes_of
+from harp.runtime import peak_gflops
 from harp.runtime.format import write as write_file
 
 LOADS = 5
@@ -42,8 +43,7 @@ class Effort:
     keeps: tuple[float, ...] = KEEPS
     batches: tuple[int, ...] = (1, 64)
     threads: tuple[int, ...] = (1,)
-    inductor_threads: tuple[int, ...] = (1,)
-    inductor_memory: bool = True
+    all_of_inductor: bool = True
     loads: int = LOADS
 
 
@@ -90,7 +90,8 @@ def families(flags: argparse.Namespace, effort: Effort, folder: Path) -> list[li
 def measure(family: Sequence[Network], effort: Effort, folder: Path) -> tuple[list[Record], list[dict[str, Any]]]:
     """All records of one architecture, and what is not a matter of time: sizes, first results, work."""
     first = family[0]
-    dense = Subject(first.file, write_dense(first.file, folder / f"{first.name}.onnx"))
+    onnx = write_dense(first.file, folder / f"{first.name}.onnx") if can_write_onnx() else None
+    dense = Subject(first.file, onnx)
     names = [name for name in NAMES if name != OURS and absence(name) is None]
     memory = {name: memory_of(name, dense, first, effort) for name in names}
     described = [describe(network, dense, effort, folder) for network in family]
@@ -99,7 +100,7 @@ def measure(family: Sequence[Network], effort: Effort, folder: Path) -> tuple[li
         for batch in effort.batches:
             say(f"{first.name}: batch {batch}, {threads} thread(s)")
             entrants = {name: Entrant(name, dense) for name in names}
-            if threads not in effort.inductor_threads:
+            if not effort.all_of_inductor and (batch, threads) != (1, 1):
                 entrants.pop("inductor", None)
             entrants |= {f"{OURS} {n.keep}": Entrant(OURS, Subject(n.file)) for n in family}
             times = race(entrants, Course(first.graph.input, batch, threads, effort.seconds, effort.rounds))
@@ -111,7 +112,7 @@ def measure(family: Sequence[Network], effort: Effort, folder: Path) -> tuple[li
 
 
 def memory_of(name: str, subject: Subject, network: Network, effort: Effort) -> float | None:
-    if name == "inductor" and not effort.inductor_memory:
+    if name == "inductor" and not effort.all_of_inductor:
         return None
     say(f"{network.name}: memory of {name}")
     return probe(name, subject, (1, *network.graph.input), threads=1).peak_mb
@@ -128,7 +129,7 @@ def describe(network: Network, dense: Subject, effort: Effort, folder: Path) -> 
         "network": network.name,
         "keep": network.keep,
         "work": dataclasses.asdict(network.work),
-        "sizes": {**dataclasses.asdict(sizes_of(network.file, network.graph, dense.dense)), "f16": half.stat().st_size},
+        "sizes": {**dataclasses.asdict(sizes_of(network.file, network.graph, dense.onnx)), "f16": half.stat().st_size},
         "peak_mb": probe(OURS, subject, image, threads=1).peak_mb,
         "first_ms": 1e3 * statistics.median(firsts),
     }
@@ -136,12 +137,10 @@ def describe(network: Network, dense: Subject, effort: Effort, folder: Path) -> 
 
 def effort_of(flags: argparse.Namespace) -> Effort:
     threads = tuple(thread_counts(flags.threads))
-    full = Effort(
-        flags.seconds, keeps=tuple(flags.keeps), batches=tuple(flags.batch), threads=threads, inductor_threads=threads
-    )
+    full = Effort(flags.seconds, keeps=tuple(flags.keeps), batches=tuple(flags.batch), threads=threads)
     if not flags.quick:
         return full
-    return dataclasses.replace(full, seconds=0.5, rounds=3, inductor_threads=(1,), inductor_memory=False, loads=1)
+    return dataclasses.replace(full, seconds=0.5, rounds=3, all_of_inductor=False, loads=1)
 
 
 def parse() -> argparse.Namespace:
@@ -158,7 +157,11 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--seconds", type=float, default=3.0, help="for each engine in each setting")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="under five minutes: less time for each, less of Inductor")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="under five minutes: less time for each, Inductor at batch 1 on one thread only",
+    )
     parser.add_argument("--json", type=Path, help="write one record for each network, keep, batch, threads and engine")
     parser.add_argument("--details", type=Path, help="write everything measured, from which --render makes tables")
     parser.add_argument("--render", type=Path, help="measure nothing; tables from a file that --details wrote")

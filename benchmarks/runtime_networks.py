@@ -9,6 +9,7 @@ from torch import nn
 import harp
 from harp.benching.work import Work, work_of
 from harp.exporting import trace
+from harp.exporting.run import export_run
 from harp.models import build_model
 from harp.runtime.format import read, write
 from harp.runtime.graph import Graph
@@ -58,6 +59,13 @@ def random_model(name: str, keep: float, seed: int) -> nn.Module:
     if not logits.std(0).any():
         raise RuntimeError(f"{name} at keep={keep} answers alike to all images: no path is left; try another seed")
     return model
+
+
+def run_network(path: Path, folder: Path) -> Network:
+    """The network of a finished run, exported as `harp export` does."""
+    file = folder / f"{path.resolve().name}.harp"
+    export_run(path, file)
+    return file_network(file)
 
 
 def file_network(file: Path) -> Network:

@@ -132,7 +132,8 @@ def _files(networks: list[dict[str, Any]]) -> str:
     for network in networks:
         s = network["sizes"]
         sizes = [
-            f"{s[form] / 1e3:,.0f}, 1/{short(s['dense'] / s[form])}" for form in ("file", "f16", "compressed", "onnx")
+            f"{s[form] / 1e3:,.0f}, 1/{short(s['dense'] / s[form])}" if s[form] else "–"
+            for form in ("file", "f16", "compressed", "onnx")
         ]
         rows.append([network["network"], percent(network["keep"]), f"{s['dense'] / 1e3:,.0f}", *sizes])
     compressor = networks[0]["sizes"]["compressor"] if networks else ""

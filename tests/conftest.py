@@ -5,9 +5,11 @@ from pathlib import Path
 from jaxtyping import install_import_hook
 
 PACKAGE = Path(__file__).parent.parent / "src" / "harp"
-# Not the recipes: they check what users give them with messages of their own, which beartype's would hide.
+# Not the recipes: they check what users give them with messages of their own, which beartype's would hide. Nor the
+# command line, in whose flags a MISSING of tyro stands for what a user has still to say.
+UNCHECKED = ("recipes", "cli")
 CHECKED = [
-    f"harp.{part.stem}" for part in PACKAGE.iterdir() if not part.name.startswith("_") and part.stem != "recipes"
+    f"harp.{part.stem}" for part in PACKAGE.iterdir() if not part.name.startswith("_") and part.stem not in UNCHECKED
 ]
 install_import_hook(CHECKED, "beartype.beartype")
 

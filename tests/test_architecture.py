@@ -74,7 +74,11 @@ def test_asking_for_help_answers_without_torch():
         "finetune --help",
         "evaluate --help",
         "report --help",
+        "export --help",
         "bench --help",
+        "compare --help",
+        "compare digits --help",
+        "cell --help",
     ]
     statements = f"""
 import sys

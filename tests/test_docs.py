@@ -175,7 +175,7 @@ def parse(*arguments, real=commands._parse):
     raise Parsed  # in place of the work that would follow
 
 def run(arguments):
-    if len(arguments) > 1 and arguments[0] in ("prune", "finetune", "evaluate"):
+    if len(arguments) > 1 and arguments[0] in ("prune", "finetune", "evaluate", "compare", "cell"):
         recipe = pathlib.Path(arguments[1], "recipe.json")
         recipe.parent.mkdir(parents=True, exist_ok=True)
         recipe.write_text(json.dumps({"recipe": to_json(Recipe())}))
@@ -226,7 +226,8 @@ def test_a_command_with_a_mistake_is_not_accepted(tmp_path: Path):
 
 
 def test_every_flag_in_running_text_exists(tmp_path: Path):
-    helps = ["run digits", "pretrain digits", "prune", "finetune", "evaluate", "report"]
+    stages = ["run digits", "pretrain digits", "prune", "finetune", "evaluate"]
+    helps = [*stages, "report", "export", "bench", "compare", "cell"]
     answers = parsed([[*line.split(), "--help"] for line in helps], tmp_path)
     assert all(status == 0 for status, _ in answers), answers
     known = {"--help", "--version"} | {flag for _, said in answers for flag in FLAG.findall(said)}

@@ -254,6 +254,9 @@ def test_the_perturbation_of_free_at_stays_in_the_ball_and_the_images_in_range(t
         assert 0 <= seen.min() <= seen.max() <= 1
         assert torch.equal(threat.project(seen, x), seen) or threat.norm == "l2"
         assert (seen - x).flatten(1).norm(dim=1, p=2 if threat.norm == "l2" else math.inf).max() <= threat.eps
+    carried = objective.state_dict()["delta"]
+    assert carried.flatten(1).norm(dim=1, p=2 if threat.norm == "l2" else math.inf).max() <= threat.eps
+    assert -1e-6 <= (x + carried).min() <= (x + carried).max() <= 1 + 1e-6
     assert torch.equal(model.forwards[0][1], x)  # it begins with no perturbation, as in the paper
     assert all(not torch.equal(seen, x) for _, seen in model.forwards[1:])
 

@@ -190,6 +190,19 @@ def test_the_whole_job_gives_every_method_its_plug_ins_and_the_same_passes(tiny)
     assert epochs == [2, 3, 4]  # 8 passes of two a step: 2.75 for S2AP, 2 for ADMM, none for magnitude
 
 
+def test_a_run_of_a_version_that_did_not_know_these_settings_is_still_the_same_run(dense):
+    """Otherwise every finished run would be refused, or made again, after an update."""
+    run = prune(RECIPE, dense, Path("masked"))
+    record = json.loads(run.recipe.read_text(encoding="utf-8"))
+    for name in ("start", "s2ap_rho", "s2ap_warmup", "admm_rho", "admm_growth", "admm_rounds", "awp_gamma", "replays"):
+        del record["recipe"]["prune"][name]
+    run.recipe.write_text(json.dumps(record), encoding="utf-8")
+    written = run.card.stat().st_mtime_ns
+    assert prune(RECIPE, dense, Path("masked")).card.stat().st_mtime_ns == written
+    with pytest.raises(ValueError, match=r"prune\.s2ap_rho \(0\.0 there, 0\.1 here\)"):
+        prune(replace(RECIPE, prune=replace(RECIPE.prune, s2ap_rho=0.1)), dense, Path("masked"))
+
+
 # Choices
 
 

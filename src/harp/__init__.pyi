@@ -5,6 +5,8 @@ from .attacks import autoattack as autoattack
 from .attacks import fgsm as fgsm
 from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
+from .exporting import Exported as Exported
+from .exporting import export as export
 from .objectives import Objective as Objective
 from .objectives import free_at as free_at
 from .objectives import mart as mart

@@ -34,6 +34,7 @@ def make_card(
     best: EpochMetrics | None,
     elapsed_s: float,
     device: torch.device | None = None,
+    peak_memory_bytes: int | None = None,
 ) -> dict[str, Any]:
     """The card of a finished stage. ``model`` is plain; ``chosen`` are its masks by weight name, empty when dense.
 
@@ -69,6 +70,7 @@ def make_card(
         },
         "seed": recipe.seed,
         "elapsed_s": elapsed_s,
+        "peak_memory_mb": None if peak_memory_bytes is None else round(peak_memory_bytes / 1e6, 1),
         "environment": environment(device),
         "evaluations": [],
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import PARTIAL, RunDirectory, read_json, write_json
-from .recipes import Recipe, to_json
+from .recipes import Recipe, from_json, to_json
 
 _DECIDES = {
     "pretrain": ("task", "pretrain", "compute", "seed"),
@@ -17,7 +17,8 @@ _DECIDES = {
     "finetune": ("task", "prune", "finetune", "compute", "seed"),
 }
 """stage → the parts of a recipe that decide what it makes; two runs that differ elsewhere are the same."""
-_DECIDE_NOTHING = ("task.download", "compute.workers")
+_DECIDE_NOTHING = ("task.download", "compute.workers", "compute.devices", "compute.num_nodes")
+"""With another number of devices batch norm sees other batches, but a run must not hang on the machine that began it."""
 
 
 class OtherRun(ValueError):
@@ -96,6 +97,7 @@ class Claim:
         mine = self.record
         # What older versions did not note cannot differ.
         mine = {key: value for key, value in mine.items() if key in theirs}
+        theirs = {**theirs, "recipe": _as_written_now(theirs["recipe"])}
         return differences(_deciding(theirs, self.stage), _deciding(mine, self.stage))
 
     def _refuse_source(self) -> None:
@@ -135,6 +137,14 @@ def differences(theirs: Any, mine: Any, where: str = "") -> list[str]:
     if where == "source_sha256":
         return ["the network it started from, which has changed since"]
     return [f"{where} ({theirs!r} there, {mine!r} here)"]
+
+
+def _as_written_now(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe whose fields that an older version did not know have their defaults; of a newer version, as it is."""
+    try:
+        return to_json(from_json(Recipe, recipe))
+    except ValueError:
+        return recipe
 
 
 def _deciding(record: dict[str, Any], stage: str) -> dict[str, Any]:

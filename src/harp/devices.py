@@ -1,19 +1,31 @@
 """Where the numbers are crunched: a Fabric for the recipe's devices, and several processes that work as one."""
 
 import ctypes
+import logging
 import os
 import platform
+import subprocess
 import sys
+import threading
+import time
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from torch import Tensor, nn
 
 from .recipes import Compute
 
+log = logging.getLogger(__name__)
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _KEEP_BYTES = 2**31 - 1
+_ORDERLY = (0, 130)
+"""Exit codes of a process that ended as all do: done, or interrupted together with the others."""
+_LOOK_EVERY_S = 0.25
 
 
 def make_fabric(compute: Compute) -> Fabric:
@@ -40,9 +52,37 @@ def make_fabric(compute: Compute) -> Fabric:
 def launch(fabric: Fabric, compute: Compute) -> Fabric:
     """Start the other processes, if there are to be several, and meet them."""
     fabric.launch()
+    launcher = fabric.strategy.launcher
+    if isinstance(launcher, _SubprocessScriptLauncher) and launcher.procs:
+        threading.Thread(target=_watch, args=(launcher.procs,), daemon=True, name="harp-watch").start()
     if compute.threads is not None:
         torch.set_num_threads(compute.threads)  # last: launching several processes sets a number of its own
     return fabric
+
+
+def _watch(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End this process when one that it started is gone: in a collective it would wait for ever."""
+    while any(process.poll() is None for process in processes):
+        for process in processes:
+            if process.poll() not in (None, *_ORDERLY):
+                log.error("process %d of this run %s", process.pid, _AFTERWARDS.format(f"ended with {process.poll()}"))
+                for other in processes:
+                    other.kill()
+                os._exit(1)
+        time.sleep(_LOOK_EVERY_S)
+
+
+_AFTERWARDS = "{}; what was saved last is whole: give the same command again, on as many devices as there are, to go on"
+
+
+def lost_process(error: RuntimeError) -> str | None:
+    """What to tell of an error that means that another process of several is gone; None for any other error."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return None
+    text = str(error)
+    if not (isinstance(error, torch.distributed.DistError) or "gloo" in text or "NCCL" in text):
+        return None
+    return "another process of this run " + _AFTERWARDS.format(f"is gone ({text.splitlines()[0]})")
 
 
 def alone(compute: Compute) -> Compute:
@@ -109,3 +149,16 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES) and mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES))
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most memory that this process has held: what torch allocated on a GPU, else the resident set."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss there begins with what the parent of the process had
+        (line,) = (line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    import resource  # not on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

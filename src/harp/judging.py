@@ -12,8 +12,8 @@ from .attacks import PGD, AutoAttack, Threat, autoattack, fgsm
 from .cards import read_card
 from .checkpoint import RunDirectory, save_tensors, write_json
 from .data import Images
-from .devices import alone, launch, leads, make_fabric, place
-from .evaluation import Evaluation, collect_examples, evaluate
+from .devices import launch, make_fabric, place
+from .evaluation import Evaluation, Ranks, collect_examples, evaluate
 from .recipes import Compute, Recipe, Testing
 from .runs import load_network, open_data, open_run, recipe_of
 from .stages import SILENT, Watch
@@ -27,23 +27,24 @@ CHOSEN_BY_HAND = ("steps of ", "no random start")
 def judge(path: Path, testing: Testing, compute: Compute, *, watch: Watch = SILENT) -> list[Evaluation]:
     """Clean accuracy, then accuracy under the attack at each eps. What the card holds already is not computed again.
 
-    Interrupted, the same call goes on where it was. One device does it; of several processes, the first.
+    Interrupted, the same call goes on where it was, on as many devices as it is given then. Several share the batches
+    of each attack and find what one would; the first writes.
     """
-    if not leads():
-        return []
     run, recipe = open_run(path), recipe_of(path)
     attacks = attacks_of(testing, recipe)
-    fabric = launch(make_fabric(alone(compute)), compute)
+    fabric = launch(make_fabric(compute), compute)
     data = open_data(recipe)
     model = place(load_network(path, data), fabric.device, channels_last=compute.channels_last)
     images = min(testing.images or len(data.test), len(data.test))
     watch.on_start("evaluate", f"{read_card(run.card)['name']} on {images:,} test images")
-    work = _Work(run, model, data.test, images, testing, recipe.seed, watch)
+    ranks = Ranks(fabric.global_rank, fabric.world_size, fabric.device)
+    work = _Work(run, model, data.test, images, testing, recipe.seed, watch, ranks)
     results = [work.result_of(attack) for attack in attacks]
-    if testing.attack != "clean" and not run.examples.exists():
+    if testing.attack != "clean" and ranks.rank == 0 and not run.examples.exists():
         shown = PGD(Threat(recipe.task.norm, recipe.task.eps), steps=20)
         examples = collect_examples(model, data.test, shown, k=EXAMPLES, seed=recipe.seed)
         save_tensors(run.examples, examples, {"attack": shown.name, "eps": repr(shown.threat.eps)})
+    fabric.barrier()
     return results
 
 
@@ -72,28 +73,29 @@ class _Work:
     testing: Testing
     seed: int
     watch: Watch
+    ranks: Ranks
 
     def result_of(self, attack: PGD | AutoAttack | None) -> Evaluation:
         """The card's own result for this attack, or a new one, which is then in the card."""
-        found = next((e for e in evaluations_in(self.run.card) if self._is_of(e, attack)), None)
+        found = self.ranks.from_first(lambda: self._known(attack))
         if found is None:
             found = self._evaluate(attack)
             self.watch.on_result(found)
-            card = read_card(self.run.card)  # anew: another process may have added to it meanwhile
-            write_json(self.run.card, {**card, "evaluations": [*card["evaluations"], found.to_json()]})
-        self._state(attack).unlink(missing_ok=True)
+            if self.ranks.rank == 0:
+                card = read_card(self.run.card)  # anew: another process may have added to it meanwhile
+                write_json(self.run.card, {**card, "evaluations": [*card["evaluations"], found.to_json()]})
+        if self.ranks.rank == 0:
+            self._state(attack).unlink(missing_ok=True)
         return found
 
-    def _is_of(self, found: Evaluation, attack: PGD | AutoAttack | None) -> bool:
-        threat = None if attack is None else attack.threat
-        wanted = (_name(attack), threat and threat.norm, threat and threat.eps, self.images, self.seed)
-        same = (found.attack, found.norm, found.eps, found.images, found.seed) == wanted
-        return same and [note for note in found.notes if note.startswith(CHOSEN_BY_HAND)] == _how(attack)
+    def _known(self, attack: PGD | AutoAttack | None) -> Evaluation | None:
+        known = evaluations_in(self.run.card)
+        return next((e for e in known if _answers(e, attack, self.images, self.seed)), None)
 
     def _evaluate(self, attack: PGD | AutoAttack | None) -> Evaluation:
         def tick(done: int, total: int) -> None:
             self.watch.on_images(_name(attack), done, total)
-            if self.watch.should_stop():
+            if self.ranks.any_of(self.watch.should_stop()):
                 raise KeyboardInterrupt(f"stopped in {_name(attack)}")
 
         found = evaluate(
@@ -105,6 +107,7 @@ class _Work:
             seed=None if isinstance(attack, AutoAttack) else self.seed,
             state=self._state(attack),
             on_progress=tick,
+            ranks=self.ranks,
         )
         return replace(found, notes=(*found.notes, *_how(attack)))
 
@@ -113,6 +116,20 @@ class _Work:
         question = repr((attack, self.images, self.testing.batch_size, self.seed)).encode()
         digest = hashlib.blake2b(question, digest_size=4).hexdigest()
         return self.run.evaluations / f"{_name(attack)}-{digest}.json"
+
+
+def is_judged(path: Path, testing: Testing, tests: int) -> bool:
+    """Whether the card of a finished run holds all that :func:`judge` would find; ``tests`` are the images there are."""
+    recipe, known = recipe_of(path), evaluations_in(RunDirectory(path).card)
+    images = min(testing.images or tests, tests)
+    return all(any(_answers(e, a, images, recipe.seed) for e in known) for a in attacks_of(testing, recipe))
+
+
+def _answers(found: Evaluation, attack: PGD | AutoAttack | None, images: int, seed: int) -> bool:
+    threat = None if attack is None else attack.threat
+    wanted = (_name(attack), threat and threat.norm, threat and threat.eps, images, seed)
+    same = (found.attack, found.norm, found.eps, found.images, found.seed) == wanted
+    return same and [note for note in found.notes if note.startswith(CHOSEN_BY_HAND)] == _how(attack)
 
 
 def _how(attack: PGD | AutoAttack | None) -> list[str]:

@@ -1,16 +1,19 @@
 """The whole job: one robust parent, then every method pruned, finetuned and judged on the same budget of passes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .checkpoint import RunDirectory
 from .claims import OtherRun
-from .judging import attacks_of, judge
+from .judging import attacks_of, is_judged, judge
 from .passes import fitted, passes
 from .recipes import ADMM, S2AP_HOSTS, MethodName, Recipe
-from .stages import SILENT, Watch, finetune, pretrain, prune
+from .stages import SILENT, Watch, claim_for_child, finetune, pretrain, prune
+
+MASKS, FINAL = "masks", "final"
+"""The two runs of a cell, in its folder."""
 
 
 def run_all(
@@ -21,14 +24,7 @@ def run_all(
     ``overwrite`` replaces runs of other settings; what is finished with the same ones stays.
     """
 
-    def once(stage: Callable[..., RunDirectory], *arguments: Any) -> Path:
-        try:
-            return stage(*arguments, watch=watch).path
-        except OtherRun:
-            if not overwrite:
-                raise
-            return stage(*arguments, overwrite=True, watch=watch).path
-
+    once = _Once(overwrite, watch)
     attacks_of(recipe.test, recipe)  # an impossible radius should not be found out at the end
     parent = once(pretrain, recipe, out / "dense")
     finals = [parent]
@@ -39,6 +35,44 @@ def run_all(
     for final in finals:
         judge(final, recipe.test, recipe.compute, watch=watch)
     return finals
+
+
+def run_cell(recipe: Recipe, parent: Path, out: Path, *, overwrite: bool = False, watch: Watch = SILENT) -> Path:
+    """Prune a dense run into ``out/masks``, finetune that into ``out/final``, and judge it. Interrupted, it goes on."""
+    once = _Once(overwrite, watch)
+    attacks_of(recipe.test, recipe)
+    masked = once(prune, recipe, parent, out / MASKS)
+    final = once(finetune, recipe, masked, out / FINAL)
+    judge(final, recipe.test, recipe.compute, watch=watch)
+    return final
+
+
+def cell_is_done(recipe: Recipe, parent: Path, out: Path, tests: int) -> bool:
+    """Whether :func:`run_cell` would find nothing to do, of ``tests`` images that the test set has; changes nothing.
+
+    Raises OtherRun when the directory holds runs of other settings.
+    """
+    if not claim_for_child("prune", recipe, parent, out / MASKS).is_done():
+        return False
+    if not claim_for_child("finetune", recipe, out / MASKS, out / FINAL).is_done():
+        return False
+    return is_judged(out / FINAL, recipe.test, tests)
+
+
+@dataclass(frozen=True)
+class _Once:
+    """Calls a stage; a run of other settings in its place goes only if that is allowed."""
+
+    overwrite: bool
+    watch: Watch
+
+    def __call__(self, stage: Callable[..., RunDirectory], *arguments: Any) -> Path:
+        try:
+            return stage(*arguments, watch=self.watch).path
+        except OtherRun:
+            if not self.overwrite:
+                raise
+            return stage(*arguments, overwrite=True, watch=self.watch).path
 
 
 def recipe_for(method: MethodName, recipe: Recipe) -> Recipe:

@@ -15,8 +15,8 @@ from .checkpoint import RunDirectory, load_weights, save_tensors, write_json, wr
 from .choices import keep_rule, make_objective, method_of, sharpness_of
 from .claims import Claim
 from .data import ImageData, Images
-from .devices import launch, make_fabric, place
-from .evaluation import Evaluation, evaluate
+from .devices import launch, make_fabric, peak_memory_bytes, place
+from .evaluation import Evaluation, Ranks, evaluate
 from .progress import misses_budget
 from .pruning import Admm, Budget, attach_masks, bake_masks, freeze_masks, masks, weight_budget
 from .recipes import ADMM, Pruning, Recipe, Training
@@ -75,7 +75,7 @@ def prune(recipe: Recipe, parent: Path, out: Path, *, overwrite: bool = False, w
     """Learn masks of exactly the recipe's budget on the parent's weights, which rest; ADMM moves them to where it cuts."""
     if open_run(parent).masks.exists():
         raise ValueError(f"{parent} is pruned already; prune the dense run that it came from")
-    claim = _claim_for_child("prune", recipe, parent, out)
+    claim = claim_for_child("prune", recipe, parent, out)
     if claim.is_done(overwrite=overwrite):
         return _settled(claim, watch)
     settings = recipe.prune
@@ -101,7 +101,7 @@ def finetune(
     if not open_run(parent).masks.exists():
         raise ValueError(f"{parent} has no masks to keep; `harp prune {parent}` makes a pruned run to finetune")
     recipe = replace(recipe, prune=recipe_of(parent).prune)
-    claim = _claim_for_child("finetune", recipe, parent, out)
+    claim = claim_for_child("finetune", recipe, parent, out)
     if claim.is_done(overwrite=overwrite):
         return _settled(claim, watch)
     stage = _open(claim, recipe.finetune, watch)
@@ -109,7 +109,8 @@ def finetune(
     return stage.train(load_network(parent, stage.data), recipe.finetune, what)
 
 
-def _claim_for_child(stage: str, recipe: Recipe, parent: Path, out: Path) -> Claim:
+def claim_for_child(stage: str, recipe: Recipe, parent: Path, out: Path) -> Claim:
+    """The claim of a stage that starts from a run. Raises ValueError when its recipe is about something else."""
     theirs, mine = recipe_of(parent).task, recipe.task
     for name in ("data", "image_size", "model", "mean", "std"):
         if getattr(theirs, name) != getattr(mine, name):
@@ -168,7 +169,8 @@ class _Stage:
         threat = Threat(recipe.task.norm, recipe.task.eps)
         steps = settings.epochs * steps_an_epoch(len(data.train), settings.batch_size, world) * settings.steps_a_batch
         rule = keep_rule(model, budget, settings, steps) if isinstance(settings, Pruning) and budget else None
-        validate = _validator(data.validation, PGD(threat, steps=10), recipe.seed, self.watch.should_stop)
+        ranks = Ranks(self.fabric.global_rank, world, self.fabric.device)
+        validate = _validator(data.validation, PGD(threat, steps=10), recipe.seed, self.watch.should_stop, ranks)
         return Course(
             stage=self.claim.stage,
             settings=settings,
@@ -214,6 +216,7 @@ class _Stage:
             best=best_of(records),
             elapsed_s=records[-1].elapsed_s if records else 0.0,
             device=self.fabric.device,
+            peak_memory_bytes=peak_memory_bytes(self.fabric.device),
         )
         save_tensors(run.model, model.state_dict())
         if chosen:
@@ -221,14 +224,14 @@ class _Stage:
         write_json(run.card, card)
 
 
-def _validator(images: Images, attack: Attack, seed: int, should_stop: Callable[[], bool]) -> Validate:
+def _validator(images: Images, attack: Attack, seed: int, should_stop: Callable[[], bool], ranks: Ranks) -> Validate:
     def tick(done: int, total: int) -> None:
-        if should_stop():
+        if ranks.any_of(should_stop()):
             raise KeyboardInterrupt("stopped in the validation")
 
     def validate(model: nn.Module) -> tuple[float, float]:
-        clean = evaluate(model, images, seed=seed, on_progress=tick)
-        return clean.accuracy, evaluate(model, images, attack, seed=seed, on_progress=tick).accuracy
+        clean = evaluate(model, images, seed=seed, on_progress=tick, ranks=ranks)
+        return clean.accuracy, evaluate(model, images, attack, seed=seed, on_progress=tick, ranks=ranks).accuracy
 
     return validate
 

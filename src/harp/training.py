@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning_fabric import Fabric
@@ -58,7 +58,8 @@ class Course:
     objective: Objective
     images: Images
     validate: Callable[[nn.Module], tuple[float, float]]
-    """model → (clean, robust) accuracy on the validation split. It may raise KeyboardInterrupt to stop the run."""
+    """model → (clean, robust) accuracy on the validation split, called on every rank. It may raise KeyboardInterrupt to
+    stop the run, on all of them."""
     seed: int
     budget: Budget | None = None
     """Given while masks learn: only epochs that meet it can be the best."""
@@ -158,17 +159,12 @@ class _Run:
         return self.progress.records[-1]
 
     def _validate(self) -> tuple[float, float]:
-        """Accuracies on the validation split, found by the first rank for all."""
-        clean, robust, stopped = 0.0, 0.0, False
-        if self.fabric.is_global_zero:
-            try:
-                clean, robust = self.course.validate(self.model)
-            except KeyboardInterrupt:
-                stopped = True
-        if self.together(stopped):
+        """Accuracies on the validation split, which the ranks share."""
+        try:
+            clean, robust = self.course.validate(self.model)
+        except KeyboardInterrupt:
             self.stop()
-        world = self.fabric.world_size
-        return self._mean(clean * world), self._mean(robust * world)
+        return self._mean(clean), self._mean(robust)
 
     def save(self) -> None:
         """Write the state, unless it is not worth going back to."""
@@ -176,8 +172,9 @@ class _Run:
             save_state(self.resume, self.progress.state(self.model, self.optimizer, self.parts))
         self.last_save = time.monotonic()
 
-    def stop(self) -> None:
+    def stop(self) -> NoReturn:
         self.save()
+        self.fabric.barrier()  # a process that is gone before the state is written would take the first one with it
         raise KeyboardInterrupt(
             f"stopped in {self.course.stage}, epoch {self.progress.epoch}, step {self.progress.step}"
         )

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ import torchvision
 from torch import Tensor, nn
 
 import harp
+import harp.runtime
 from harp.exporting import rebuild, trace
 from harp.models import MODELS, build_model
+from harp.runtime.format import write
 from harp.runtime.graph import OPS, Graph
 
 MEAN_STD = ((0.5, 0.4, 0.3), (0.2, 0.1, 0.4))
@@ -45,12 +48,22 @@ def check(model: nn.Module, shape=(4, 8, 8), ops: str | None = None) -> Graph:
     return graph
 
 
+def check_engine(graph: Graph, folder: Path) -> None:
+    """The runtime, from a file, computes what the graph says."""
+    write(folder / "net.harp", graph, card={})
+    x = images(3, graph.input)
+    found = torch.from_numpy(harp.runtime.load(folder / "net.harp", threads=1, autotune=False)(x.numpy()))
+    expected = rebuild(graph)(x)
+    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
 # Networks
 
 
 @pytest.mark.parametrize("name", ["vgg_tiny", "vgg_small", "resnet_small", "vgg_medium"])
-def test_a_small_network_survives(name, pruned):
-    check(pruned(build_model(name, shape=(3, 16, 16), classes=10, mean_std=MEAN_STD), 0.1), (3, 16, 16))
+def test_a_small_network_survives(name, pruned, tmp_path):
+    model = pruned(build_model(name, shape=(3, 16, 16), classes=10, mean_std=MEAN_STD), 0.1)
+    check_engine(check(model, (3, 16, 16)), tmp_path)
 
 
 @pytest.mark.slow
@@ -59,16 +72,18 @@ def test_a_small_network_survives(name, pruned):
     [*((n, 32) for n in MODELS if n != "resnet50"), ("resnet50", 224), ("torchvision:mobilenet_v2", 224)],
 )
 @pytest.mark.parametrize("keep", [1.0, 0.01])
-def test_every_network_of_the_project_survives(name, side, keep, pruned):
+def test_every_network_of_the_project_survives(name, side, keep, pruned, tmp_path):
     model = pruned(build_model(name, shape=(3, side, side), classes=10, mean_std=MEAN_STD), keep)
     graph = check(model, (3, side, side))
     assert not any(node.op == "affine" and "bn" in node.name for node in graph.nodes) or name == "wrn28_4"
+    if keep < 1:  # a dense one takes a minute to compress
+        check_engine(graph, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v3_small", "densenet121", "regnet_y_400mf"])
-def test_networks_that_nobody_thought_of_survive(name, pruned):
-    check(pruned(torchvision.models.get_model(name, num_classes=10), 0.1), (3, 64, 64))
+def test_networks_that_nobody_thought_of_survive(name, pruned, tmp_path):
+    check_engine(check(pruned(torchvision.models.get_model(name, num_classes=10), 0.05), (3, 64, 64)), tmp_path)
 
 
 def test_widths_may_be_odd_as_after_the_removal_of_channels(pruned):

@@ -17,6 +17,7 @@ from harp.pruning import (
     HYDRA,
     LWM,
     RATES_ONLY,
+    Admm,
     Sharpness,
     attach_masks,
     freeze_masks,
@@ -174,6 +175,64 @@ def test_batch_norm_counts_a_step_of_awp_once_and_at_the_weights_that_stay():
     assert awp["num_batches_tracked"] == 1
     assert all(torch.equal(plain[name], awp[name]) for name in plain)
     assert not torch.equal(weight, other)
+
+
+def test_every_rank_ascends_along_the_mean_of_their_gradients(monkeypatch):
+    """Else they would stand at different points, and their second gradients would be of different networks."""
+    x, y = batch()
+    model = network()
+    mean = {name: torch.randn_like(p) for name, p in model.named_parameters()}
+    calls, points = 0, []
+
+    def average(fabric: Fabric, model: nn.Module) -> None:
+        nonlocal calls
+        calls += 1
+        for name, parameter in model.named_parameters():
+            parameter.grad.copy_(mean[name])
+
+    def loss(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        points.append(model[4].weight.detach().clone())
+        return F.cross_entropy(model(x), y)
+
+    monkeypatch.setattr("harp.training.average_gradients", average)
+    sharp = Sharpness(0.5, learned_weights)
+    plan = Course("x", Training(), loss, InMemory(x, y), lambda m: (0.0, 0.0), seed=0, sharpness=sharp)
+    before = model[4].weight.detach().clone()
+    train_step(model, plan, Fabric(accelerator="cpu"), torch.optim.SGD(model.parameters(), lr=0.1), x, y)
+    assert calls == 2
+    torch.testing.assert_close(points[1] - points[0], ascent(before, mean["4.weight"], 0.5), atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(model[4].weight.detach(), before - 0.1 * mean["4.weight"])
+
+
+def test_a_plug_in_works_in_mixed_precision():
+    x, y = batch()
+    fabric = Fabric(accelerator="cpu", precision="bf16-mixed")
+    model = attach_masks(network(), weight_budget(network(), 0.2), HARP)
+    sharp = Sharpness(0.5, learned_scores)
+    plan = Course("x", Training(), natural(), InMemory(x, y), lambda m: (0.0, 0.0), seed=0, sharpness=sharp)
+    learning = [p for p in model.parameters() if p.requires_grad]
+    loss = train_step(model, plan, fabric, fabric.setup_optimizers(torch.optim.SGD(learning, lr=0.1)), x, y)
+    assert math.isfinite(loss)
+    assert all(mask.scores.dtype == torch.float32 and mask.scores.isfinite().all() for mask in masks(model).values())
+
+
+def test_a_rules_penalty_is_that_of_the_point_that_stays():
+    """ADMM pulls at θ and not at θ + v: with a loss linear in the weights, whose gradient is everywhere the same, AWP
+    changes nothing."""
+    x, y = batch()
+
+    def linear(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return model[0].weight.sum() + model[4].weight.sum()
+
+    moved = []
+    for sharpness in (None, Sharpness(0.5, learned_weights)):
+        model = network()
+        rule = Admm(model, weight_budget(model, 0.2), 10, rho=0.5)
+        plan = Course("x", Training(), linear, InMemory(x, y), lambda m: (0.0, 0.0), 0, rule=rule, sharpness=sharpness)
+        train_step(model, plan, Fabric(accelerator="cpu"), torch.optim.SGD(model.parameters(), lr=0.1), x, y)
+        moved.append(model[4].weight.detach().clone())
+    assert torch.equal(*moved)
+    assert not torch.equal(moved[0], network()[4].weight - 0.1)  # ADMM did pull
 
 
 def test_scores_of_whole_channels_are_moved_as_any_other():

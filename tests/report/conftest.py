@@ -219,6 +219,11 @@ def _pictures() -> Callable[..., dict[str, np.ndarray]]:
 
 
 @pytest.fixture
+def parse() -> Callable[[str], Element]:
+    return parsed
+
+
+@pytest.fixture
 def page(tmp_path: Path) -> Callable[[list[Path]], Element]:
     """Write a report and take it apart."""
 

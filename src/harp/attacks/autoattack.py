@@ -112,7 +112,7 @@ class AutoAttack:
             size = f"{x.shape[2]} x {x.shape[3]}"
             raise ValueError(f"Square in l2 needs images of 5 x 5 or more, got {size}; leave it out of attacks")
         logger, said = _listener()
-        with attacking(model), weights_frozen(model), seeded(self.seed), torch.no_grad():
+        with attacking(model), seeded(self.seed), torch.no_grad():
             checks.check_randomized(model, x, y, bs=len(x), logger=logger)
             checks.check_range_output(model, x, logger=logger)
             trace = sys.gettrace()
@@ -135,7 +135,7 @@ class AutoAttack:
         if self.threat.eps == 0:
             return x.clone(), []
         logger, said = _listener()
-        with attacking(model), weights_frozen(model), seeded(self.seed), torch.no_grad():
+        with attacking(model), seeded(self.seed), torch.no_grad():
             attack = self._build(name, model, model(x[:1]).shape[1], x.device, logger)
             found = attack.perturb(x.contiguous(), y)
         zero_gradients = [f"{name} met zero gradients, which blind it: compare with Square"] if said else []
@@ -228,19 +228,6 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=range(torch.cuda.device_count()), device_type="cuda"):
         torch.manual_seed(seed)
         yield
-
-
-@contextmanager
-def weights_frozen(model: nn.Module) -> Iterator[None]:
-    """No gradients for the weights: FAB would compute them all and leave them in ``.grad``."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
 
 
 def _listener() -> tuple[logging.Logger, list[str]]:

@@ -115,11 +115,20 @@ def fgsm(threat: Threat) -> PGD:
 
 @contextmanager
 def attacking(model: nn.Module) -> Iterator[None]:
-    """Eval mode for the time of an attack, each submodule's own mode restored afterwards, whatever happens."""
+    """Eval mode and no gradient for any parameter, as long as an attack takes; then everything is as it was before.
+
+    What an attack wants is the gradient of the image: a masked weight need not be traced then, and an attack that calls
+    ``backward()`` leaves nothing behind.
+    """
     training = [module for module in model.modules() if module.training]
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.eval()
     try:
+        for parameter in learning:
+            parameter.requires_grad_(False)
         yield
     finally:
         for module in training:
             module.training = True
+        for parameter in learning:
+            parameter.requires_grad_(True)

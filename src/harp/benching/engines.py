@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 EngineName = Literal["harp", "torch", "inductor", "onnxruntime", "openvino"]
+ONNX_WRITERS = ("onnx", "onnxscript", "onnxruntime")
+"""What `harp.exporting` needs to write ONNX and to check it."""
 Runner = Callable[[np.ndarray], np.ndarray]
 """(batch, channels, height, width) in, in float32 and in [0, 1]; outputs by image."""
 
@@ -45,12 +47,20 @@ class Engine:
     imports: tuple[str, ...]
     dense: bool = True
     compiler: bool = False
+    reads_onnx: bool = False
+
+
+def can_write_onnx() -> bool:
+    return all(importlib.util.find_spec(package) for package in ONNX_WRITERS)
 
 
 def absence(name: str) -> str | None:
     """Why an engine cannot run here and how to get it; None when it can."""
     engine = ENGINES[name]
-    lacking = [package for package in engine.imports if importlib.util.find_spec(package) is None]
+    wanted = (*engine.imports, *(ONNX_WRITERS if engine.reads_onnx else ()))
+    lacking = [package for package in wanted if importlib.util.find_spec(package) is None]
+    if lacking and not engine.dense:
+        return f"{name} cannot run: this harp has no compiled engine; reinstall it with a C++ compiler at hand"
     if lacking:
         return f"{name} is left out: {lacking[0]} is not installed; pip install 'harp-pruning[bench]'"
     compiler = os.environ.get("CXX", "g++")
@@ -134,12 +144,12 @@ def _openvino(subject: Subject, batch: int, threads: int) -> Runner:
 UNTUNED = "harp, untuned"
 """Our runtime without its tuning at load: what a program that starts often wants."""
 ENGINES: dict[str, Engine] = {
-    "harp": Engine(_harp, ("harp.runtime",), dense=False),
-    UNTUNED: Engine(_untuned, ("harp.runtime",), dense=False),
+    "harp": Engine(_harp, ("harp.runtime._engine",), dense=False),
+    UNTUNED: Engine(_untuned, ("harp.runtime._engine",), dense=False),
     "torch": Engine(_torch, ("torch",)),
     "inductor": Engine(_inductor, ("torch",), compiler=True),
-    "onnxruntime": Engine(_onnxruntime, ("onnxruntime",)),
-    "openvino": Engine(_openvino, ("openvino",)),
+    "onnxruntime": Engine(_onnxruntime, ("onnxruntime",), reads_onnx=True),
+    "openvino": Engine(_openvino, ("openvino",), reads_onnx=True),
 }
 NAMES: tuple[EngineName, ...] = get_args(EngineName)
 """Those that are compared, in the order in which they take turns."""

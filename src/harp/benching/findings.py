@@ -10,13 +10,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from harp.runtime import isa, peak_gflops
 from harp.runtime.format import read
 
 from .advice import recommend
-from .engines import ENGINES, NAMES, Subject, absence
+from .engines import ENGINES, NAMES, Subject, absence, can_write_onnx
 from .probe import probe
 from .race import Course, Entrant, busy, race
-from .records import Record
+from .records import OURS, Record
 from .work import Sizes, Work, sizes_of, work_of
 
 
@@ -53,6 +54,8 @@ def bench(file: Path, plan: Plan, *, tell: Callable[[str], object] = lambda line
     wrong = [batch for batch in plan.batches if batch < 1]
     if wrong or not plan.batches:
         raise ValueError(f"batches={list(plan.batches)} must name at least one batch size, none below 1")
+    if (reason := absence(OURS)) is not None:
+        raise ValueError(reason)
     notes = [note for note in (busy(),) if note]
     notes += [reason for name in plan.engines if (reason := absence(name))]
     names = [name for name in plan.engines if absence(name) is None]
@@ -60,8 +63,8 @@ def bench(file: Path, plan: Plan, *, tell: Callable[[str], object] = lambda line
     work = work_of(graph)
     with tempfile.TemporaryDirectory(prefix="harp-bench-") as folder:
         tell("dense ONNX of the same weights")
-        subject = Subject(file, write_dense(file, Path(folder) / "dense.onnx"))
-        sizes = sizes_of(file, graph, subject.dense)
+        subject = Subject(file, write_dense(file, Path(folder) / "dense.onnx") if can_write_onnx() else None)
+        sizes = sizes_of(file, graph, subject.onnx)
         peaks_mb = memory_of(names, subject, graph.input, tell) if plan.memory else {}
         records = []
         for threads in plan.threads:
@@ -96,36 +99,19 @@ def memory_of(
 
 
 def write_dense(file: Path, onnx: Path) -> Path:
-    """The network of a ``.harp`` file as ONNX, with dense weights and any batch size."""
+    """The network of a ``.harp`` file as ONNX, with dense weights and for any batch size."""
     import torch
 
-    from harp.exporting import rebuild
+    from harp.exporting import rebuild, write_onnx
 
     graph, _ = read(file)
-    images = torch.zeros(2, *graph.input)
-    with contextlib.redirect_stdout(None):
-        torch.onnx.export(
-            rebuild(graph),
-            (images,),
-            onnx,
-            dynamo=True,
-            external_data=False,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-        )
+    write_onnx(rebuild(graph), torch.zeros(1, *graph.input), onnx)
     return onnx
-
-
-def peak_gflops(threads: int) -> float:
-    """What the processor reached just now in multiplications and additions alone: the limit of every engine."""
-    from harp.runtime import peak_gflops
-
-    return peak_gflops(threads)
 
 
 def surroundings() -> dict[str, Any]:
     """Hardware and versions, so that a time can be put in its place."""
     from harp.cards import environment
-    from harp.runtime import isa
 
     found = environment()
     found["isa"] = isa()

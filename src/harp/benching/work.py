@@ -43,23 +43,24 @@ def work_of(graph: Graph) -> Work:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes: the exported file, all values dense in float32, those compressed by ``compressor``, and the ONNX file."""
+    """Bytes: the exported file, all values dense in float32, those compressed by ``compressor``, and the ONNX file
+    if there is one."""
 
     file: int
     dense: int
     compressed: int
-    onnx: int
+    onnx: int | None
     compressor: str
 
 
-def sizes_of(file: Path, graph: Graph, onnx: Path) -> Sizes:
+def sizes_of(file: Path, graph: Graph, onnx: Path | None) -> Sizes:
     tensors = [np.asarray(tensor, "<f4") for node in graph.nodes for tensor in node.tensors.values()]
     name, compress = _compressor()
     return Sizes(
         file=file.stat().st_size,
         dense=sum(tensor.nbytes for tensor in tensors),
         compressed=len(compress(b"".join(tensor.tobytes() for tensor in tensors))),
-        onnx=onnx.stat().st_size,
+        onnx=None if onnx is None else onnx.stat().st_size,
         compressor=name,
     )
 
@@ -70,4 +71,4 @@ def _compressor() -> tuple[str, Callable[[bytes], bytes]]:
         from zstandard import ZstdCompressor
     except ImportError:
         return "zlib -6", lambda content: zlib.compress(content, 6)
-    return "zstd -12", ZstdCompressor(level=12).compress
+    return "zstd -12", ZstdCompressor(level=12, threads=-1).compress

@@ -111,7 +111,7 @@ def sizes(found: "Findings") -> Table:
     table = _table("Size", "form", "bytes", "of dense float32")
     s = found.sizes
     forms = {"this file": s.file, "dense float32": s.dense, f"dense float32, {s.compressor}": s.compressed}
-    for form, size_bytes in {**forms, "ONNX": s.onnx}.items():
+    for form, size_bytes in (forms if s.onnx is None else {**forms, "ONNX": s.onnx}).items():
         table.add_row(form, f"{size_bytes:,}", f"1/{short(s.dense / size_bytes)}")
     return table
 

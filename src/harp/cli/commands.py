@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, arg
@@ -93,6 +93,24 @@ class RunFlags:
 
 
 @dataclass(frozen=True)
+class ExportFlags:
+    """Write the network of a finished run to one file that needs no torch to run."""
+
+    run: Positional[Path]
+    """The run directory of the network."""
+    out: Path
+    """The file to write, e.g. net.harp."""
+    format: Literal["harp", "onnx"] = "harp"
+    """harp: sparse, for harp.runtime. onnx: dense, for everyone else's."""
+    values: Literal["f32", "f16"] = "f32"
+    """How a .harp file stores weights. f16 halves it, and is refused when logits then differ by more than tolerance."""
+    tolerance: float | None = None
+    """How far logits of validation images may be off, relative to the largest; None: 1e-4, for f16 1e-2."""
+    overwrite: bool = False
+    """Replace a file that is already there."""
+
+
+@dataclass(frozen=True)
 class ReportFlags:
     """Write one self-contained HTML page about any number of runs."""
 
@@ -179,6 +197,26 @@ def run(arguments: list[str], stop: "StopRequest") -> None:
             console.page(write_report(finals, flags.out / "report.html"))
 
 
+def export(arguments: list[str], stop: "StopRequest") -> None:
+    flags = _parse(ExportFlags, "export", arguments, None)
+
+    from ..exporting.run import export_run
+
+    done = export_run(
+        flags.run,
+        flags.out,
+        values=flags.values,
+        format=flags.format,
+        tolerance=flags.tolerance,
+        overwrite=flags.overwrite,
+    )
+    print(f"{done.kept:,} of {done.total:,} weights are not zero")
+    print(
+        f"{done.size_bytes:,} bytes in {done.path}; dense float32 is {done.dense_bytes:,}: 1/{done.times_smaller:.3g}"
+    )
+    print(f"Checked on {done.agreement.images} validation images: {done.agreement}")
+
+
 def report(arguments: list[str], stop: "StopRequest") -> None:
     flags = _parse(ReportFlags, "report", arguments, None)
     if not flags.runs:
@@ -201,6 +239,7 @@ COMMANDS: "dict[str, Command]" = {
     "prune": prune,
     "finetune": finetune,
     "evaluate": evaluate,
+    "export": export,
     "report": report,
     "bench": bench,
     "presets": presets,

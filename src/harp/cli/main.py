@@ -16,7 +16,9 @@ harp: keep 1 % of an adversarially robust network, and its accuracy, clean and u
   harp finetune runs/pruned --out runs/final         train the weights that stayed
   harp evaluate runs/final  --attack autoattack      measure the accuracy that can be believed
   harp report   runs/*                               one HTML page about all of them
+  harp export   runs/final  --out net.harp           one small file that runs without torch
   harp bench    net.harp                             its time, memory and size beside dense engines
+  harp compare  runs/dense --methods harp hydra      every method, keep and seed on the same passes: a table, a page
 
 Each stage reads one run directory and writes another. Stop any of them with Ctrl-C; the same command goes on.
 Every setting is a flag: `harp COMMAND --help` lists them with their defaults. `harp presets` lists the recipes.
@@ -25,7 +27,7 @@ HARP_TRACEBACK=1 in the environment shows where an error comes from, in your own
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0, 2 for bad input, 130 when interrupted."""
+    """Run one command. Returns the exit code: 0, 1 when a cell failed, 2 for bad input, 130 when interrupted."""
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP)
@@ -40,14 +42,16 @@ def main(argv: list[str] | None = None) -> int:
 
 def _guarded(arguments: list[str]) -> int:
     from .commands import COMMANDS
+    from .comparing import COMPARISONS
 
     name, *rest = arguments
-    if name not in COMMANDS:
-        print(f"harp: {name!r} is not a command; choose one of {', '.join(COMMANDS)} (`harp --help`)", file=sys.stderr)
+    commands = {**COMMANDS, **COMPARISONS}
+    if name not in commands:
+        print(f"harp: {name!r} is not a command; choose one of {', '.join(commands)} (`harp --help`)", file=sys.stderr)
         return 2
     stop = StopRequest()
     try:
-        COMMANDS[name](rest, stop)
+        return commands[name](rest, stop) or 0
     except KeyboardInterrupt:
         print("\nStopped. Nothing is lost: give the same command again to go on.", file=sys.stderr)
         return 130
@@ -56,7 +60,13 @@ def _guarded(arguments: list[str]) -> int:
             raise
         print(f"harp {name}: {error}", file=sys.stderr)
         return 2
-    return 0
+    except RuntimeError as error:
+        from ..devices import lost_process
+
+        if (said := lost_process(error)) is None:
+            raise
+        print(f"harp {name}: {said}", file=sys.stderr)
+        return 1
 
 
 class StopRequest:
@@ -66,9 +76,15 @@ class StopRequest:
         self.asked = False
         self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
         self._process = os.getpid()
+        # Taken out of the environment: it says nothing to processes that this one starts.
+        self._parent = os.environ.pop("HARP_PARENT_PID", None)
 
     def __call__(self) -> bool:
-        return self.asked
+        return self.asked or self._is_orphan()
+
+    def _is_orphan(self) -> bool:
+        """Whether the comparison that started this cell has died: it may be started again, and two would collide."""
+        return self._parent is not None and os.getppid() != int(self._parent)
 
     def listen(self) -> None:
         """Take the signals over: only when work begins, so that parsing dies as any program does."""
@@ -91,4 +107,5 @@ class StopRequest:
         os.write(2, b"\nStopping after this step; once more to stop at once.\n")
 
 
-Command = Callable[[list[str], StopRequest], None]
+Command = Callable[[list[str], StopRequest], int | None]
+"""(arguments, stop) → exit code; None is 0."""

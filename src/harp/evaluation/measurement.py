@@ -13,12 +13,13 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from ..attacks import Attack, attacking, check_images
-from ..attacks.autoattack import AutoAttack, classified, square_note, weights_frozen
+from ..attacks.autoattack import AutoAttack, classified, square_note
 from ..data import Images
 from ..pruning import hold_masks
 from .checks import check_model, doubts
 from .journal import Identity, Journal, fingerprint, open_journal, tensor_bytes
 from .phases import Phase, name_of, phases_of, plain_phase, progress, seed_for, threat_of
+from .ranks import ALONE, Ranks
 from .result import Evaluation, pack
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ def evaluate(
     state: Path | None = None,
     seed: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Accuracy on the first ``images`` images of `evaluation_order` (None: all); ``attack`` None is clean accuracy.
 
@@ -61,24 +63,27 @@ def evaluate(
     complete, for the caller to delete once the result is kept. ``on_progress(done, total)`` is told how much of the work
     is done, in images; it may raise to interrupt.
 
+    Several processes that call it alike, each with its ``ranks``, share the batches of each attack and all return the
+    result that one would have; the first writes the state. An interruption must then be raised on all of them.
+
     Raises ValueError, before any attack, for images outside [0, 1], labels beyond the model's classes, a model whose
     output is not finite or not (batch, classes), and a state that is damaged or of another evaluation.
     """
     order = _chosen(data, images, batch_size)
     seed = seed_for(attack, seed)
     place = _device_of(model) if device is None else torch.device(device)
-    with attacking(model), hold_masks(model), weights_frozen(model):
+    with attacking(model), hold_masks(model):
         x, y = next(data.batches(order[:batch_size], batch_size))
         classes = check_model(model, x.to(place), data.labels[order])
         notes = doubts(model, x.to(place), y.to(place), attack, classes)
         phases = phases_of(attack, classes, seed)
         identity = {} if state is None else _identity(model, data, attack, order, x, batch_size, seed)
-        journal = open_journal(state, identity, len(order))
+        journal = ranks.from_first(lambda: open_journal(state, identity, len(order)))
         if list(journal.finished) != [phase.name for phase in phases][: len(journal.finished)]:
             raise ValueError(f"{state} has the phases {list(journal.finished)}; delete it to start again")
         for phase in phases[len(journal.finished) :]:
-            for _ in _run(phase, model, data, order, batch_size, place, journal):
-                if state is not None:
+            for _ in _run(phase, model, data, order, batch_size, place, journal, ranks):
+                if state is not None and ranks.rank == 0:
                     journal.save(state)
                 if on_progress is not None:
                     on_progress(*progress(journal, phases, batch_size))
@@ -100,7 +105,7 @@ def collect_examples(
     order = _chosen(data, min(k, len(data)), max(k, 1))
     place = _device_of(model) if device is None else torch.device(device)
     x, y = (batch.to(place) for batch in next(data.batches(order, len(order))))
-    with attacking(model), hold_masks(model), weights_frozen(model), torch.no_grad():
+    with attacking(model), hold_masks(model), torch.no_grad():
         check_model(model, x, data.labels[order])
         phase = plain_phase(attack, seed_for(attack, seed))
         x_adv, _ = phase.attack(model, x, y, 0)
@@ -117,30 +122,42 @@ def _run(
     batch_size: int,
     place: torch.device,
     journal: Journal,
+    ranks: Ranks,
 ) -> Iterator[None]:
-    """Run one phase from where the journal stands, and write each batch down in it."""
+    """Run one phase from where the journal stands, and write each batch down in it; of several ranks, each round of them."""
     began = time.perf_counter()
     entered = journal.survivors.nonzero()[:, 0]
     right = journal.survivors.clone() if journal.right is None else journal.right
-    batches = data.batches(order[entered][journal.batches * batch_size :], batch_size) if len(entered) else iter(())
-    for number, (x, y) in enumerate(batches, start=journal.batches):
-        x, y = x.to(place), y.to(place)
-        if phase.name == "clean":
-            check_images(x)
-        x_adv, notes = phase.attack(model, x, y, number)
-        logits = model(x_adv)
-        if phase.name == "clean" and not logits.isfinite().all():
-            raise ValueError("the model's output on clean images is NaN or infinite; its weights may be damaged")
-        right[entered[number * batch_size : number * batch_size + len(x)]] = classified(logits, y).cpu()
-        journal.right, journal.batches = right, number + 1
-        journal.notes += [note for note in notes if note not in journal.notes]
+    batches = entered.split(batch_size) if len(entered) else ()
+    mine = batches[journal.batches + ranks.rank :: ranks.world]
+    images = data.batches(order[torch.cat(mine)], batch_size) if mine else iter(())
+    for first in range(journal.batches, len(batches), ranks.world):
+        notes: list[str] = []
+        if first + ranks.rank < len(batches):
+            x, y = (part.to(place) for part in next(images))
+            answer, notes = _one_batch(phase, model, x, y, first + ranks.rank)
+            right[batches[first + ranks.rank]] = answer.cpu()
+        right = ranks.all_of(right)
+        journal.right, journal.batches = right, min(first + ranks.world, len(batches))
+        journal.notes += [note for note in ranks.union(notes) if note not in journal.notes]
         journal.elapsed_s += time.perf_counter() - began
         began = time.perf_counter()
-        if journal.batches * batch_size < len(entered):
+        if journal.batches < len(batches):
             yield
     log.info("%s leaves %d of %d images", phase.name, int(right.sum()), journal.images)
     journal.finish(phase.name, right)
     yield
+
+
+def _one_batch(phase: Phase, model: nn.Module, x: Tensor, y: Tensor, number: int) -> tuple[Tensor, list[str]]:
+    """Which images of a batch are still right after the phase, and what there is to note."""
+    if phase.name == "clean":
+        check_images(x)
+    x_adv, notes = phase.attack(model, x, y, number)
+    logits = model(x_adv)
+    if phase.name == "clean" and not logits.isfinite().all():
+        raise ValueError("the model's output on clean images is NaN or infinite; its weights may be damaged")
+    return classified(logits, y), notes
 
 
 def _result(attack: Attack | None, journal: Journal, notes: list[str], seed: int) -> Evaluation:

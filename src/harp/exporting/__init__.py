@@ -1,6 +1,9 @@
-"""A trained network as a file: sparse for `harp.runtime`, ONNX for everyone else."""
+"""A trained network as a file: sparse for `harp.runtime`, ONNX for everyone else. `run` exports finished runs."""
 
+from .agreement import Agreement
+from .files import Exported, export
+from .onnx import write_onnx
 from .rebuilding import rebuild
 from .tracing import trace
 
-__all__ = ["rebuild", "trace"]
+__all__ = ["Agreement", "Exported", "export", "rebuild", "trace", "write_onnx"]

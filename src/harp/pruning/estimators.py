@@ -6,7 +6,7 @@ All three tensors have the shape of the scores; ``mask`` is the one in force.
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from .mask import top
+from .selection import top
 
 
 def layer_sum(
@@ -25,7 +25,6 @@ def marginal(
 ) -> Float[Tensor, ""]:
     """dL/da = n · mean of dL/dM over the entries next in line: as many as are kept now, just below the threshold."""
     entries = mask.numel()
-    kept = int(mask.count_nonzero())
     # A few more, so that a layer with a handful of entries does not hang on one of them.
-    next_in_line = top(scores, min(2 * kept + 8, entries)) & ~mask
+    next_in_line = top(scores, (2 * mask.count_nonzero() + 8).clamp_max(entries)) & ~mask
     return entries * (grad_mask * next_in_line).sum() / next_in_line.count_nonzero().clamp_min(1)

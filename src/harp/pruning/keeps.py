@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from .mask import top
+from .selection import top
 
 Split = Callable[[Mapping[str, Tensor], float], dict[str, float]]
 

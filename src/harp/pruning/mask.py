@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
+from .selection import top
+
 Estimator = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``(dL/dmask, scores, mask) -> dL/dkeep``, a scalar."""
 
@@ -38,6 +40,7 @@ class Mask(nn.Module):
         self.keep_min = keep_min
         self.estimator = estimator
         self.held: Tensor | None = None
+        self.product: _Product | None = None
         self.budget: Any = None
         self.resting: frozenset[str] = frozenset()
         self.scores = nn.Parameter(scores.detach().clone(), requires_grad="scores" in learn)
@@ -91,12 +94,27 @@ class Mask(nn.Module):
     def freeze(self, mask: Bool[Tensor, "..."]) -> None:
         """Keep exactly this mask from now on; scores and logit are gone."""
         self.mask = mask
-        self.scores = self.logit = self.quota = self.held = None
+        self.scores = self.logit = self.quota = self.held = self.product = None
 
     def forward(self, weight: Tensor) -> Tensor:
-        if self.mask is not None:
+        if self.held is None and self.mask is not None:
             return weight * self.mask
-        return _masked(weight, self._learned(), self.keep, self.current(), self.estimator)
+        mask = self.current()
+        constant = None if self.held is None else self._constant(weight, mask)
+        learns = [p is not None and p.requires_grad for p in (weight, self.scores, self.logit)]
+        if constant is not None and not (any(learns) and torch.is_grad_enabled()):
+            return constant
+        keep = self.keep if learns[2] else None
+        masked: Any = _MaskedWeight.apply(weight, self.scores, keep, mask, self.estimator, constant)
+        return masked
+
+    def _constant(self, weight: Tensor, mask: Tensor) -> Tensor:
+        """weight ⊙ mask, computed by the first forward of a hold for all of them. It has no graph: each forward makes
+        its own around it, so any number of them may be traversed, or none."""
+        if self.product is None or not self.product.is_of(weight, mask):
+            with torch.inference_mode(False), torch.no_grad():
+                self.product = _Product(weight * mask, weight, mask)
+        return self.product.value
 
     def _learned(self) -> Tensor:
         assert self.scores is not None, "a frozen mask has no scores"
@@ -115,20 +133,35 @@ class Mask(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy made inside hold_masks is not under that hold: it would never be released.
-        return {**self.__dict__, "held": None}
+        return {**self.__dict__, "held": None, "product": None}
 
     def extra_repr(self) -> str:
         return f"size={self.size}, keep={float(self.keep.detach()):.4g}, {'frozen' if self.frozen else 'learning'}"
+
+
+class _Product:
+    """weight ⊙ mask, and of which values: a weight that is perturbed inside a hold must not meet its old product."""
+
+    def __init__(self, value: Tensor, weight: Tensor, mask: Tensor):
+        self.value, self.of, self.versions = value, (weight, mask), (_version(weight), _version(mask))
+
+    def is_of(self, weight: Tensor, mask: Tensor) -> bool:
+        same = self.of[0] is weight and self.of[1] is mask
+        return same and self.versions == (_version(weight), _version(mask))
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
 
 
 class _MaskedWeight(torch.autograd.Function):
     """weight ⊙ mask forward; dL/d|S| = dL/dM and dL/dkeep = estimator(dL/dM) backward, where M is the mask."""
 
     @staticmethod
-    def forward(ctx, weight, scores, keep, mask, estimator):
-        ctx.save_for_backward(weight, scores, mask)
+    def forward(ctx, weight, scores, keep, mask, estimator, constant):
+        ctx.save_for_backward(None if scores is None else weight, scores, mask)
         ctx.estimator = estimator
-        return weight * mask
+        return weight * mask if constant is None else constant.detach()
 
     @staticmethod
     def backward(ctx, *grad_outputs):
@@ -142,12 +175,7 @@ class _MaskedWeight(torch.autograd.Function):
                 grad_scores = grad_mask * scores.sign()
             if ctx.needs_input_grad[2]:
                 grad_keep = ctx.estimator(grad_mask, scores, mask)
-        return grad_weight, grad_scores, grad_keep, None, None
-
-
-def _masked(weight: Tensor, scores: Tensor, keep: Tensor, mask: Tensor, estimator: Estimator) -> Tensor:
-    masked: Any = _MaskedWeight.apply(weight, scores, keep, mask, estimator)
-    return masked
+        return grad_weight, grad_scores, grad_keep, None, None, None
 
 
 def logit_of(keep: float, keep_min: float) -> float:
@@ -155,21 +183,6 @@ def logit_of(keep: float, keep_min: float) -> float:
     if not keep_min < keep < 1:
         raise ValueError(f"a learned keep fraction must start inside ({keep_min:g}, 1), got keep={keep:g}")
     return math.log((keep - keep_min) / (1 - keep))
-
-
-def top(scores: Float[Tensor, "..."], count: int) -> Bool[Tensor, "..."]:
-    """True at the ``count`` entries of largest |score|; of equals, the ones that come first."""
-    size = scores.detach().abs().flatten()
-    if count >= size.numel():
-        return torch.ones_like(scores, dtype=torch.bool)
-    if size.is_cuda:  # one long row: kthvalue is slower than a sort there
-        threshold = size.sort(descending=True).values[count - 1]
-    else:
-        threshold = size.kthvalue(size.numel() - count + 1).values
-    above = size > threshold
-    equal = size == threshold
-    first = equal.cumsum(0) <= count - above.count_nonzero()
-    return (above | (equal & first)).view_as(scores)
 
 
 def _whole(keep: float, size: int) -> int:
@@ -197,18 +210,21 @@ def parametrizations(module: nn.Module) -> dict[str, ParametrizationList]:
 
 @contextmanager
 def hold_masks(model: nn.Module) -> Iterator[None]:
-    """Compute every mask once and use it for all forwards inside the ``with``: one training step, one set of masks.
+    """Compute every mask, and every masked weight, once for all forwards inside the ``with``: one training step.
 
     Nested holds keep the outermost masks. The optimiser steps outside, or the masks of the next step would be stale.
     """
-    learning = [mask for mask in masks(model).values() if not mask.frozen and mask.held is None]
+    fresh = [mask for mask in masks(model).values() if mask.held is None]
+    learning = [mask for mask in fresh if not mask.frozen]
     if learning:
         with torch.no_grad():  # one transfer for all layers, not one each
             keeps = torch.stack([mask.keep for mask in learning]).tolist()
         for mask, keep in zip(learning, keeps, strict=True):
             mask.held = mask.best(mask._count(keep))
+    for mask in fresh:
+        mask.held = mask.current()
     try:
         yield
     finally:
-        for mask in learning:
-            mask.held = None
+        for mask in fresh:
+            mask.held = mask.product = None

@@ -1,11 +1,14 @@
 """Every setting of a run as a frozen value, and the presets. Plain data: nothing here imports torch."""
 
+from .flags import changes, flags, flat
 from .plain import from_json, recipe_in, to_json
 from .presets import PRESETS
 from .settings import ADMM, S2AP_HOSTS, Compute, MethodName, Objective, Pruning, Recipe, Task, Testing, Training
+from .spelling import PLUG_INS, normal_spelling, respelled
 
 __all__ = [
     "ADMM",
+    "PLUG_INS",
     "PRESETS",
     "S2AP_HOSTS",
     "Compute",
@@ -16,7 +19,12 @@ __all__ = [
     "Task",
     "Testing",
     "Training",
+    "changes",
+    "flags",
+    "flat",
     "from_json",
+    "normal_spelling",
     "recipe_in",
+    "respelled",
     "to_json",
 ]

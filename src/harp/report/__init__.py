@@ -8,8 +8,10 @@ from pathlib import Path
 
 from .family import PAGES, read_family
 from .page import render_page
+from .sweep import Sweep
+from .sweep_page import render_sweep
 
-__all__ = ["write_report"]
+__all__ = ["write_report", "write_sweep"]
 
 
 def write_report(runs: Sequence[Path], out: Path, *, date: datetime.date | None = None) -> Path:
@@ -26,7 +28,17 @@ def write_report(runs: Sequence[Path], out: Path, *, date: datetime.date | None 
     family = read_family(runs)
     if not family.given:
         raise ValueError("runs names no run directory, only HTML files: harp report runs/*")
-    page = render_page(family, date or datetime.date.today())
+    return _write(out, render_page(family, date or datetime.date.today()))
+
+
+def write_sweep(sweep: Sweep, out: Path, *, date: datetime.date | None = None) -> Path:
+    """Write the page of a comparison, as :func:`write_report` does. Raises ValueError when no pruned network is done."""
+    if not sweep.pruned:
+        raise ValueError("sweep holds no pruned network that is finished; there is nothing to compare")
+    return _write(out, render_sweep(sweep, date or datetime.date.today()))
+
+
+def _write(out: Path, page: str) -> Path:
     # A JSON text may smuggle in lone surrogates, which UTF-8 cannot say; a character reference can.
     _replace(out, page.encode("utf-8", errors="xmlcharrefreplace"))
     return out

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .wording import shortened
 
@@ -57,6 +57,7 @@ class EndLabel:
     full: str
     tone: str
     anchor: str = "start"  # SVG text-anchor
+    leader: tuple[float, float] | None = None  # the mark that a thin line leads to, where the name stands apart from it
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,13 @@ def accuracy_scale(values: Sequence[float]) -> Scale:
     return Scale(low / steps, high / steps)
 
 
+def close_scale(values: Sequence[float]) -> Scale:
+    """Whole percentages closely around the values, for methods that differ by a few points."""
+    step = nice_step(max(0.01, (max(values) - min(values)) / 5))
+    low, high = math.floor(min(values) / step + 1e-9), math.ceil(max(values) / step - 1e-9)
+    return Scale(low * step, max(high, low + 1) * step)
+
+
 def fraction_scale(values: Sequence[float]) -> Scale:
     """Decades from below the smallest kept fraction up to 1; a fraction of zero does not stretch the axis."""
     smallest = min((value for value in values if value > 0), default=0.1)
@@ -152,6 +160,12 @@ def end_labels(series: Sequence[Series], beside_marks: bool = False) -> tuple[En
         EndLabel(x, y, shortened(each.label, LONGEST_LABEL), each.label, each.tone)
         for each, x, y in zip(ends, xs, heights, strict=True)
     )
+
+
+def led_labels(series: Sequence[Series]) -> tuple[EndLabel, ...]:
+    """Names in the right margin, each with a line to its mark: for clouds of marks that names would cover."""
+    marks = {each.label: each.marks[-1] for each in series if each.marks}
+    return tuple(replace(each, leader=(marks[each.full].x, marks[each.full].y)) for each in end_labels(series))
 
 
 def inside_labels(series: Sequence[Series]) -> tuple[EndLabel, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -61,6 +62,13 @@ class Section:
 
 
 def render_page(family: Family, date: datetime.date) -> str:
+    sections = tuple(_section(each, f"experiment-{i}") for i, each in enumerate(experiments(family), start=1))
+    title = sections[0].title if len(sections) == 1 else "Pruned networks under attack"
+    return render("page.html.j2", title=title, sections=sections, facts=facts_of(family.given, date))
+
+
+def render(template: str, **content: Any) -> str:
+    """A page of ours: the template filled with content, which is escaped, in the style and with the script of all."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -69,11 +77,8 @@ def render_page(family: Family, date: datetime.date) -> str:
         lstrip_blocks=True,
     )
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    sections = tuple(_section(each, f"experiment-{i}") for i, each in enumerate(experiments(family), start=1))
-    return environment.get_template("page.html.j2").render(
-        title=sections[0].title if len(sections) == 1 else "Pruned networks under attack",
-        sections=sections,
-        facts=_facts(family.given, date),
+    return environment.get_template(template).render(
+        **content,
         chart=chart,
         # Our own files, so they are markup. The hash lets this script run and no other, should escaping ever fail.
         style=Markup(style),
@@ -82,7 +87,7 @@ def render_page(family: Family, date: datetime.date) -> str:
     )
 
 
-def _facts(runs: Sequence[Run], date: datetime.date) -> tuple[tuple[str, str], ...]:
+def facts_of(runs: Sequence[Run], date: datetime.date) -> tuple[tuple[str, str], ...]:
     try:
         ours = version(DISTRIBUTION)
     except PackageNotFoundError:  # run from a source tree that was never installed

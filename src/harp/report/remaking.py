@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..recipes import PRESETS, to_json
+from ..recipes import PRESETS, changes, flags, to_json
 from .reading import Run
 
 
@@ -20,9 +20,9 @@ def commands(run: Run, parent: Run | None) -> tuple[str, ...]:
         taken_over = _settings(_recipe_of(parent), run.stage) if parent is not None else {}
     else:
         presets = {name: _settings(to_json(recipe), run.stage) for name, (_, recipe) in PRESETS.items()}
-        source = min(presets, key=lambda name: len(_changes(presets[name], mine)))
+        source = min(presets, key=lambda name: len(changes(presets[name], mine)))
         taken_over = presets[source]
-    words = ["harp", run.stage, source, *_flags(_known(run, alone=not mine) | _changes(taken_over, mine))]
+    words = ["harp", run.stage, source, *flags(_known(run, alone=not mine) | changes(taken_over, mine))]
     if isinstance(weights := run.recipe.get("weights"), str):
         words += ["--weights", weights]
     return (shlex.join([*words, "--out", str(run.path)]), *_evaluations(run))
@@ -47,24 +47,10 @@ def _section(recipe: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return section if isinstance(section, dict) else {}
 
 
-def _changes(start: Mapping[str, Any], end: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in end.items() if name not in start or start[name] != value}
-
-
 def _known(run: Run, alone: bool) -> dict[str, Any]:
     """What the card says about the settings: always how it was pruned, and the seed when there is no recipe."""
     pruned = {"method": run.method, "keep": run.keep} if run.stage == "prune" else {}
     return pruned | ({"seed": run.seed} if alone and run.seed is not None else {})
-
-
-def _flags(settings: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in settings.items():
-        group, dot, last = name.replace("_", "-").rpartition(".")
-        if isinstance(value, bool):
-            yield f"--{group}{dot}{'' if value else 'no-'}{last}"
-        else:
-            yield f"--{group}{dot}{last}"
-            yield from map(str, value) if isinstance(value, list) else (str(value),)
 
 
 def _evaluations(run: Run) -> Iterator[str]:

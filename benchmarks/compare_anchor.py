@@ -1,0 +1,64 @@
+"""Every method and plug-in on the anchor: `harp compare` from the two pretrained parents, three seeds, AutoAttack.
+
+    python benchmarks/compare_anchor.py --json runs/compare-anchor.json --cards results/compare
+
+Seeds 0 and 1 prune the parents of their own seeds. There is no third one, so seed 2 prunes parent 0 again: its spread
+is that of pruning and finetuning only. Words after these flags go to `harp compare`, such as --jobs 2, --methods harp
+hydra or --dry-run. About ten minutes a cell on one core, 66 cells.
+"""
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from anchor import RECIPE
+from anchor_images import SHARED
+from cells import copy_card, print_header
+
+from harp.cli import main as harp
+from harp.stages import pretrain
+
+HERE = Path(__file__).parent
+METHODS = ("harp", "rates-only", "hydra", "r-admm", "lwm", "global", "erk", "lamp")
+METHODS += ("harp+s2ap", "harp+awp", "harp+s2ap+awp")
+SEEDS = (0, 1, 2)
+PRETRAINED = (0, 1)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/compare-anchor"), help="directory of all runs")
+    parser.add_argument("--json", type=Path, help="write one record a network to this file")
+    parser.add_argument("--cards", type=Path, help="copy every card, and the page, into this directory")
+    flags, more = parser.parse_known_args()
+    # Cells are processes of their own, and the images are a module of this folder.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    print_header("Anchor, all methods", "10,000 training, 1,000 selection, 2,000 test images at 16x16; vgg_tiny")
+    parents = [parent(seed, flags.out) for seed in PRETRAINED]
+    records = flags.json or flags.out / "records.json"
+    words = ["compare", *map(str, parents), "--methods", *METHODS, "--keeps", "0.1", "0.01"]
+    words += ["--seeds", *map(str, SEEDS), "--out", str(flags.out), "--json", str(records)]
+    status = harp([*words, *more])
+    if flags.cards and records.exists():
+        keep_cards(records, flags.cards)
+        (flags.cards / "report.html").write_bytes((flags.out / "report.html").read_bytes())
+    return status
+
+
+def parent(seed: int, out: Path) -> Path:
+    weights = SHARED / "anchor" / f"pretrained_s{seed}.safetensors"
+    return pretrain(replace(RECIPE, seed=seed), out / f"dense-s{seed}", weights=weights).path
+
+
+def keep_cards(records: Path, to: Path) -> None:
+    for r in json.loads(records.read_text(encoding="utf-8")):
+        copy_card(Path(r["run"]), to, f"{r['method']}-{r['keep']:g}-s{r['seed']}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""``harp compare`` and ``harp cell``: every combination on the same budget, and one of them."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from tyro.conf import Positional, arg
+
+from ..recipes import PRESETS, Recipe, recipe_in
+from .commands import _parse, _path, _recipe_of_run, _source
+
+if TYPE_CHECKING:
+    from ..comparison import Comparison
+    from .main import Command, StopRequest
+
+Flat = arg(name="")
+
+
+@dataclass(frozen=True)
+class CompareFlags:
+    """Prune one robust parent a seed with every method, to every keep, with the same number of passes, and compare."""
+
+    parents: Positional[tuple[str, ...]]
+    """Dense runs, which the seeds take in turn; or a name from `harp presets`, to train one for each seed."""
+    recipe: Annotated[Recipe, Flat]
+    out: Path = Path("runs/compare")
+    """The directory to write the runs, their logs and `report.html` into."""
+    methods: tuple[str, ...] = ("harp", "hydra", "lwm")
+    """Rows of the method table, with plug-ins as in harp+awp."""
+    keeps: tuple[float, ...] = (0.1, 0.01)
+    """Fractions that stay."""
+    granularities: tuple[Literal["weight", "channel"], ...] = ("weight",)
+    """What is pruned: single weights, or whole channels."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One run of every combination for each; nothing is called better on fewer than three."""
+    baseline: str | None = None
+    """The method that differences are to; None is hydra, or the first where there is no hydra."""
+    jobs: int | None = None
+    """Cells at a time; None is one a core here, and as many as they take on a cluster."""
+    launcher: Literal["local", "slurm", "ray"] = "local"
+    """Where cells run: processes of this machine, a SLURM cluster, a Ray cluster."""
+    launcher_options: tuple[str, ...] = ()
+    """NAME=VALUE for submitit or ray, such as slurm_partition=long or num_gpus=1."""
+    json: Path | None = None
+    """Write one record a network to this file."""
+    dry_run: bool = False
+    """Print the commands that are still to be run, for any other engine, and run none."""
+    overwrite: bool = False
+    """Replace runs of other settings; what is finished with the same ones stays."""
+
+
+@dataclass(frozen=True)
+class CellFlags:
+    """One cell of a comparison: prune a dense run, finetune and judge what is left; the flags are those of a recipe."""
+
+    run: Positional[Path]
+    """The run directory of the robust parent."""
+    out: Path
+    """The folder to write two runs into, `masks` and `final`."""
+    recipe: Annotated[Recipe, Flat]
+    overwrite: bool = False
+    """Replace runs of other settings; what is finished with the same ones stays."""
+
+
+def compare(arguments: list[str], stop: "StopRequest") -> int:
+    source, recipe = _source(arguments), _recipe_to_compare(arguments)
+    default = CompareFlags(() if source is tyro.MISSING else (source,), recipe)
+    flags: CompareFlags = _parse(CompareFlags, "compare", arguments, default)
+    _refuse_single(flags.recipe, recipe)
+
+    from ..comparison import cores, make_launcher, outstanding
+    from .tally import Tally
+
+    comparison = _comparison(flags)
+    launcher = make_launcher(flags.launcher, flags.jobs, flags.launcher_options, flags.recipe.compute.threads or 1)
+    todo = outstanding(comparison, overwrite=flags.overwrite)
+    if flags.dry_run:
+        print(f"# {todo.finished} of {todo.cells} cells are finished")
+        print(
+            "\n".join([*map(str, todo.first), *(["# then, in any order:"] if todo.first else []), *map(str, todo.rest)])
+        )
+        return 0
+    at_a_time = flags.jobs or (cores() if flags.launcher == "local" else max(1, len(todo.rest)))
+    with Tally(stop) as tally:
+        failures = tally.run(comparison, todo, launcher, at_a_time)
+        tally.conclude(comparison, failures, flags.json)
+    return 1 if failures else 0
+
+
+def cell(arguments: list[str], stop: "StopRequest") -> None:
+    default = CellFlags(_path(arguments), tyro.MISSING, _recipe_of_run(arguments))
+    flags: CellFlags = _parse(CellFlags, "cell", arguments, default)
+
+    from ..pipeline import run_cell
+    from .console import Console
+
+    with Console(stop) as console:
+        final = run_cell(flags.recipe, flags.run, flags.out, overwrite=flags.overwrite, watch=console.watch)
+        console.table([final])
+
+
+COMPARISONS: "dict[str, Command]" = {"compare": compare, "cell": cell}
+
+
+def _recipe_to_compare(arguments: list[str]) -> Recipe:
+    """That of the preset or run that is named first, on one thread: cells run beside each other."""
+    source = _source(arguments)
+    if source is tyro.MISSING:
+        return Recipe()
+    if source not in PRESETS and not Path(source).is_dir():
+        raise ValueError(f"{source!r} is neither a run directory nor a preset; presets are {', '.join(PRESETS)}")
+    recipe = PRESETS[source][1] if source in PRESETS else recipe_in(Path(source) / "recipe.json")
+    return replace(recipe, compute=replace(recipe.compute, threads=recipe.compute.threads or 1))
+
+
+def _refuse_single(chosen: Recipe, default: Recipe) -> None:
+    """What a comparison varies is named in the plural."""
+    pairs = (
+        ("--prune.method", "--methods", chosen.prune.method, default.prune.method),
+        ("--prune.keep", "--keeps", chosen.prune.keep, default.prune.keep),
+        ("--seed", "--seeds", chosen.seed, default.seed),
+    )
+    for one, several, here, there in pairs:
+        if here != there:
+            raise ValueError(f"{one} {here} is for a single run; here name {several}")
+
+
+def _comparison(flags: CompareFlags) -> "Comparison":
+    from ..comparison import Comparison
+
+    trained = [name for name in flags.parents if name in PRESETS]
+    if trained and len(flags.parents) > 1:
+        raise ValueError(f"parents names the preset {trained[0]!r} and others: name one preset alone, or dense runs")
+    return Comparison(
+        flags.recipe,
+        flags.out,
+        methods=flags.methods,
+        keeps=flags.keeps,
+        granularities=flags.granularities,
+        seeds=flags.seeds,
+        baseline=flags.baseline,
+        parents=() if trained else tuple(map(Path, flags.parents)),
+        preset=trained[0] if trained else "",
+    )

@@ -1,0 +1,179 @@
+"""What a person sees of a comparison: what it will cost, how far it is, what failed, and the table of what it found."""
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console as Terminal
+from rich.markup import escape
+from rich.measure import Measurement
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from ..checkpoint import write_json
+from ..comparison import Comparison, Cost, Failure, Job, Launcher, Todo, estimate, finished, run
+from ..report import write_sweep
+from ..report.differences import Difference, Summary
+from ..report.sweep import Group, Sweep, records
+from ..report.wording import MISSING, count, points
+from .console import duration
+
+if TYPE_CHECKING:
+    from .main import StopRequest
+
+
+class Tally:
+    """Draws one bar for all cells; what ends badly, and, without a terminal, all that ends, scrolls above it."""
+
+    def __init__(self, stop: "StopRequest", terminal: Terminal | None = None):
+        self.terminal = terminal or Terminal(highlight=False)
+        self.stop = stop
+        self._bar = Progress(
+            TextColumn("[bold]cells"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}"),
+            TimeElapsedColumn(),
+            console=self.terminal,
+            transient=True,
+            disable=not self.terminal.is_terminal,
+        )
+
+    def __enter__(self) -> "Tally":
+        self.stop.listen()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+        self.stop.release()
+
+    def say(self, text: str) -> None:
+        self.terminal.print(text, soft_wrap=True)
+
+    def run(self, comparison: Comparison, todo: Todo, launcher: Launcher, at_a_time: int) -> list[Failure]:
+        """Run what is outstanding, so many at a time, and say in the end what failed."""
+        self.say(announcement(comparison, todo))
+        jobs = len(todo.first) + len(todo.rest)
+        if jobs == 0:
+            return []
+        cost = estimate(comparison, todo, at_a_time)
+        self.say(f"{at_a_time} at a time: about {duration(cost.seconds)} ({cost.of})")
+        self._bar.start()
+        steps = _Steps(jobs, todo.cells - todo.finished, cost)
+        task = self._bar.add_task("", total=todo.cells, completed=todo.finished, left=steps.left())
+
+        def on_done(job: Job, status: int) -> None:
+            steps.count()
+            self._bar.update(task, advance=float(job.cell is not None and status == 0), left=steps.left())
+            state = "done" if status == 0 else "[bold]failed[/bold]"
+            if status != 0 or not self.terminal.is_terminal:
+                self.say(f"  {escape(job.name)} {state}  {steps.done} of {jobs}  {steps.left()}")
+
+        failures = run(todo, launcher, self.stop, on_done)
+        self._bar.stop()
+        return failures
+
+    def conclude(self, comparison: Comparison, failures: list[Failure], json: Path | None) -> None:
+        """The table, the records and the page of what is finished, then what is not."""
+        sweep = finished(comparison)
+        if sweep.entries:
+            table = table_of(sweep)
+            # Never cut: a log has no width, and a narrow terminal can wrap.
+            natural = Measurement.get(self.terminal, self.terminal.options.update(width=1000), table).maximum
+            self.terminal.width = max(natural, self.terminal.width)
+            self.terminal.print(table, crop=False)
+        for caveat in sweep.caveats:
+            self.say(f"  note  {escape(caveat)}")
+        if json is not None:
+            write_json(json, records(sweep))
+        if sweep.pruned:
+            page = write_sweep(sweep, comparison.out / "report.html")
+            self.say(f"Report: [bold]{escape(str(page.resolve()))}[/bold]")
+        if failures:
+            self.say(f"[bold]{len(failures)} failed[/bold]; the same command tries them again:")
+        for each in failures:
+            self.say(f"  {escape(f'{each.name}: {each.why}')}\n    log: {escape(str(each.log))}")
+
+
+class _Steps:
+    """Jobs done and time left: at first the estimate, then what the finished ones took."""
+
+    def __init__(self, jobs: int, cells: int, cost: Cost):
+        self.jobs, self.done, self.cost, self.began = jobs, 0, cost, time.monotonic()
+
+    def count(self) -> None:
+        self.done += 1
+
+    def left(self) -> str:
+        elapsed = time.monotonic() - self.began
+        if self.done == self.jobs:
+            return ""
+        seconds = elapsed / self.done * (self.jobs - self.done) if self.done else self.cost.seconds - elapsed
+        return f"{duration(seconds)} left"
+
+
+def announcement(comparison: Comparison, todo: Todo) -> str:
+    """How many cells there are, and of what."""
+    product = [
+        f"{len(comparison.spellings)} methods ({', '.join(comparison.spellings)})",
+        f"{len(comparison.keeps)} keeps ({', '.join(f'{keep:g}' for keep in comparison.keeps)})",
+        f"{len(comparison.seeds)} seeds",
+    ]
+    if comparison.granularities != ("weight",):
+        product.insert(2, f"{len(comparison.granularities)} granularities ({', '.join(comparison.granularities)})")
+    trained = f"; {len(todo.first)} parents to train first" if todo.first else ""
+    return f"[bold]{todo.cells} cells[/bold]: {' × '.join(product)}; {todo.finished} finished{trained}"
+
+
+def table_of(sweep: Sweep) -> Table:
+    """A row for each method, keep and granularity: mean ± spread over seeds, and how it differs from the baseline."""
+    table = Table(
+        title=f"Accuracy in %, mean ± standard deviation over seeds; {sweep.images:,} test images a seed",
+        title_justify="left",
+        caption=f"Δ is the paired difference to {sweep.baseline} in points, ± half of its 95 % interval; ↑ better and ↓ worse",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 2, 0, 0),
+        pad_edge=False,
+    )
+    several = len({group.granularity for group in sweep.pruned}) > 1
+    for name in ("method", "keep", *(["of"] if several else []), "kept", "seeds"):
+        table.add_column(name, justify="left" if name in ("method", "of") else "right")
+    for test in sweep.tests:
+        table.add_column(f"{test.name}\n{test.threat}".strip(), justify="right")
+    for test in sweep.tests:
+        table.add_column(f"Δ {test.name}", justify="right")
+    before = None
+    for group in sweep.groups:
+        if before is not None and (group.keep, group.granularity) != before:
+            table.add_section()
+        before = group.keep, group.granularity
+        table.add_row(*_row(group, sweep, several))
+    return table
+
+
+def _row(group: Group, sweep: Sweep, several: bool) -> list[str]:
+    granularity = [group.granularity] if several else []
+    kept = "–".join(count(number) for number in dict.fromkeys((group.kept[0], group.kept[-1])))
+    accuracies = [accuracy_text(group.summary(test)) for test in sweep.tests]
+    differences = [difference_text(group.differences.get(test)) for test in sweep.tests]
+    if group.method == sweep.baseline:
+        differences = ["baseline", *differences[1:]]
+    return [group.method, f"{group.keep:g}", *granularity, kept, str(len(group.runs)), *accuracies, *differences]
+
+
+def accuracy_text(found: Summary | None) -> str:
+    """``"37.4 ± 0.3"``."""
+    if found is None:
+        return MISSING
+    return f"{100 * found.mean:.1f}" + (f" ± {100 * found.spread:.1f}" if found.spread is not None else "")
+
+
+def difference_text(found: Difference | None) -> str:
+    """``"+1.2 ± 0.8 ↑"``; the arrow only where the interval, of seeds enough, lies on one side of 0."""
+    if found is None:
+        return MISSING
+    half = "" if found.high is None else f" ± {100 * (found.high - found.mean):.1f}"
+    return points(found.mean) + half + {1: " ↑", 0: "  ", -1: " ↓"}[found.sign]

@@ -1,0 +1,75 @@
+"""How long a comparison will take: from the cells that are finished, or else from a few timed steps."""
+
+import statistics
+import time
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..attacks import Threat
+from ..cards import read_card
+from ..checkpoint import RunDirectory
+from ..choices import make_objective
+from ..devices import alone, launch, make_fabric, place
+from ..passes import stage_passes
+from ..recipes import Recipe, Training
+from ..runs import build_network, open_data
+from .jobs import Todo
+from .plan import Cell, Comparison
+
+_UNTIMED, _TIMED = 1, 3
+"""Steps that warm up, and steps whose median counts."""
+_ENOUGH_S = 20.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds from now, when ``of`` says what they were estimated from."""
+
+    seconds: float
+    of: str
+
+
+def estimate(comparison: Comparison, todo: Todo, at_a_time: int) -> Cost:
+    """The time that is left for what is outstanding, when so many jobs run at a time."""
+    cells = [job.cell for job in todo.rest if job.cell is not None]
+    done = [seconds for cell in comparison.cells if cell not in cells and (seconds := spent(cell)) is not None]
+    if done and not todo.first:
+        return Cost(len(cells) * statistics.mean(done) / at_a_time, f"from the {len(done)} cells that are finished")
+    data = open_data(comparison.recipe)
+    pass_s = seconds_a_pass(comparison.recipe) * len(data.train)
+    pretrain = comparison.recipe.pretrain
+    passes = sum(cell.passes for cell in cells) + len(todo.first) * stage_passes(pretrain).total
+    return Cost(passes * pass_s / at_a_time, f"from {_TIMED} timed steps; validation and evaluation not counted")
+
+
+def spent(cell: Cell) -> float | None:
+    """Seconds that a finished cell took, as its cards say; None when it has none."""
+    cards = [RunDirectory(run).card for run in (cell.masks, cell.final)]
+    if not all(card.exists() for card in cards):
+        return None
+    masked, final = map(read_card, cards)
+    return masked["elapsed_s"] + final["elapsed_s"] + sum(e["elapsed_s"] for e in final["evaluations"])
+
+
+def seconds_a_pass(recipe: Recipe) -> float:
+    """Seconds of one forward and backward pass of one image, in the middle of a training step of this recipe."""
+    data, settings = open_data(recipe), recipe.finetune
+    fabric = launch(make_fabric(alone(recipe.compute)), recipe.compute)
+    model = place(build_network(recipe, data), fabric.device, channels_last=recipe.compute.channels_last).train()
+    objective = make_objective(settings, Threat(recipe.task.norm, recipe.task.eps))
+    first = torch.arange(min(settings.batch_size, len(data.train)))
+    x, y = next(iter(data.train.batches(first, settings.batch_size)))
+    x, y = x.to(fabric.device), y.to(fabric.device)
+    times: list[float] = []
+    while len(times) < _UNTIMED + _TIMED and sum(times) < _ENOUGH_S:
+        began = time.perf_counter()
+        objective(model, x, y).backward()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[_UNTIMED:] or times) / len(x) / _passes_a_step(settings)
+
+
+def _passes_a_step(settings: Training) -> float:
+    """Of the attack and the loss, without plug-ins."""
+    plain = replace(settings, epochs=1, warmup_epochs=0.0, awp_gamma=0.0)
+    return stage_passes(plain).total / settings.steps_a_batch

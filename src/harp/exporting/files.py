@@ -1,0 +1,114 @@
+"""`harp.export`: a model to a file, which is read back and compared with the model before it takes its place."""
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from harp.pruning import prunable_weights
+from harp.runtime.format import read, write
+
+from .agreement import Agreement, answers, compare, need_agreement
+from .onnx import need_onnx, open_onnx, write_onnx
+from .rebuilding import rebuild
+from .tracing import check_exportable, evaluating, trace
+
+log = logging.getLogger(__name__)
+
+Values = Literal["f32", "f16"]
+Format = Literal["harp", "onnx"]
+TOLERANCES: Mapping[str, float] = {"f32": 1e-4, "f16": 1e-2}
+"""How far logits may be from the model's, relative to the largest, unless the caller says."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written: how many weights are not zero, its size beside 4 bytes a parameter, how it was checked."""
+
+    path: Path
+    kept: int
+    total: int
+    size_bytes: int
+    dense_bytes: int
+    agreement: Agreement
+
+    @property
+    def times_smaller(self) -> float:
+        """Than the dense network in float32."""
+        return self.dense_bytes / self.size_bytes
+
+
+def export(
+    model: nn.Module,
+    example: Tensor,
+    path: Path | str,
+    *,
+    values: Values = "f32",
+    format: Format = "harp",
+    card: Mapping[str, Any] | None = None,
+    tolerance: float | None = None,
+) -> Exported:
+    """Write a plain network to one file: for `harp.runtime`, which is fast when most weights are zero, or as ONNX.
+
+    ``example`` is a batch of images as the model takes them, float32 (n, c, h, w). The file is read back and run, and its
+    logits for these images are compared with the model's: the largest difference may be ``tolerance`` times the
+    largest logit, by default 1e-4, and 1e-2 with ``values="f16"``, which halves the file. So give a few hundred real
+    images for f16. ``card`` is anything JSON can say about the network, and travels in the `.harp` file. The model
+    stays as it is.
+
+    Raises ValueError, and writes nothing, when the model still has masks, has an operation that the format lacks (named
+    with its place in the model), or the logits differ by more.
+    """
+    _check_choices(values, format)
+    check_exportable(model, example)
+    example = example.to(next((parameter.device for parameter in model.parameters()), example.device))
+    with evaluating(model):
+        expected = answers(model, example)
+    weights = list(prunable_weights(model).values())
+    kept, total = sum(int(weight.count_nonzero()) for weight in weights), sum(weight.numel() for weight in weights)
+    graph = trace(model, example) if format == "harp" else None
+    path, allowed = Path(path), TOLERANCES[values] if tolerance is None else tolerance
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as beside:
+        file = Path(beside) / path.name
+        if graph is None:
+            write_onnx(model, example, file)
+            runners = {"ONNX Runtime": open_onnx(file)}
+        else:
+            write(file, graph, card={"kept": kept, "total": total, **(card or {})}, values=values)
+            runners = _runners_of(file)
+        found = [compare(answers(run, example.cpu()), expected, by=name) for name, run in runners.items()]
+        for agreement in found:
+            need_agreement(agreement, allowed, values)
+        os.replace(file, path)
+    dense_bytes = 4 * sum(parameter.numel() for parameter in model.parameters())
+    return Exported(path, kept, total, path.stat().st_size, dense_bytes, found[-1])
+
+
+def _runners_of(file: Path) -> dict[str, Callable[[Tensor], Tensor]]:
+    """What runs a `.harp` file here, the engine last: it is missing where it could not be compiled."""
+    from harp.runtime import load  # here, so that who only rebuilds a graph does not load the engine's library
+
+    runners: dict[str, Callable[[Tensor], Tensor]] = {"PyTorch": rebuild(read(file)[0])}
+    try:
+        session = load(file, autotune=False)
+    except RuntimeError as error:
+        log.warning("the file is compared in PyTorch alone: %s", error)
+        return runners
+    return {**runners, "harp.runtime": lambda images: torch.from_numpy(session(images.numpy()))}
+
+
+def _check_choices(values: str, format: str) -> None:
+    for name, value, known in (("values", values, get_args(Values)), ("format", format, get_args(Format))):
+        if value not in known:
+            raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, known))}")
+    if format == "onnx":
+        need_onnx()
+        if values != "f32":
+            raise ValueError(f"values={values!r} is for format='harp'; an ONNX file holds float32")

@@ -1,0 +1,163 @@
+"""A comparison read back: its cells by method, keep and granularity, each with what its seeds reached."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+from functools import cached_property
+from pathlib import Path
+
+from .differences import FEWEST_SEEDS, Difference, Summary, paired_difference, summary, verdict
+from .reading import Run, read_run
+from .results import Test
+from .wording import method_name, plural
+
+CLEAN = Test("clean", None, None)
+DENSE = "dense"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished network of a comparison: how it was made, and its run directory."""
+
+    method: str
+    keep: float
+    granularity: str
+    seed: int
+    passes: int | float
+    path: Path
+
+
+@dataclass(frozen=True)
+class Group:
+    """The networks of one method, keep and granularity, by seed, and how they differ from the baseline's."""
+
+    method: str
+    keep: float
+    granularity: str
+    runs: Mapping[int, Run]
+    passes: int | float
+    values: Mapping[Test, Mapping[int, float]]
+    """For each test the accuracy of each seed."""
+    differences: Mapping[Test, Difference]
+    """Empty for the baseline itself, and where the two share no seed."""
+
+    @property
+    def name(self) -> str:
+        """As people write it: ``"HARP+AWP"``."""
+        method, *plug_ins = self.method.split("+")
+        return "+".join([method_name(method), *map(str.upper, plug_ins)])
+
+    @property
+    def verdict(self) -> str:
+        return verdict(
+            {test.name.replace("Clean", "clean"): difference for test, difference in self.differences.items()}
+        )
+
+    def summary(self, test: Test) -> Summary | None:
+        return summary(self.values[test].values())
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """How many weights stay: one number where all seeds agree."""
+        return tuple(sorted({run.kept for run in self.runs.values()}))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All that a comparison has finished so far."""
+
+    entries: tuple[Entry, ...]
+    tests: tuple[Test, ...]
+    images: int
+    baseline: str
+    seeds: tuple[int, ...]
+    runs: Mapping[Path, Run]
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """Dense first, then from much to little kept, the methods in the order they were given."""
+        keys = dict.fromkeys((e.method, e.keep, e.granularity) for e in self.entries)
+        order = sorted(keys, key=lambda key: (key[0] != DENSE, key[2], -key[1]))
+        return tuple(self._group(*key) for key in order)
+
+    @property
+    def pruned(self) -> tuple[Group, ...]:
+        return tuple(group for group in self.groups if group.method != DENSE)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(group.method for group in self.pruned))
+
+    def _group(self, method: str, keep: float, granularity: str) -> Group:
+        mine = self._of(method, keep, granularity)
+        values = {test: _accuracies(mine, test, self.images) for test in self.tests}
+        theirs = {} if method in (self.baseline, DENSE) else self._of(self.baseline, keep, granularity)
+        found = {test: paired_difference(values[test], _accuracies(theirs, test, self.images)) for test in self.tests}
+        passes = next(e.passes for e in self.entries if e.method == method and e.keep == keep)
+        differences = {test: difference for test, difference in found.items() if difference is not None}
+        return Group(method, keep, granularity, mine, passes, values, differences)
+
+    def _of(self, method: str, keep: float, granularity: str) -> dict[int, Run]:
+        wanted = (method, keep, granularity)
+        return {e.seed: self.runs[e.path] for e in self.entries if (e.method, e.keep, e.granularity) == wanted}
+
+    @cached_property
+    def caveats(self) -> tuple[str, ...]:
+        """What makes the differences less than they seem."""
+        found = []
+        counted = [each.n for group in self.groups for each in group.differences.values()]
+        if counted and min(counted) < FEWEST_SEEDS:
+            found.append(f"Nothing is called better or worse on fewer than {FEWEST_SEEDS} seeds.")
+        parents = sum(e.method == DENSE for e in self.entries)
+        if 0 < parents < len(self.seeds):
+            found.append(
+                f"{len(self.seeds)} seeds from {plural(parents, 'parent', 'parents')}: seeds that share one differ in pruning and "
+                "finetuning only, so the spread leaves out part of what another parent would change."
+            )
+        if len(counted) >= 2 * 20:
+            found.append(
+                f"{len(counted)} intervals at 95 %: about {round(len(counted) / 20)} of them miss by chance alone."
+            )
+        return tuple(found)
+
+
+def read_sweep(
+    entries: Sequence[Entry], attack: Test | None, *, images: int, baseline: str, seeds: Sequence[int]
+) -> Sweep:
+    """Read the runs of a comparison, judged on so many images, clean and, unless it is None, under this attack."""
+    tests = (CLEAN,) if attack is None else (CLEAN, attack)
+    runs = {e.path: read_run(e.path) for e in entries}
+    return Sweep(tuple(entries), tests, images, baseline, tuple(seeds), runs)
+
+
+def records(sweep: Sweep) -> list[dict[str, object]]:
+    """One plain record a network, as ``--json`` writes them. Accuracies are fractions."""
+    return [_record(entry, sweep) for entry in sweep.entries]
+
+
+def _record(entry: Entry, sweep: Sweep) -> dict[str, object]:
+    run = sweep.runs[entry.path]
+    accuracies = {test.attack: _accuracy(run, test, sweep.images) for test in sweep.tests}
+    return {
+        "method": entry.method,
+        "keep": entry.keep,
+        "granularity": entry.granularity,
+        "seed": entry.seed,
+        "clean": None,
+        "autoattack": None,
+        **accuracies,
+        "kept": run.kept,
+        "total": run.total,
+        "passes": entry.passes,
+        "run": str(entry.path),
+    }
+
+
+def _accuracies(runs: Mapping[int, Run], test: Test, images: int) -> dict[int, float]:
+    found = {seed: _accuracy(run, test, images) for seed, run in runs.items()}
+    return {seed: accuracy for seed, accuracy in found.items() if accuracy is not None}
+
+
+def _accuracy(run: Run, test: Test, images: int) -> float | None:
+    """On so many images, neither more nor less: only then were all networks asked about the same ones."""
+    matching = [e for e in run.evaluations if (e.attack, e.norm, e.eps, e.images) == (*astuple(test), images)]
+    return matching[-1].accuracy if matching else None

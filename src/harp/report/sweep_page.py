@@ -1,0 +1,197 @@
+"""The page of a comparison: who is better at what, accuracy over keep, strategies, and every network behind it."""
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from .chart import MOST_LABELS, Chart, Scale, accuracy_scale, nice_step
+from .differences import Difference, Summary
+from .family import DASHES, SPARE_TONES, TONES, Family, Look, looks
+from .keeps import keep_charts, strategy_charts, trade_charts
+from .page import facts_of, render
+from .results import Table, Test, results_table
+from .sweep import DENSE, Group, Sweep
+from .wording import count, percent, plural, points, share, whole_percent
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A number of several seeds on a common axis. All places are in percent of its width."""
+
+    sort: float
+    text: str
+    spread: str
+    at: float
+    start: float
+    end: float
+    dots: tuple[tuple[float, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row: the networks of one method at one keep."""
+
+    look: Look
+    keep: str
+    share: float
+    granularity: str
+    kept: str
+    seeds: int
+    passes: str
+    accuracies: tuple[Strip | None, ...]
+    differences: tuple[Strip | None, ...]
+    verdict: str
+    first: bool
+    """Whether it begins another keep or granularity."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The table of the page, and the ends of its axes."""
+
+    tests: tuple[Test, ...]
+    lines: tuple[Line, ...]
+    baseline: str
+    axes: tuple[tuple[str, str], ...]
+    reach: str
+    zero: float
+    granular: bool
+
+
+@dataclass(frozen=True)
+class SweepPage:
+    """All that the template draws."""
+
+    sentence: str
+    standing: Standing
+    caveats: tuple[str, ...]
+    key: tuple[Look, ...]
+    keeps: tuple[Chart, ...]
+    trades: tuple[Chart, ...]
+    strategies: tuple[Chart, ...]
+    layers: tuple[str, ...]
+    networks: Table
+
+
+def render_sweep(sweep: Sweep, date: datetime.date) -> str:
+    """The page as HTML."""
+    runs = tuple(dict.fromkeys(sweep.runs.values()))
+    family = Family(runs, {run.home: run for run in runs})
+    first = sweep.pruned[0]
+    run = next(iter(first.runs.values()))
+    drawn = method_looks(sweep)
+    page = SweepPage(
+        sentence=_sentence(sweep),
+        standing=_standing(sweep, drawn),
+        caveats=sweep.caveats,
+        key=tuple(drawn[method] for method in sweep.methods) if len(sweep.methods) >= MOST_LABELS else (),
+        keeps=keep_charts(sweep, drawn),
+        trades=trade_charts(sweep, drawn),
+        strategies=strategy_charts(sweep, drawn),
+        layers=tuple(dict.fromkeys(name for each in runs for name in each.layers)),
+        networks=results_table(family, looks(family)),
+    )
+    title = f"{run.model} on {run.data}: methods compared"
+    return render("sweep.html.j2", title=title, page=page, facts=facts_of(runs, date))
+
+
+def method_looks(sweep: Sweep) -> dict[str, Look]:
+    """A colour for each method of the table, which it keeps with its plug-ins; those differ in their dashes."""
+    found = {DENSE: Look("dense", "dense", "")}
+    names = {group.method: group.name for group in sweep.pruned}
+    strangers = list(dict.fromkeys(m.partition("+")[0] for m in names if m.partition("+")[0] not in TONES))
+    for method, name in names.items():
+        bare = method.partition("+")[0]
+        tone = bare if bare in TONES else SPARE_TONES[strangers.index(bare) % len(SPARE_TONES)]
+        siblings = [other for other in names if other.partition("+")[0] == bare]
+        found[method] = Look(name, tone, DASHES[siblings.index(method) % len(DASHES)])
+    return found
+
+
+def _sentence(sweep: Sweep) -> str:
+    methods = plural(len(sweep.methods), "method", "methods")
+    keeps = " and ".join(dict.fromkeys(share(group.keep) for group in sweep.pruned))
+    seeds = plural(len(sweep.seeds), "seed", "seeds")
+    return (
+        f"{methods.capitalize()} pruned to {keeps} from the same parents, with the same number of passes, over {seeds}; "
+        f"every network judged on {count(sweep.images)} test images."
+    )
+
+
+def _standing(sweep: Sweep, drawn: Mapping[str, Look]) -> Standing:
+    values = {test: [v for group in sweep.groups for v in group.values[test].values()] for test in sweep.tests}
+    scales = {test: accuracy_scale(found or [0.0, 1.0]) for test, found in values.items()}
+    reach = _reach([each for group in sweep.groups for each in group.differences.values()])
+    return Standing(
+        tests=sweep.tests,
+        lines=tuple(
+            replace(
+                _line(group, sweep, drawn[group.method], scales, reach),
+                first=before is None or not _alike(group, before),
+            )
+            for group, before in zip(sweep.groups, (None, *sweep.groups), strict=False)
+        ),
+        baseline=drawn[sweep.baseline].label if sweep.baseline in drawn else sweep.baseline,
+        axes=tuple((whole_percent(scale.low), whole_percent(scale.high)) for scale in scales.values()),
+        reach=f"{100 * reach.high:.0f}",
+        zero=100 * reach.part(0.0),
+        granular=len({group.granularity for group in sweep.pruned}) > 1,
+    )
+
+
+def _line(group: Group, sweep: Sweep, look: Look, scales: Mapping[Test, Scale], reach: Scale) -> Line:
+    total = next(iter(group.runs.values())).total
+    kept = " to ".join(count(number) for number in dict.fromkeys((group.kept[0], group.kept[-1])))
+    return Line(
+        look=look,
+        keep=share(group.keep),
+        share=group.keep,
+        granularity=group.granularity,
+        kept=f"{kept} / {count(total)}",
+        seeds=len(group.runs),
+        passes="" if group.method == DENSE else f"{group.passes:,g} passes",
+        accuracies=tuple(_accuracy(group, test, scales[test]) for test in sweep.tests),
+        differences=tuple(_difference(group.differences.get(test), reach) for test in sweep.tests),
+        verdict="baseline" if group.method == sweep.baseline else group.verdict,
+        first=False,
+    )
+
+
+def _alike(one: Group, other: Group) -> bool:
+    return (one.keep, one.granularity) == (other.keep, other.granularity)
+
+
+def _accuracy(group: Group, test: Test, scale: Scale) -> Strip | None:
+    found: Summary | None = group.summary(test)
+    if found is None:
+        return None
+    low, high = found.ends
+    return Strip(
+        sort=found.mean,
+        text=percent(found.mean),
+        spread="" if found.spread is None else f"± {100 * found.spread:.1f}",
+        at=100 * scale.part(found.mean),
+        start=100 * max(0.0, scale.part(low)),
+        end=100 * min(1.0, scale.part(high)),
+        dots=tuple((100 * scale.part(v), f"seed {seed}: {percent(v)}") for seed, v in group.values[test].items()),
+    )
+
+
+def _difference(found: Difference | None, reach: Scale) -> Strip | None:
+    if found is None:
+        return None
+    low, high = (found.mean, found.mean) if found.low is None or found.high is None else (found.low, found.high)
+    interval = "" if found.low is None else f"{points(low)} to {points(high)}"
+
+    def place(value: float) -> float:
+        return 100 * min(1.0, max(0.0, reach.part(value)))
+
+    return Strip(found.mean, points(found.mean), interval, place(found.mean), place(low), place(high))
+
+
+def _reach(differences: Sequence[Difference]) -> Scale:
+    """An axis around 0 for all means and for intervals that are not absurd: one of two seeds may be a hundred wide."""
+    means = [abs(each.mean) for each in differences]
+    widths = [abs(end) for each in differences if each.n > 2 for end in (each.low, each.high) if end is not None]
+    most = nice_step(max([0.02, *(1.25 * mean for mean in means), *widths]) / 4) * 4
+    return Scale(-most, most)

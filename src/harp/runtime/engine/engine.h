@@ -1,0 +1,59 @@
+// A network with its plans, threads and memory: what one session holds. Safe to call from several threads at once.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "plan.h"
+
+namespace harp {
+
+// The kernels for the best instruction set of this processor, or for the one named: baseline, AVX2, AVX-512, NEON.
+const Kernels* find_kernels(const std::string& isa);
+
+// Gigaflops of multiply-adds that a number of threads reaches on registers alone.
+double peak_gflops(const Kernels* kernels, int threads);
+
+class Engine {
+ public:
+  Engine(Network network, const Kernels* kernels, int threads);
+
+  // `sizes` are those of every value for these images. With `tune`, a new plan is measured before it is used.
+  void run(const Images& in, int count, const std::vector<Size>& sizes, float* out, bool tune);
+  std::vector<std::string> describe(int count, const std::vector<Size>& sizes, bool tune);
+  // Seconds of each layer for as many images as run side by side.
+  std::vector<double> profile(int count, const std::vector<Size>& sizes, bool tune);
+  std::size_t arena_bytes();
+  const Kernels* kernels() const { return kernels_; }
+  int threads() const { return workers_.threads(); }
+
+ private:
+  struct Room {
+    std::unique_ptr<Arena> arena;
+    std::vector<std::unique_ptr<Arena>> scratch;
+  };
+  struct Prepared {
+    std::unique_ptr<Plan> plan;
+    std::vector<Room> rooms;  // not in use
+  };
+
+  int chunk(int count) const;
+  Prepared& prepare(int images, const std::vector<Size>& sizes, bool tune);
+  std::unique_ptr<Plan> fastest(int images, const std::vector<Size>& sizes);
+  Room take(Prepared& prepared, int threads);
+  void give(Prepared& prepared, Room room);
+  void together(Prepared& prepared, const Images& in, int count, float* out);
+  int default_positions() const;
+
+  std::shared_ptr<const Network> network_;
+  const Kernels* kernels_;
+  Workers workers_;
+  std::mutex plans_mutex_, rooms_mutex_;
+  std::map<std::tuple<int, int, int>, Prepared> plans_;  // by height, width, images
+};
+
+}  // namespace harp

@@ -1,0 +1,120 @@
+// What the kernels are told. One table of functions per instruction set; kernels.cpp is compiled once for each.
+//
+// Plain structs and pointers only: a header with inline functions would be compiled with AVX-512 in one unit and
+// without in another, and the linker keeps one of them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace harp {
+
+constexpr int MOST_LANES = 16;
+
+// One non-zero weight: where its input lies, in floats from the origin of the tile, and its value.
+struct Tap {
+  std::int32_t offset;
+  float weight;
+};
+
+enum class Activation : int { none, relu, relu6, leaky, sigmoid, silu, hardswish, hardsigmoid, gelu, gelu_tanh };
+
+// What happens to a tile of sums before it is written, and where.
+struct Store {
+  float* out;  // of channel 0
+  std::ptrdiff_t out_channel, out_row;
+  const float* add;  // a residual, or null
+  std::ptrdiff_t add_channel, add_row;
+  Activation activation;
+  float slope;
+  bool pool;  // write the maxima of 2 x 2 positions
+};
+
+// One tile of positions, for output channels begin to end, over one block of input channels.
+struct SparseTask {
+  const float* in;
+  std::ptrdiff_t in_row;      // floats from one row of the tile to the next, in the input
+  const Tap* taps;
+  const std::uint32_t* rows;  // the taps of channel o are rows[o] to rows[o + 1]
+  const float* bias;
+  float* partial;             // sums of the blocks before, or null in the first
+  bool last;                  // of the blocks: finish and store
+  int begin, end;
+  Store store;
+};
+
+constexpr int DENSE_ROWS = 4;  // output channels that a dense tile computes at once
+
+struct DenseTask {
+  const float* in;
+  std::ptrdiff_t in_row;
+  const std::int32_t* offsets;  // of every tap, the same for all output channels
+  int taps;
+  const float* weights;         // [channel / 4][tap][4]
+  const float* bias;            // padded to a multiple of 4
+  int begin, end;
+  Store store;
+};
+
+using SparseKernel = void (*)(const SparseTask&);
+using DenseKernel = void (*)(const DenseTask&);
+
+// Rearranges the lanes of a vector, where bit i of `valid` says whether lane i gets from[i] or the fill value.
+struct Permutation {
+  std::int32_t from[MOST_LANES];
+  std::uint32_t valid;
+};
+
+// One vector of the frame around a map (or one with lanes outside of the image) and where it comes from.
+struct FrameEntry {
+  std::int32_t to, from, permutation;
+};
+
+struct Frame {
+  const FrameEntry* entries;
+  int count;
+  const Permutation* permutations;
+  float fill;
+};
+
+// The rows of one channel's map, of rows x columns vectors.
+struct Rows {
+  int rows, columns;
+  std::ptrdiff_t row;
+};
+
+// dst[to] = src[from[i]] for a table of lanes; the inner loop of every change of layout.
+struct GatherTask {
+  float* dst;
+  std::ptrdiff_t dst_channel, dst_step;  // dst_step: between two entries of `lanes` lanes
+  std::ptrdiff_t src_channel, src_pixel; // strides of the source, in elements
+  const std::int32_t* from;              // [count][lanes], -1: fill
+  int count, lanes;
+  float fill;
+  const float *scale, *shift;            // one a channel, or null
+};
+
+struct Kernels {
+  const char* isa;
+  int lanes;
+  int most_positions;       // of a sparse tile
+  int most_dense_positions;
+  SparseKernel (*sparse)(int rows, int columns, int step);  // step: vectors between adjacent inputs, 1 or 2
+  DenseKernel (*dense)(int rows, int columns, int step);
+  void (*frame)(const Frame&, float* map);
+  void (*activate)(float* x, std::size_t vectors, Activation, float slope);
+  void (*scale)(float* out, const float* x, std::size_t vectors, float scale, float shift);
+  void (*combine)(float* out, const float* a, const float* b, std::size_t vectors, bool multiply, bool broadcast);
+  void (*pool)(float* out, const float* in, std::ptrdiff_t in_row, int kernel_rows, int kernel_columns,
+               const float* divisors);  // one output vector; divisors null: maximum
+  void (*mean)(const float* in, Rows, int images, float count, float* out, std::ptrdiff_t out_image);
+  void (*softmax)(float* out, std::ptrdiff_t out_channel, const float* in, std::ptrdiff_t in_channel, int channels);
+  void (*gather)(const GatherTask&, const float* src, int channel);
+  double (*peak)(std::int64_t rounds);  // floating-point operations done
+};
+
+const Kernels* baseline_kernels();
+const Kernels* avx2_kernels();
+const Kernels* avx512_kernels();
+
+}  // namespace harp

@@ -1,0 +1,169 @@
+// The Python face of the engine: nodes in, arrays in, arrays out. harp/runtime/session.py checks what comes from users.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/array.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <array>
+#include <map>
+#include <stdexcept>
+#include <type_traits>
+
+#include "engine.h"
+
+namespace nb = nanobind;
+using namespace harp;
+
+namespace {
+
+using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Rows = nb::ndarray<const std::int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Columns = nb::ndarray<const std::int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Output = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Input = nb::ndarray<nb::ro, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
+
+const std::map<std::string, Kind> KINDS{
+    {"conv", Kind::conv},         {"activation", Kind::activation}, {"affine", Kind::affine},
+    {"max_pool", Kind::max_pool}, {"avg_pool", Kind::avg_pool},     {"adaptive_avg_pool", Kind::adaptive_pool},
+    {"add", Kind::add},           {"mul", Kind::multiply},          {"concat", Kind::concat},
+    {"flatten", Kind::flatten},   {"softmax", Kind::softmax}};
+
+const std::map<std::string, Activation> ACTIVATIONS{
+    {"none", Activation::none},           {"relu", Activation::relu},
+    {"relu6", Activation::relu6},         {"leaky_relu", Activation::leaky},
+    {"sigmoid", Activation::sigmoid},     {"silu", Activation::silu},
+    {"hardswish", Activation::hardswish}, {"hardsigmoid", Activation::hardsigmoid},
+    {"gelu", Activation::gelu},           {"gelu_tanh", Activation::gelu_tanh}};
+
+template <class T>
+std::vector<std::remove_const_t<typename T::Scalar>> copied(const T& array) {
+  return {array.data(), array.data() + array.size()};
+}
+
+template <class V>
+const V& lookup(const std::map<std::string, V>& table, const std::string& name) {
+  const auto found = table.find(name);
+  if (found == table.end()) throw std::invalid_argument("the engine has no " + name);
+  return found->second;
+}
+
+void check(const Weights& w, const int (&kernel)[2]) {
+  bool sound = w.groups > 0 && w.outputs > 0 && w.inputs > 0 && w.outputs % w.groups == 0 &&
+               w.rows.size() == static_cast<std::size_t>(w.outputs) + 1 && w.rows.front() == 0 &&
+               w.rows.back() == static_cast<std::int64_t>(w.values.size()) && w.columns.size() == w.values.size() &&
+               w.values.size() < (std::size_t{1} << 31);
+  for (std::size_t o = 0; sound && o < static_cast<std::size_t>(w.outputs); ++o) {
+    sound = w.rows[o] <= w.rows[o + 1] && w.rows[o + 1] <= w.rows.back();
+    for (std::int64_t k = w.rows[o]; sound && k < w.rows[o + 1]; ++k)
+      sound = w.columns[k] >= 0 && w.columns[k] < static_cast<std::int64_t>(w.inputs) * kernel[0] * kernel[1] &&
+              (k == w.rows[o] || w.columns[k] > w.columns[k - 1]);
+  }
+  if (!sound) throw std::invalid_argument("weights whose rows and columns do not fit");
+}
+
+// Collects nodes, then becomes an engine.
+class Builder {
+ public:
+  int add(const std::string& kind, std::vector<int> inputs, int residual, std::array<int, 8> window, bool count_padding,
+          const std::string& activation, float slope, bool pool) {
+    Node node;
+    node.kind = lookup(KINDS, kind);
+    const int known = static_cast<int>(network_.nodes.size());
+    for (int value : inputs)
+      if (value < 0 || value > known) throw std::invalid_argument("an input that is not computed before");
+    if (residual > known || inputs.empty()) throw std::invalid_argument("an input that is not computed before");
+    node.inputs = std::move(inputs);
+    node.residual = residual;
+    for (int axis = 0; axis < 2; ++axis) {
+      node.kernel[axis] = window[axis];
+      node.stride[axis] = window[2 + axis];
+      node.padding[axis] = window[4 + axis];
+      node.dilation[axis] = window[6 + axis];
+    }
+    node.count_padding = count_padding;
+    node.activation = lookup(ACTIVATIONS, activation);
+    node.slope = slope;
+    node.pool = pool;
+    network_.nodes.push_back(std::move(node));
+    return known + 1;
+  }
+
+  void weights(int outputs, int inputs, int groups, Rows rows, Columns columns, Floats values, Floats bias) {
+    Node& node = network_.nodes.back();
+    node.weights = std::make_shared<Weights>(
+        Weights{outputs, inputs, groups, copied(rows), copied(columns), copied(values)});
+    check(*node.weights, node.kernel);
+    node.bias = copied(bias);
+    if (node.bias.size() != static_cast<std::size_t>(outputs)) throw std::invalid_argument("one bias an output");
+  }
+
+  void scales(Floats scale, Floats shift) {
+    network_.nodes.back().scale = copied(scale);
+    network_.nodes.back().shift = copied(shift);
+  }
+
+  Network network_;
+};
+
+using SizeTuple = std::tuple<int, int, int>;
+
+std::vector<Size> sizes_of(const std::vector<SizeTuple>& shapes) {
+  std::vector<Size> sizes;
+  for (const auto& [channels, height, width] : shapes) sizes.push_back({channels, height, width});
+  return sizes;
+}
+
+void run(Engine& engine, Input x, const std::vector<SizeTuple>& shapes, Output out, bool tune) {
+  const std::vector<Size> sizes = sizes_of(shapes);
+  const bool bytes = x.dtype() == nb::dtype<std::uint8_t>();
+  const Size in = sizes.at(0), result = sizes.back();
+  const std::size_t sides[3] = {static_cast<std::size_t>(in.channels), static_cast<std::size_t>(in.height),
+                                static_cast<std::size_t>(in.width)};
+  const bool fits = bytes ? x.shape(1) == sides[1] && x.shape(2) == sides[2] && x.shape(3) == sides[0]
+                          : x.shape(1) == sides[0] && x.shape(2) == sides[1] && x.shape(3) == sides[2];
+  if ((!bytes && x.dtype() != nb::dtype<float>()) || !fits || out.shape(0) != x.shape(0) ||
+      out.shape(1) != static_cast<std::size_t>(result.channels) * result.height * result.width)
+    throw std::invalid_argument("arrays that do not fit the network");
+  const int count = static_cast<int>(x.shape(0));
+  const Images images{x.data(), bytes};
+  nb::gil_scoped_release released;
+  if (count > 0) engine.run(images, count, sizes, out.data(), tune);
+}
+
+}  // namespace
+
+NB_MODULE(_engine, m) {
+  m.doc() = "The compiled engine of harp.runtime.";
+  nb::class_<Builder>(m, "Builder")
+      .def(nb::init<>())
+      .def("add", &Builder::add, nb::arg("kind"), nb::arg("inputs"), nb::arg("residual"), nb::arg("window"),
+           nb::arg("count_padding"), nb::arg("activation"), nb::arg("slope"), nb::arg("pool"))
+      .def("weights", &Builder::weights, nb::arg("outputs"), nb::arg("inputs"), nb::arg("groups"), nb::arg("rows"),
+           nb::arg("columns"), nb::arg("values"), nb::arg("bias"))
+      .def("scales", &Builder::scales, nb::arg("scale"), nb::arg("shift"));
+  nb::class_<Engine>(m, "Engine")
+      .def("__init__",
+           [](Engine* self, Builder& builder, int threads, const std::string& isa) {
+             new (self) Engine(std::move(builder.network_), find_kernels(isa), threads);
+           },
+           nb::arg("builder"), nb::arg("threads"), nb::arg("isa"))
+      .def("run", &run, nb::arg("x"), nb::arg("shapes"), nb::arg("out"), nb::arg("tune"))
+      .def("describe",
+           [](Engine& engine, int count, const std::vector<SizeTuple>& shapes, bool tune) {
+             return engine.describe(count, sizes_of(shapes), tune);
+           },
+           nb::arg("count"), nb::arg("shapes"), nb::arg("tune"))
+      .def("profile",
+           [](Engine& engine, int count, const std::vector<SizeTuple>& shapes, bool tune) {
+             return engine.profile(count, sizes_of(shapes), tune);
+           },
+           nb::arg("count"), nb::arg("shapes"), nb::arg("tune"), nb::call_guard<nb::gil_scoped_release>())
+      .def_prop_ro("arena_bytes", &Engine::arena_bytes)
+      .def_prop_ro("isa", [](const Engine& engine) { return engine.kernels()->isa; })
+      .def_prop_ro("threads", &Engine::threads);
+  m.def("isa", [](const std::string& name) { return find_kernels(name)->isa; }, nb::arg("name") = "");
+  m.def("peak_gflops", [](int threads, const std::string& isa) { return peak_gflops(find_kernels(isa), threads); },
+        nb::arg("threads") = 1, nb::arg("isa") = "", nb::call_guard<nb::gil_scoped_release>());
+}

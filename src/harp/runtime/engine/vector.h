@@ -1,0 +1,73 @@
+// A vector register and the few things done with it, in GCC's and Clang's generic vectors: no intrinsics but for
+// permutations. Everything is static: each unit of kernels.cpp gets its own copy, in its own instruction set.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+#define HARP_LANES 16
+#elif defined(__AVX2__)
+#define HARP_LANES 8
+#else
+#define HARP_LANES 4
+#endif
+
+namespace {
+
+constexpr int LANES = HARP_LANES;
+typedef float Vector __attribute__((vector_size(4 * HARP_LANES)));
+typedef std::int32_t Integers __attribute__((vector_size(4 * HARP_LANES)));
+
+inline Vector load(const float* p) {
+  Vector v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+inline void store(float* p, Vector v) { __builtin_memcpy(p, &v, sizeof v); }
+
+inline Vector spread(float x) { return x - Vector{}; }
+
+// Comparisons with NaN are false, so the second alternative is the one that keeps a NaN.
+inline Vector at_least(Vector x, Vector low) { return low > x ? low : x; }
+inline Vector at_most(Vector x, Vector high) { return high < x ? high : x; }
+inline Vector larger(Vector a, Vector b) {
+  Vector m = a > b ? a : b;  // b when either is NaN
+  return a != a ? a : m;
+}
+
+inline Vector permute(Vector v, const std::int32_t* from, std::uint32_t valid, float fill) {
+#if defined(__AVX512F__)
+  __m512i index = _mm512_loadu_si512(from);
+  return (Vector)_mm512_mask_permutexvar_ps((__m512)spread(fill), (__mmask16)valid, index, (__m512)v);
+#else
+  Vector result;
+  for (int i = 0; i < LANES; ++i) result[i] = valid >> i & 1 ? v[from[i]] : fill;
+  return result;
+#endif
+}
+
+// exp, to about one unit in the last place: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2]. Saturates; keeps NaN.
+inline Vector exponential(Vector x) {
+  const Vector limited = at_most(at_least(x, spread(-87.3f)), spread(88.3f));
+  const Vector magic = spread(12582912.0f);  // 1.5 · 2^23: adding it rounds to an integer
+  const Vector n = (limited * 1.44269504f + magic) - magic;
+  const Vector r = (limited - n * 0.693359375f) + n * 2.12194440e-4f;
+  Vector p = spread(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const Vector finite = n == n ? n : spread(0.0f);
+  const Integers power = (__builtin_convertvector(finite, Integers) + 127) << 23;
+  return p * (Vector)power;
+}
+
+}  // namespace

@@ -1,0 +1,162 @@
+"""From a graph to what the engine runs: operations that are one pass over memory become one layer.
+
+A convolution or linear layer takes with it the sum with a residual, the activation, and a 2×2 max-pooling that follow
+it and that nobody else reads.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from harp.runtime.graph import Graph, Node, Shape
+from harp.runtime.packing import Sparse
+
+ACTIVATIONS = ("relu", "relu6", "leaky_relu", "sigmoid", "silu", "hardswish", "hardsigmoid", "gelu")
+_TWO_BY_TWO = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0), "ceil": False}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A weight by its non-zeros: those of output o are ``starts[o]`` to ``starts[o + 1]``, by ascending column."""
+
+    inputs: int
+    """Of one group."""
+    groups: int
+    window: int
+    """Kernel height times width; a column is channel · window + place."""
+    starts: np.ndarray
+    columns: np.ndarray
+    values: np.ndarray
+    bias: np.ndarray
+
+    @property
+    def outputs(self) -> int:
+        return len(self.starts) - 1
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One pass of the engine. Value 0 is the image, layer i computes value i + 1."""
+
+    kind: str
+    inputs: tuple[int, ...]
+    source: int
+    """The value of the graph that it computes: for its shape."""
+    channels: int
+    """Of the result; fewer than the graph's after trimming."""
+    name: str = ""
+    residual: int = -1
+    attributes: dict[str, Any] = field(default_factory=dict)
+    activation: str = "none"
+    slope: float = 0.0
+    pool: bool = False
+    rows: Rows | None = None
+    weight: int | None = None
+    """The node of the graph whose weight it is."""
+    scale: np.ndarray | None = None
+    shift: np.ndarray | None = None
+
+
+def lower(graph: Graph, shapes: tuple[Shape, ...]) -> list[Layer]:
+    """The layers of a graph whose values have these shapes; its tensors are arrays or :class:`Sparse`."""
+    readers = _readers(graph)
+    numbers = {0: 0}  # graph value → layer value
+    layers: list[Layer] = []
+    taken: set[int] = set()
+    postponed: dict[int, Layer] = {}  # by the node that completes it
+    for place, node in enumerate(graph.nodes):
+        if place in taken:
+            if place in postponed:
+                layers.append(_renumber(postponed[place], numbers))
+                numbers[place + 1] = len(layers)
+            continue
+        layer, last = _grow(graph, place, _plain(node, place + 1, shapes), readers, shapes, taken)
+        if last > place:
+            postponed[last] = layer
+        else:
+            layers.append(_renumber(layer, numbers))
+            numbers[place + 1] = len(layers)
+    return layers
+
+
+def _readers(graph: Graph) -> list[list[int]]:
+    readers: list[list[int]] = [[] for _ in range(len(graph.nodes) + 1)]
+    for place, node in enumerate(graph.nodes):
+        for value in node.inputs:
+            readers[value].append(place)
+    return readers
+
+
+def _renumber(layer: Layer, numbers: dict[int, int]) -> Layer:
+    residual = numbers[layer.residual] if layer.residual >= 0 else -1
+    return replace(layer, inputs=tuple(numbers[value] for value in layer.inputs), residual=residual)
+
+
+def _grow(
+    graph: Graph, place: int, layer: Layer, readers: list[list[int]], shapes: tuple[Shape, ...], taken: set[int]
+) -> tuple[Layer, int]:
+    """The layer with what can be fused behind it, and the last node that it swallowed."""
+    last = place
+    while len(readers[last + 1]) == 1:
+        following = readers[last + 1][0]
+        node = graph.nodes[following]
+        grown = _fuse(layer, node, last + 1, shapes)
+        if following in taken or grown is None:
+            break
+        taken.add(following)
+        layer, last = replace(grown, source=following + 1, channels=shapes[following + 1][0]), following
+    return layer, last
+
+
+def _fuse(layer: Layer, node: Node, value: int, shapes: tuple[Shape, ...]) -> Layer | None:
+    """The layer with ``node``, the only reader of its ``value``, in it; None when the engine cannot."""
+    open_ended = layer.activation == "none" and not layer.pool and layer.kind in ("conv", "affine", "add", "mul")
+    if node.op in ACTIVATIONS and open_ended:
+        return _with_activation(layer, node)
+    if layer.kind != "conv" or layer.pool:
+        return None
+    if node.op == "add" and open_ended and layer.residual < 0 and len({shapes[v] for v in node.inputs}) == 1:
+        (other,) = [v for v in node.inputs if v != value] or [None]
+        return None if other is None else replace(layer, residual=other)
+    plain_pool = node.op == "max_pool" and all(node.attributes[key] == v for key, v in _TWO_BY_TWO.items())
+    return replace(layer, pool=True) if plain_pool and layer.residual < 0 else None
+
+
+def _with_activation(layer: Layer, node: Node) -> Layer:
+    name = "gelu_tanh" if node.attributes.get("tanh") else node.op
+    return replace(layer, activation=name, slope=node.attributes.get("slope", 0.0))
+
+
+def _plain(node: Node, value: int, shapes: tuple[Shape, ...]) -> Layer:
+    attributes = dict(node.attributes)
+    layer = Layer(node.op, node.inputs, value, shapes[value][0], node.name, attributes=attributes)
+    if node.op in ACTIVATIONS:
+        return _with_activation(replace(layer, kind="activation"), node)
+    if node.op == "affine":
+        return replace(layer, scale=_array(node.tensors["scale"]), shift=_array(node.tensors["shift"]))
+    if node.op in ("conv", "linear"):
+        rows = weight_rows(node.tensors["weight"], attributes.get("groups", 1))
+        bias = _array(node.tensors["bias"]) if "bias" in node.tensors else np.zeros(rows.outputs, np.float32)
+        attributes["kernel"] = tuple(node.tensors["weight"].shape[2:]) or (1, 1)
+        return replace(layer, kind="conv", attributes=attributes, rows=replace(rows, bias=bias), weight=value - 1)
+    return layer
+
+
+def weight_rows(weight: Any, groups: int) -> Rows:
+    """A weight (out, in / groups, …) as rows of non-zeros."""
+    outputs, inputs, *kernel = weight.shape
+    width = inputs * int(np.prod(kernel, dtype=np.int64))
+    if isinstance(weight, Sparse) and weight.positions is not None:
+        positions, values = weight.positions, weight.values
+    else:
+        flat = _array(weight).reshape(-1)
+        positions = np.flatnonzero(flat)
+        values = flat[positions]
+    starts = np.searchsorted(positions, np.arange(outputs + 1) * width).astype(np.int64)
+    columns = (positions % width).astype(np.int32)
+    return Rows(inputs, groups, width // inputs, starts, columns, values, np.zeros(outputs, np.float32))
+
+
+def _array(tensor: Any) -> np.ndarray:
+    return np.ascontiguousarray(tensor.dense() if isinstance(tensor, Sparse) else tensor, np.float32)

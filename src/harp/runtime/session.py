@@ -1,0 +1,205 @@
+"""A network ready to run: ``load(path)`` once, then ``session(images)``, from any thread."""
+
+import math
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from harp.runtime.format import read_sparse
+from harp.runtime.graph import Graph, Shape
+from harp.runtime.lowering import Layer, lower
+from harp.runtime.shapes import shapes
+from harp.runtime.trimming import trim
+
+try:
+    from harp.runtime import _engine
+except ImportError as error:  # a wheel without it, or of another platform
+    _engine, _MISSING = None, str(error)
+else:
+    _MISSING = ""
+
+_ISA = "HARP_ISA"
+"""In the environment: the instruction set to use, such as AVX2, instead of the best one."""
+_LARGEST_BATCH = 2**20
+
+
+def load(path: Path | str, *, threads: int | None = None, autotune: bool = True) -> "Session":
+    """The network in a file that ``harp export`` wrote, ready to run.
+
+    ``threads`` is how many CPUs a call may use at most; by default all that this process may use. With ``autotune``,
+    the first call with a new image or batch size measures how each layer runs fastest, a fraction of a second;
+    without, the choice follows rules, and equal calls give equal bits.
+
+    Raises ValueError naming the file when it is damaged or from a newer harp, RuntimeError when this installation
+    has no compiled engine.
+    """
+    graph, card = read_sparse(path)
+    return Session(graph, card=card, threads=threads, autotune=autotune)
+
+
+def isa() -> str:
+    """The instruction set that the engine uses on this CPU: AVX-512, AVX2, NEON or baseline."""
+    return _need_engine().isa(os.environ.get(_ISA, ""))
+
+
+def peak_gflops(threads: int = 1) -> float:
+    """Measured: the 10⁹ operations a second that multiply-adds on registers alone reach."""
+    return _need_engine().peak_gflops(_count_threads(threads), os.environ.get(_ISA, ""))
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """How one layer is run."""
+
+    name: str
+    kind: str
+    macs: int
+    """Multiplications for one image."""
+    dense_macs: int
+    how: str
+
+
+class Session:
+    """Runs one network. Keeps plans and memory for the sizes it has seen; may be called from several threads."""
+
+    def __init__(
+        self, graph: Graph, *, card: dict[str, Any] | None = None, threads: int | None = None, autotune: bool = True
+    ) -> None:
+        engine = _need_engine()
+        values = shapes(graph)
+        self.card = card or {}
+        self.autotune = autotune
+        self._layers = trim(lower(graph, values), values)
+        builder = engine.Builder()
+        for layer in self._layers:
+            _add(builder, layer)
+        self._engine = engine.Engine(builder, _count_threads(threads), os.environ.get(_ISA, ""))
+        # From here on the weights are the engine's; what stays is what shapes are computed from.
+        self._graph = Graph(tuple(graph.input), tuple(replace(n, tensors=_outlines(n.tensors)) for n in graph.nodes))
+        self._nonzeros = [0 if layer.rows is None else len(layer.rows.values) for layer in self._layers]
+        self._layers = [replace(layer, rows=None, scale=None, shift=None) for layer in self._layers]
+        self._values: dict[Shape, tuple[Shape, ...]] = {}
+
+    @property
+    def input(self) -> Shape:
+        """The shape (channels, height, width) it was traced with; other sizes run where the network allows it."""
+        return self._graph.input
+
+    @property
+    def threads(self) -> int:
+        return self._engine.threads
+
+    @property
+    def isa(self) -> str:
+        return self._engine.isa
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """The outputs for images: float32 (n, c, h, w) in [0, 1], or uint8 (n, h, w, c), which is divided by 255.
+
+        NaN in an image reaches every output that depends on it through weights that were kept. Raises TypeError and
+        ValueError that say what was expected.
+        """
+        x = _check_images(x, self.input[0])
+        values = self._shapes(_image_of(x))
+        out = np.empty((len(x), math.prod(values[-1])), np.float32)
+        self._engine.run(x, self._sizes(values), out, self.autotune)
+        return out.reshape(len(x), *values[-1])
+
+    def layers(self, batch: int = 1, image: Shape | None = None) -> list[LayerChoice]:
+        """What the engine does layer by layer for a batch of images (of the traced shape by default)."""
+        values = self._shapes(tuple(image or self.input))
+        how = self._engine.describe(batch, self._sizes(values), self.autotune)
+        return [
+            LayerChoice(layer.name, layer.kind, *self._macs(place, values), text)
+            for place, (layer, text) in enumerate(zip(self._layers, how, strict=True))
+        ]
+
+    def macs(self, image: Shape | None = None) -> tuple[int, int]:
+        """Multiplications for one image: those that are left, and those of the dense network."""
+        values = self._shapes(tuple(image or self.input))
+        each = [self._macs(place, values) for place in range(len(self._layers))]
+        return sum(kept for kept, _ in each), sum(dense for _, dense in each)
+
+    def _macs(self, place: int, values: tuple[Shape, ...]) -> tuple[int, int]:
+        layer = self._layers[place]
+        if layer.weight is None:
+            return 0, 0
+        pixels = math.prod(values[layer.weight + 1][1:])
+        dense = math.prod(self._graph.nodes[layer.weight].tensors["weight"].shape)
+        return self._nonzeros[place] * pixels, dense * pixels
+
+    def _shapes(self, image: Shape) -> tuple[Shape, ...]:
+        if image not in self._values:
+            self._values[image] = shapes(self._graph, image)
+        return self._values[image]
+
+    def _sizes(self, values: tuple[Shape, ...]) -> list[tuple[int, int, int]]:
+        """Channels, height and width of every value of the engine; flat ones are maps of one pixel."""
+        sizes = [(values[0][0], values[0][1], values[0][2])]
+        for layer in self._layers:
+            height, width = (*values[layer.source][1:], 1, 1)[:2]
+            channels = math.prod(sizes[layer.inputs[0]]) if layer.kind == "flatten" else layer.channels
+            sizes.append((channels, height, width))
+        return sizes
+
+
+@dataclass(frozen=True)
+class _Outline:
+    shape: Shape
+
+
+def _outlines(tensors: Any) -> dict[str, Any]:
+    return {name: _Outline(tuple(tensor.shape)) for name, tensor in tensors.items()}
+
+
+def _add(builder: Any, layer: Layer) -> None:
+    a = layer.attributes
+    window = [*a.get("kernel", (1, 1)), *a.get("stride", (1, 1)), *a.get("padding", (0, 0)), *a.get("dilation", (1, 1))]
+    counted = a.get("count_padding", True)
+    builder.add(
+        layer.kind, list(layer.inputs), layer.residual, window, counted, layer.activation, layer.slope, layer.pool
+    )
+    if layer.rows is not None:
+        r = layer.rows
+        builder.weights(r.outputs, r.inputs, r.groups, r.starts, r.columns, r.values, r.bias)
+    if layer.scale is not None:
+        builder.scales(layer.scale, layer.shift)
+
+
+def _check_images(x: np.ndarray, channels: int) -> np.ndarray:
+    if not isinstance(x, np.ndarray) or x.dtype not in (np.float32, np.uint8):
+        given = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
+        raise TypeError(f"x is {given}: expected a numpy array of float32 (n, c, h, w), or uint8 (n, h, w, c); convert")
+    if x.ndim != 4 or len(x) > _LARGEST_BATCH:
+        raise ValueError(f"x has shape {x.shape}: expected four dimensions, images first; x[None] makes one a batch")
+    if _image_of(x)[0] != channels:
+        order = "(n, h, w, c)" if x.dtype == np.uint8 else "(n, c, h, w)"
+        raise ValueError(f"x has shape {x.shape}, in the order {order}: expected {channels} channels")
+    return np.ascontiguousarray(x)
+
+
+def _image_of(x: np.ndarray) -> Shape:
+    return (x.shape[3], x.shape[1], x.shape[2]) if x.dtype == np.uint8 else tuple(x.shape[1:])
+
+
+def _count_threads(threads: int | None) -> int:
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads is None:
+        return min(available, 64)
+    if not 1 <= threads <= 1024:
+        raise ValueError(f"threads={threads}: expected between 1 and 1024")
+    return threads
+
+
+def _need_engine() -> ModuleType:
+    if _engine is None:
+        raise RuntimeError(
+            f"this installation of harp has no compiled engine, so that networks cannot be run ({_MISSING}); files can "
+            "be read, written and converted. With a C++ compiler at hand: pip install --force-reinstall --no-deps "
+            "--no-binary harp-pruning harp-pruning"
+        )
+    return _engine
