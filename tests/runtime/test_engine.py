@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ pytest.importorskip("harp.runtime._engine", reason="this installation has no com
 thorough = settings(
     max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+quick = settings(thorough, max_examples=30)
 CONV = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
 POOL = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0), "ceil": False}
 
@@ -241,6 +243,53 @@ def test_channels_without_weights_and_without_readers_are_gone():
     assert [layer.channels for layer in layers] == [4, 8]
     x = images(graph, 2)
     assert agree(Session(graph, threads=1, autotune=False)(x), expected(graph, x))
+
+
+@thorough
+@given(seed=st.integers(0, 2**32), keep=st.sampled_from([0.01, 0.05, 0.2]))
+def test_trimmed_layers_read_only_channels_that_are_there(draw_graph: Callable[..., Graph], seed, keep):
+    """Channels that a sum ties together stay together, with all that their own layers read."""
+    for graph in (draw_graph(seed, keep, 9), tied(seed, keep)):
+        values = shapes(graph)
+        for layer in trim(lower(graph, values), values):
+            if layer.rows is not None:
+                rows = [layer.rows.columns[a:b] for a, b in pairwise(layer.rows.starts)]
+                assert all((np.diff(row) > 0).all() for row in rows)
+                assert all(row.max(initial=-1) < layer.rows.inputs * layer.rows.window for row in rows)
+
+
+def tied(seed: int, keep: float) -> Graph:
+    """Residual blocks, of which the last reads only some channels."""
+    rng = np.random.default_rng(seed)
+
+    def conv(value: int, inputs: int) -> Node:
+        weight = (rng.standard_normal((16, inputs, 3, 3)) * (rng.random((16, inputs, 3, 3)) < keep)).astype(np.float32)
+        return Node("conv", (value,), CONV, {"weight": weight, "bias": np.zeros(16, np.float32)})
+
+    nodes = [conv(0, 3), Node("relu", (1,))]
+    for _ in range(3):
+        value = len(nodes)
+        nodes += [conv(value, 16), Node("relu", (value + 1,)), conv(value + 2, 16)]
+        nodes += [Node("add", (value + 3, value)), Node("relu", (value + 4,))]
+    nodes.append(conv(len(nodes), 16))
+    return Graph((3, 5, 5), tuple(nodes))
+
+
+@quick
+@given(seed=st.integers(0, 2**32), keep=st.sampled_from([0.01, 0.03, 0.1]))
+def test_residual_networks_without_most_channels_give_what_pytorch_gives(seed, keep):
+    graph = tied(seed, keep)
+    x = images(graph, 2)
+    assert agree(Session(graph, threads=1, autotune=False)(x), expected(graph, x))
+
+
+def test_a_linear_layer_on_another_map_of_as_many_pixels_is_refused():
+    weight = np.ones((2, 16), np.float32)
+    graph = Graph((1, 4, 4), (Node("flatten", (0,)), Node("linear", (1,), {}, {"weight": weight}, "head")))
+    session = Session(graph, threads=1)
+    assert session(np.ones((1, 1, 4, 4), np.float32)).tolist() == [[16, 16]]
+    with pytest.raises(ValueError, match=r"head was made for maps of \(4, 4\), and would get \(2, 8\)"):
+        session(np.ones((1, 1, 2, 8), np.float32))
 
 
 def test_a_network_of_nothing_but_zeros_is_its_biases():

@@ -1,7 +1,7 @@
 """From a graph to what the engine runs: operations that are one pass over memory become one layer.
 
 A convolution or linear layer takes with it the sum with a residual, the activation, and a 2×2 max-pooling that follow
-it and that nobody else reads.
+it and that nobody else reads. A linear layer on a small flattened map is a convolution with a window as large as the map.
 """
 
 from dataclasses import dataclass, field, replace
@@ -13,6 +13,8 @@ from harp.runtime.graph import Graph, Node, Shape
 from harp.runtime.packing import Sparse
 
 ACTIVATIONS = ("relu", "relu6", "leaky_relu", "sigmoid", "silu", "hardswish", "hardsigmoid", "gelu")
+_MOST_FLATTENED = 16
+"""Pixels of a map that a linear layer reads as it is, unflattened."""
 _TWO_BY_TWO = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0), "ceil": False}
 
 
@@ -54,6 +56,8 @@ class Layer:
     rows: Rows | None = None
     weight: int | None = None
     """The node of the graph whose weight it is."""
+    flattens: int | None = None
+    """The value of the graph that it reads as if flattened, which its window covers."""
     scale: np.ndarray | None = None
     shift: np.ndarray | None = None
 
@@ -71,7 +75,10 @@ def lower(graph: Graph, shapes: tuple[Shape, ...]) -> list[Layer]:
                 layers.append(_renumber(postponed[place], numbers))
                 numbers[place + 1] = len(layers)
             continue
-        layer, last = _grow(graph, place, _plain(node, place + 1, shapes), readers, shapes, taken)
+        if _read_as_map(graph, place, readers, shapes):
+            numbers[place + 1] = numbers[node.inputs[0]]
+            continue
+        layer, last = _grow(graph, place, _plain(graph, place, readers, shapes), readers, shapes, taken)
         if last > place:
             postponed[last] = layer
         else:
@@ -86,6 +93,15 @@ def _readers(graph: Graph) -> list[list[int]]:
         for value in node.inputs:
             readers[value].append(place)
     return readers
+
+
+def _read_as_map(graph: Graph, place: int, readers: list[list[int]], shapes: tuple[Shape, ...]) -> bool:
+    """Whether a node flattens a map for nothing but linear layers, which can as well read the map."""
+    node = graph.nodes[place]
+    if node.op != "flatten" or len(shapes[node.inputs[0]]) != 3 or not readers[place + 1]:
+        return False
+    small = np.prod(shapes[node.inputs[0]][1:]) <= _MOST_FLATTENED
+    return bool(small) and all(graph.nodes[reader].op == "linear" for reader in readers[place + 1])
 
 
 def _renumber(layer: Layer, numbers: dict[int, int]) -> Layer:
@@ -128,25 +144,36 @@ def _with_activation(layer: Layer, node: Node) -> Layer:
     return replace(layer, activation=name, slope=node.attributes.get("slope", 0.0))
 
 
-def _plain(node: Node, value: int, shapes: tuple[Shape, ...]) -> Layer:
-    attributes = dict(node.attributes)
-    layer = Layer(node.op, node.inputs, value, shapes[value][0], node.name, attributes=attributes)
+def _plain(graph: Graph, place: int, readers: list[list[int]], shapes: tuple[Shape, ...]) -> Layer:
+    node, value = graph.nodes[place], place + 1
+    layer = Layer(node.op, node.inputs, value, shapes[value][0], node.name, attributes=dict(node.attributes))
     if node.op in ACTIVATIONS:
         return _with_activation(replace(layer, kind="activation"), node)
     if node.op == "affine":
         return replace(layer, scale=_array(node.tensors["scale"]), shift=_array(node.tensors["shift"]))
-    if node.op in ("conv", "linear"):
-        rows = weight_rows(node.tensors["weight"], attributes.get("groups", 1))
-        bias = _array(node.tensors["bias"]) if "bias" in node.tensors else np.zeros(rows.outputs, np.float32)
-        attributes["kernel"] = tuple(node.tensors["weight"].shape[2:]) or (1, 1)
-        return replace(layer, kind="conv", attributes=attributes, rows=replace(rows, bias=bias), weight=value - 1)
+    if node.op == "conv":
+        return _weighted(layer, node, tuple(node.tensors["weight"].shape[2:]))
+    if node.op == "linear":
+        before = node.inputs[0] - 1
+        if before >= 0 and _read_as_map(graph, before, readers, shapes):
+            (source,) = graph.nodes[before].inputs
+            return replace(_weighted(layer, node, tuple(shapes[source][1:])), flattens=source)
+        return _weighted(layer, node, (1, 1))
     return layer
 
 
-def weight_rows(weight: Any, groups: int) -> Rows:
-    """A weight (out, in / groups, …) as rows of non-zeros."""
-    outputs, inputs, *kernel = weight.shape
-    width = inputs * int(np.prod(kernel, dtype=np.int64))
+def _weighted(layer: Layer, node: Node, kernel: tuple[int, ...]) -> Layer:
+    rows = weight_rows(node.tensors["weight"], layer.attributes.get("groups", 1), int(np.prod(kernel)))
+    if "bias" in node.tensors:
+        rows = replace(rows, bias=_array(node.tensors["bias"]))
+    attributes = {**layer.attributes, "kernel": kernel}
+    return replace(layer, kind="conv", attributes=attributes, rows=rows, weight=layer.source - 1)
+
+
+def weight_rows(weight: Any, groups: int, window: int) -> Rows:
+    """A weight (out, …) as rows of non-zeros, for a window of so many places."""
+    outputs = weight.shape[0]
+    width = int(np.prod(weight.shape[1:], dtype=np.int64))
     if isinstance(weight, Sparse) and weight.positions is not None:
         positions, values = weight.positions, weight.values
     else:
@@ -155,7 +182,7 @@ def weight_rows(weight: Any, groups: int) -> Rows:
         values = flat[positions]
     starts = np.searchsorted(positions, np.arange(outputs + 1) * width).astype(np.int64)
     columns = (positions % width).astype(np.int32)
-    return Rows(inputs, groups, width // inputs, starts, columns, values, np.zeros(outputs, np.float32))
+    return Rows(width // window, groups, window, starts, columns, values, np.zeros(outputs, np.float32))
 
 
 def _array(tensor: Any) -> np.ndarray:

@@ -135,7 +135,14 @@ class Session:
 
     def _shapes(self, image: Shape) -> tuple[Shape, ...]:
         if image not in self._values:
-            self._values[image] = shapes(self._graph, image)
+            values = shapes(self._graph, image)
+            for layer in self._layers:
+                if layer.flattens is not None and values[layer.flattens][1:] != layer.attributes["kernel"]:
+                    raise ValueError(
+                        f"image={image}: {layer.name or 'a linear layer'} was made for maps of "
+                        f"{layer.attributes['kernel']}, and would get {values[layer.flattens][1:]}"
+                    )
+            self._values[image] = values
         return self._values[image]
 
     def _sizes(self, values: tuple[Shape, ...]) -> list[tuple[int, int, int]]:

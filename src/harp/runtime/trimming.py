@@ -22,13 +22,6 @@ def trim(layers: list[Layer], shapes: tuple[Shape, ...]) -> list[Layer]:
     zeros = _zeros(layers, counts)
     layers = [_without_zeros(layer, zeros) for layer in layers]
     needed = _needed(layers, counts)
-    groups = _groups(layers)
-    for root in set(groups):
-        members = [value for value, other in enumerate(groups) if other == root]
-        if len({counts[value] for value in members}) == 1:
-            together = np.logical_or.reduce([needed[value] for value in members])
-            for value in members:
-                needed[value] = together
     if not _consistent(layers, needed):
         return layers
     return [_select(layer, value + 1, needed) for value, layer in enumerate(layers)]
@@ -90,23 +83,39 @@ def _filter(rows: Rows, stay: np.ndarray) -> Rows:
 
 
 def _needed(layers: list[Layer], counts: list[int]) -> list[np.ndarray]:
-    """For every value, which channels somebody reads whose own result is read."""
+    """For every value, which channels must stay: somebody reads them, or the same channel of a value that is tied to it.
+
+    What stays has its own needs, so that this goes round until nothing is added.
+    """
     needed = [np.zeros(count, bool) for count in counts]
     needed[0][:] = needed[-1][:] = True
-    for value in range(len(layers), 0, -1):
-        layer, wanted = layers[value - 1], needed[value]
-        if layer.rows is not None:
-            _need_rows(layer, layer.rows, wanted, needed)
-        elif layer.kind == "flatten":
-            needed[layer.inputs[0]] |= wanted.reshape(counts[layer.inputs[0]], -1).any(1)
-        elif layer.kind in _ALIGNED and all(counts[v] == len(wanted) for v in layer.inputs):
-            for other in layer.inputs:
-                needed[other] |= wanted
-        else:
-            wanted[:] = True
-            for other in layer.inputs:
-                needed[other][:] = True
+    groups = _groups(layers)
+    total = -1
+    while total < (total := sum(int(kept.sum()) for kept in needed)):
+        for value in range(len(layers), 0, -1):
+            _need_inputs(layers[value - 1], needed[value], needed)
+        for root in set(groups):
+            members = [kept for value, kept in enumerate(needed) if groups[value] == root]
+            if len({len(kept) for kept in members}) == 1:
+                together = np.logical_or.reduce(members)
+                for kept in members:
+                    kept[:] = together
     return needed
+
+
+def _need_inputs(layer: Layer, wanted: np.ndarray, needed: list[np.ndarray]) -> None:
+    inputs = [needed[value] for value in layer.inputs]
+    if layer.rows is not None:
+        _need_rows(layer, layer.rows, wanted, needed)
+    elif layer.kind == "flatten":
+        inputs[0] |= wanted.reshape(len(inputs[0]), -1).any(1)
+    elif layer.kind in _ALIGNED and all(len(kept) == len(wanted) for kept in inputs):
+        for kept in inputs:
+            kept |= wanted
+    else:
+        wanted[:] = True
+        for kept in inputs:
+            kept[:] = True
 
 
 def _need_rows(layer: Layer, rows: Rows, wanted: np.ndarray, needed: list[np.ndarray]) -> None:

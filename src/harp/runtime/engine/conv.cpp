@@ -12,7 +12,8 @@ namespace {
 constexpr int CACHE_FLOATS = 8 * 1024;  // of the first level, what the inputs of a tile may take: 32 KB
 constexpr int CHANNELS_AT_ONCE = 8;     // computed before their frames are filled, while they are in the cache
 
-constexpr double WRAP_BELOW = 0.05;     // density; above, framed maps in blocks that fit the cache are faster
+// Taps of a channel below which a wrapped tile is faster than a framed one, which is then worth its memory.
+constexpr double WRAP_ONE = 150, WRAP_MORE = 40;
 
 int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
@@ -27,10 +28,16 @@ double density(const Node& node) {
 }  // namespace
 
 bool ConvStep::should_wrap(const Node& node, const Kernels* kernels, const Layout& in, const Layout& out) {
-  const int scale = node.pool ? 2 : 1, window = node.kernel[0] * node.kernel[1];
-  return node.padding[0] + node.padding[1] > 0 && window <= 255 && out.rows * scale * out.columns * scale <= MOST_WRAPPED &&
-         kernels->wrapped(out.rows * scale, out.columns * scale) && density(node) < WRAP_BELOW &&
-         in.floats() / in.lanes < (1 << 22);
+  const int scale = node.pool ? 2 : 1, positions = out.rows * scale * out.columns * scale;
+  const auto reaches = [&](int axis, int outputs, int inputs) {  // into the frame
+    return node.padding[axis] > 0 || (outputs * scale - 1) * node.stride[axis] +
+                                             node.dilation[axis] * (node.kernel[axis] - 1) >= inputs;
+  };
+  const double taps = static_cast<double>(node.weights->values.size()) / std::max(node.weights->outputs, 1);
+  return (reaches(0, out.rows, in.rows) || reaches(1, out.columns, in.columns)) && positions <= MOST_WRAPPED &&
+         node.kernel[0] * node.kernel[1] <= MOST_PLACES && kernels->wrapped(out.rows * scale, out.columns * scale) &&
+         taps < (positions == 1 ? WRAP_ONE : WRAP_MORE) &&
+         in.floats() * (MOST_PLACES / in.lanes) < std::numeric_limits<std::int32_t>::max();
 }
 
 ConvStep::ConvStep(const Node& node, const Kernels* kernels, const Place* from, const Place* residual, const Place* out,
@@ -155,29 +162,32 @@ void ConvStep::lay_out_wrapped() {
   const int rows = out->layout.rows * scale(), columns = out->layout.columns * scale();
   const int places = node_.kernel[0] * node_.kernel[1];
   tiles_ = {{0, 0, rows, columns}};
-  window_.assign(places, Window{});
+  const int positions = rows * columns;
+  shifts_.assign(places * positions, Shift{});
+  vectors_.assign(places * positions, 0);
   for (int place = 0; place < places; ++place)
-    for (int position = 0; position < rows * columns; ++position) {
+    for (int position = 0; position < positions; ++position) {
       const int y = position / columns * node_.stride[0] - node_.padding[0] + place / node_.kernel[1] * node_.dilation[0];
       const int x = position % columns * node_.stride[1] - node_.padding[1] + place % node_.kernel[1] * node_.dilation[1];
       const int down = floor_div(y, l.rows), right = floor_div(x, l.columns);
       const int inner_y = y - down * l.rows, inner_x = x - right * l.columns;
-      window_[place].offset[position] = static_cast<std::int32_t>(l.at(inner_y, inner_x));
+      const int entry = place * positions + position;
+      vectors_[entry] = static_cast<std::int32_t>(l.at(inner_y, inner_x));
       for (int lane = 0; lane < l.lanes; ++lane) {
         const int part = lane % l.parts(), py = part / l.across + down, px = part % l.across + right;
         const bool inside = py >= 0 && py < l.down && px >= 0 && px < l.across &&
                             py * l.rows + inner_y < l.size.height && px * l.columns + inner_x < l.size.width;
-        window_[place].lanes[position][lane] = inside ? lane - part + py * l.across + px : l.lanes;
+        shifts_[entry].from[lane] = inside ? l.lanes + lane - part + py * l.across + px : 0;
       }
     }
   taps_.clear();
   rows_.assign(1, 0);
-  const std::ptrdiff_t channel = l.channel() / l.lanes;
   for (int o = 0; o < w.outputs; ++o) {
     const int first_input = o / (w.outputs / w.groups) * w.inputs;
     for (std::int64_t k = w.rows[o]; k < w.rows[o + 1]; ++k) {
-      const auto vectors = static_cast<std::int32_t>((first_input + w.columns[k] / places) * channel);
-      taps_.push_back({vectors << 8 | w.columns[k] % places, w.values[k]});
+      const int place = w.columns[k] % places;
+      const std::ptrdiff_t offset = (first_input + w.columns[k] / places) * l.channel() + (positions == 1 ? vectors_[place] : 0);
+      taps_.push_back({static_cast<std::int32_t>(offset * (MOST_PLACES / l.lanes) + place), w.values[k]});
     }
     rows_.push_back(static_cast<std::uint32_t>(taps_.size()));
   }
@@ -259,7 +269,8 @@ void ConvStep::run_wrapped(float* arena, int group, int begin, int end) const {
   task.in = in[0]->at(arena, group);
   task.taps = taps_.data();
   task.rows = rows_.data();
-  task.window = window_.data();
+  task.shifts = shifts_.data();
+  task.vectors = vectors_.data();
   task.bias = bias_.data();
   task.begin = begin;
   task.end = end;

@@ -105,6 +105,18 @@ void sparse(const SparseTask& t) {
   }
 }
 
+template <int P>
+inline void add_wrapped(Vector (&sums)[P], const WrappedTask& t, const float* origin, Tap tap) {
+  constexpr int SCALE = MOST_PLACES / LANES;
+  const auto packed = static_cast<std::uint32_t>(tap.offset);
+  const std::size_t place = packed % MOST_PLACES;
+  const float* in = origin + packed / MOST_PLACES * (MOST_PLACES / SCALE);
+  UNROLLED for (int i = 0; i < P; ++i) {
+    const float* vector = P == 1 ? in : in + t.vectors[place * P + i];
+    sums[i] += tap.weight * load_shifted(vector, t.shifts[place * P + i].from);
+  }
+}
+
 // The whole map at once, of few positions. Costs a permutation for every multiply-add, and touches a fraction of the
 // memory that a framed map takes: a part of one position would have a frame of eight.
 template <int R, int Q>
@@ -118,18 +130,8 @@ void wrapped(const WrappedTask& t) {
       UNROLLED for (int i = 0; i < P; ++i) sums[u][i] = Vector{};
     const Tap *tap = t.taps + t.rows[channel], *end = t.taps + t.rows[channel + 1];
     for (; tap + UNROLL <= end; tap += UNROLL)
-      UNROLLED for (int u = 0; u < UNROLL; ++u) {
-        const float* in = opaque(origin + static_cast<std::ptrdiff_t>(tap[u].offset >> 8) * LANES);
-        const Window& window = t.window[tap[u].offset & 255];
-        UNROLLED for (int i = 0; i < P; ++i)
-          sums[u][i] += tap[u].weight * permute_or_zero(load(in + window.offset[i]), window.lanes[i]);
-      }
-    for (; tap < end; ++tap) {
-      const float* in = opaque(origin + static_cast<std::ptrdiff_t>(tap->offset >> 8) * LANES);
-      const Window& window = t.window[tap->offset & 255];
-      UNROLLED for (int i = 0; i < P; ++i)
-        sums[0][i] += tap->weight * permute_or_zero(load(in + window.offset[i]), window.lanes[i]);
-    }
+      UNROLLED for (int u = 0; u < UNROLL; ++u) add_wrapped(sums[u], t, origin, tap[u]);
+    for (; tap < end; ++tap) add_wrapped(sums[0], t, origin, *tap);
     UNROLLED for (int u = 1; u < UNROLL; ++u)
       UNROLLED for (int i = 0; i < P; ++i) sums[0][i] += sums[u][i];
     finish<R, Q>(sums[0], t.store, channel);

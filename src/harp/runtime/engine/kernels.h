@@ -56,20 +56,23 @@ struct DenseTask {
   Store store;
 };
 
-// For maps whose parts are of at most four positions: no frame, the neighbour's lanes are fetched at every tap. For
-// each place of the window and each position of the result: which vector of the channel, and which of its lanes.
+// For maps whose parts are of at most four positions: no frame, the neighbour's lanes are fetched at every tap.
 constexpr int MOST_WRAPPED = 4;
+constexpr int MOST_PLACES = 16;  // of a window: what fits below a tap's offset
 
-struct alignas(64) Window {
-  std::int32_t lanes[MOST_WRAPPED][MOST_LANES];  // LANES or more: zero
-  std::int32_t offset[MOST_WRAPPED];
+// Lane i of a shifted vector is lane from[i] - LANES of the vector there, or zero where from[i] is 0.
+struct alignas(64) Shift {
+  std::int32_t from[MOST_LANES];
 };
 
+// Taps are packed: the offset of the channel's first vector (of the very vector, for a single position), times
+// MOST_PLACES / LANES, and the place in the window in the bits below, which are free.
 struct WrappedTask {
-  const float* in;            // of channel 0
-  const Tap* taps;            // offset is (vectors from `in`) << 8 | place in the window
+  const float* in;
+  const Tap* taps;
   const std::uint32_t* rows;
-  const Window* window;
+  const Shift* shifts;         // [place][position]
+  const std::int32_t* vectors; // [place][position]: which vector of the channel, in floats
   const float* bias;
   int begin, end;
   Store store;

@@ -93,7 +93,8 @@ class ConvStep : public Step {
   std::vector<std::uint32_t> rows_;       // [block][channel], one after the last
   std::vector<std::int32_t> offsets_;     // dense
   std::vector<float> dense_, bias_;
-  std::vector<Window> window_;
+  std::vector<Shift> shifts_;             // wrapped, as are the vectors they apply to
+  std::vector<std::int32_t> vectors_;
 };
 
 class PoolStep : public Step {

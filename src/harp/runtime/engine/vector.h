@@ -57,17 +57,17 @@ inline Vector permute_onto(Vector base, Vector v, const std::int32_t* from, std:
 #endif
 }
 
-// Lane i is v[from[i]], or zero where from[i] is LANES.
-inline Vector permute_or_zero(Vector v, const std::int32_t* from) {
+// Lane i is p[from[i] - LANES], or zero where from[i] is 0.
+inline Vector load_shifted(const float* p, const std::int32_t* from) {
 #if defined(__AVX512F__)
-  return (Vector)_mm512_permutex2var_ps((__m512)v, _mm512_load_si512(from), _mm512_setzero_ps());
+  return (Vector)_mm512_permutex2var_ps(_mm512_setzero_ps(), _mm512_load_si512(from), _mm512_loadu_ps(p));
 #elif defined(__AVX2__)
   const __m256i index = _mm256_load_si256((const __m256i*)from);
-  const Vector moved = (Vector)_mm256_permutevar8x32_ps((__m256)v, index);
-  return (Integers)index < LANES ? moved : Vector{};
+  const Vector moved = (Vector)_mm256_permutevar8x32_ps(_mm256_loadu_ps(p), index);  // looks at three bits of an index
+  return (Integers)index > 0 ? moved : Vector{};
 #else
   Vector result;
-  for (int i = 0; i < LANES; ++i) result[i] = from[i] < LANES ? v[from[i]] : 0.0f;
+  for (int i = 0; i < LANES; ++i) result[i] = from[i] ? p[from[i] - LANES] : 0.0f;
   return result;
 #endif
 }
