@@ -8,7 +8,16 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from harp.devices import alone, average_buffers, average_gradients, keep_freed_memory, launch, leads, make_fabric, place
+from harp.devices import (
+    alone,
+    average_gradients,
+    averaged_buffers,
+    keep_freed_memory,
+    launch,
+    leads,
+    make_fabric,
+    place,
+)
 from harp.recipes import Compute
 
 
@@ -94,12 +103,35 @@ def test_a_model_is_placed_in_the_layout_asked_for_with_its_values(channels_last
 def test_with_one_process_there_is_nothing_to_average():
     fabric = Fabric(accelerator="cpu")
     model = nn.BatchNorm1d(2)
-    model(torch.rand(4, 2)).sum().backward()
-    before = [t.clone() for t in (model.weight.grad, model.running_mean)]
-    average_gradients(fabric, model)
-    average_buffers(fabric, model)
+    with averaged_buffers(fabric, model):
+        model(torch.rand(4, 2)).sum().backward()
+        before = [t.clone() for t in (model.weight.grad, model.running_mean)]
+        average_gradients(fabric, model)
     assert torch.equal(before[0], model.weight.grad)
     assert torch.equal(before[1], model.running_mean)
+
+
+class Three(Fabric):
+    """Stands for three ranks that all have the same: the mean is then the same up to rounding."""
+
+    world_size = 3
+
+    def all_reduce(self, values: torch.Tensor, group: None = None, reduce_op: str = "mean") -> torch.Tensor:
+        assert reduce_op == "mean"
+        return (values + values + values) / 3
+
+
+def test_buffers_that_no_pass_changes_keep_their_bits_on_three_ranks():
+    model = nn.Module()
+    constants = torch.cat([torch.linspace(0.1, 1, 1000), torch.tensor([torch.inf, -torch.inf])])
+    model.register_buffer("constants", constants.clone())
+    model.register_buffer("statistics", torch.zeros(1))
+    three = Three(accelerator="cpu")
+    assert not torch.equal(three.all_reduce(constants), constants)
+    with averaged_buffers(three, model):
+        model.statistics.fill_(0.3)
+    assert torch.equal(model.constants, constants)
+    assert model.statistics.item() == pytest.approx(0.3)
 
 
 def test_freed_memory_is_kept_where_glibc_is():

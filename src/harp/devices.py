@@ -8,9 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -106,20 +108,57 @@ def place(model: nn.Module, device: torch.device, *, channels_last: bool) -> nn.
 
 def average_gradients(fabric: Fabric, model: nn.Module) -> None:
     """One all-reduce of all gradients. Attacks call the model many times a step, so a DDP wrapper would not do."""
-    if fabric.world_size == 1:
-        return
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    flat = mean_over(fabric, torch.cat([g.flatten() for g in gradients]))
-    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(mean.view_as(gradient))
-
-
-def average_buffers(fabric: Fabric, model: nn.Module) -> None:
-    """Give every rank the mean of the batch-norm statistics."""
     if fabric.world_size > 1:
-        for buffer in model.buffers():
-            if buffer.is_floating_point():
-                buffer.copy_(mean_over(fabric, buffer))
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        _write(mean_over(fabric, _flat(gradients)), gradients)
+
+
+@contextmanager
+def averaged_buffers(fabric: Fabric, model: nn.Module) -> Iterator[None]:
+    """What the passes inside do to batch-norm statistics: afterwards every rank has the mean of it.
+
+    So all ranks attack and judge the same network, and what one of them writes down is that of all.
+    """
+    buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+    if fabric.world_size == 1 or not buffers:
+        yield
+        return
+    before = _flat(buffers)
+    yield
+    now = _flat(buffers)
+    # Of the change: what no rank changed must stay, and the mean of three equal numbers may be another one.
+    change = mean_over(fabric, torch.where(now == before, 0.0, now - before))
+    _write(torch.where(change == 0, before, before + change), buffers)
+
+
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+def _write(flat: Tensor, tensors: Sequence[Tensor]) -> None:
+    for tensor, value in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+        tensor.copy_(value.view_as(tensor))
+
+
+class Shares:
+    """The state of a part that holds tensors for this rank's images, as one for the images of all ranks."""
+
+    def __init__(self, fabric: Fabric, part: Any):
+        self.fabric, self.part = fabric, part
+
+    def state_dict(self) -> dict[str, Any]:
+        """To be called on every rank. Ranks take every n-th image of an epoch, so their tensors are interleaved."""
+        state = self.part.state_dict()
+        if self.fabric.world_size == 1:
+            return state
+        return {
+            name: value if value is None else self.fabric.all_gather(value).transpose(0, 1).flatten(0, 1)
+            for name, value in state.items()
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        mine = slice(self.fabric.global_rank, None, self.fabric.world_size)
+        self.part.load_state_dict({name: value if value is None else value[mine] for name, value in state.items()})
 
 
 def mean_over(fabric: Fabric, values: Tensor) -> Tensor:

@@ -170,7 +170,7 @@ class FreeAT:
         self._latest = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the perturbation stands. Each process has its own; a resumed run gives all of them the first one's."""
+        """Where the perturbation stands, that of this process's images."""
         self._climb()
         return {"delta": self.delta}
 

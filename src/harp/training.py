@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .checkpoint import load_state, save_state
 from .data import Images
-from .devices import average_buffers, average_gradients, mean_over, share
+from .devices import Shares, average_gradients, averaged_buffers, mean_over, share
 from .objectives import FreeAT, Objective, on_batch, replays_of
 from .optimizers import KeepRule, lr_factor, make_optimizer, set_lr
 from .progress import EpochMetrics, Progress, StepProgress, best_of, density_of
@@ -90,8 +90,11 @@ def fit(
     while run.progress.epoch < course.settings.epochs:
         for shown in run.steps():
             on_step(shown)
-            if run.together(should_stop()):
+            stopped, due = run.together(should_stop(), time.monotonic() - run.last_save > AUTOSAVE_S)
+            if stopped:
                 run.stop()
+            if due:
+                run.save()
         yield run.finish_epoch()
     model.load_state_dict(run.progress.best_state)
 
@@ -105,12 +108,15 @@ class _Run:
         self.optimizer: Any = fabric.setup_optimizers(make_optimizer(model, course.settings, rule=course.rule))
         self.progress = Progress()
         free = course.objective if isinstance(course.objective, FreeAT) else None
-        self.parts: dict[str, Any] = {"rule": course.rule, "objective": free}
+        self.parts: dict[str, Any] = {"rule": course.rule, "objective": None if free is None else Shares(fabric, free)}
         self.last_save = time.monotonic()
 
     def restore(self) -> list[EpochMetrics]:
         """Continue the state on disk, if there is one; the epochs it has behind it."""
-        if self.resume is None or not self.resume.exists():
+        found = self.resume is not None and self.resume.exists()
+        if self.together(found) != [found]:
+            raise ValueError(f"{self.resume} is not there for all processes: --out must be on a file system they share")
+        if self.resume is None or not found:
             return []
         state = load_state(self.resume)
         try:
@@ -143,13 +149,10 @@ class _Run:
                 raise self._diverged(f"the loss became {loss}")
             progress.count(loss, len(x) * fabric.world_size, time.perf_counter() - began)
             yield progress.shown(self.model, course.rule, course.settings.epochs, steps)
-            if time.monotonic() - self.last_save > AUTOSAVE_S:
-                self.save()
             began = time.perf_counter()
 
     def finish_epoch(self) -> EpochMetrics:
         """Judge what the epoch's steps have made of the model, and save where that leaves the run."""
-        average_buffers(self.fabric, self.model)
         if not _finite(self.model):
             raise self._diverged("a weight is no longer finite")
         torch.manual_seed(seed_of(self.course.seed, self.course.stage, "validate"))
@@ -167,9 +170,11 @@ class _Run:
         return self._mean(clean), self._mean(robust)
 
     def save(self) -> None:
-        """Write the state, unless it is not worth going back to."""
-        if self.resume is not None and self.fabric.is_global_zero and _finite(self.model):
-            save_state(self.resume, self.progress.state(self.model, self.optimizer, self.parts))
+        """Write the state, unless it is not worth going back to. All ranks call it, since each has a share of it."""
+        if self.resume is not None and _finite(self.model):
+            state = self.progress.state(self.model, self.optimizer, self.parts)
+            if self.fabric.is_global_zero:
+                save_state(self.resume, state)
         self.last_save = time.monotonic()
 
     def stop(self) -> NoReturn:
@@ -179,9 +184,12 @@ class _Run:
             f"stopped in {self.course.stage}, epoch {self.progress.epoch}, step {self.progress.step}"
         )
 
-    def together(self, asked: bool) -> bool:
-        """Whether any rank was asked to stop: all must stop at the same step, or the rest would wait for ever."""
-        return self._mean(float(asked)) > 0
+    def together(self, *asked: bool) -> list[bool]:
+        """What any rank was asked for: all must stop, or save, at the same step, or the rest would wait for ever."""
+        if self.fabric.world_size == 1:
+            return [*asked]
+        votes = torch.tensor(asked, dtype=torch.float64, device=self.fabric.device)
+        return (mean_over(self.fabric, votes) > 0).tolist()
 
     def _mean(self, value: float) -> float:
         if self.fabric.world_size == 1:
@@ -207,13 +215,14 @@ def train_step(
     layout = torch.channels_last if x.dim() == 4 else torch.contiguous_format
     x = x.to(fabric.device, non_blocking=True, memory_format=layout)
     y = y.to(fabric.device, non_blocking=True)
-    with hold_masks(model):
-        with fabric.autocast():
-            robust_loss = on_batch(course.objective, model, x, y)
-        loss = _take_gradients(model, robust_loss, fabric, optimizer)
-    if course.sharpness is not None and epoch >= course.sharpness.warmup:
-        with perturbed(model, course.sharpness), hold_masks(model):
-            _take_gradients(model, robust_loss, fabric, optimizer)
+    with averaged_buffers(fabric, model):
+        with hold_masks(model):
+            with fabric.autocast():
+                robust_loss = on_batch(course.objective, model, x, y)
+            loss = _take_gradients(model, robust_loss, fabric, optimizer)
+        if course.sharpness is not None and epoch >= course.sharpness.warmup:
+            with perturbed(model, course.sharpness), hold_masks(model):
+                _take_gradients(model, robust_loss, fabric, optimizer)
     penalty = course.rule.loss() if course.rule is not None else 0.0
     if isinstance(penalty, Tensor):  # the same on every rank, and no business of a plug-in
         fabric.backward(penalty)
