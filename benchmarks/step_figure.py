@@ -18,8 +18,8 @@ class Line:
 
 
 def draw(panels: list[Line], attack_steps: int, out: Path) -> None:
-    highest = max(record[name] for panel in panels for _, record in panel.points for name in COLOURS)
-    ceiling = math.ceil(max(highest, 1.05) * 20) / 20
+    ratios = [record[name] for panel in panels for _, record in panel.points for name in COLOURS]
+    floor, ceiling = math.floor(min(*ratios, 0.95) * 20) / 20, math.ceil(max(*ratios, 1.05) * 20) / 20
     width, height = LEFT + len(panels) * (WIDTH + GAP), TOP + HEIGHT + 48
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="system-ui, sans-serif" font-size="11">',
@@ -30,13 +30,12 @@ def draw(panels: list[Line], attack_steps: int, out: Path) -> None:
     for place, (name, colour) in enumerate(COLOURS.items()):
         parts.append(f'<text x="{16 + 80 * place}" y="42" font-weight="600" fill="{colour}">{name}</text>')
     for place, panel in enumerate(panels):
-        parts += _panel(panel, LEFT + place * (WIDTH + GAP), ceiling)
+        parts += _panel(panel, LEFT + place * (WIDTH + GAP), floor, ceiling)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("\n".join([*parts, "</svg>"]) + "\n", encoding="utf-8")
 
 
-def _panel(panel: Line, left: float, ceiling: float) -> list[str]:
-    floor = 0.95
+def _panel(panel: Line, left: float, floor: float, ceiling: float) -> list[str]:
     smallest, largest = panel.points[0][0], panel.points[-1][0]
 
     def across(value: float) -> float:

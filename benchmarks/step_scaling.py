@@ -8,6 +8,8 @@ from step_figure import Line, draw
 from step_variants import build_on
 from torch import nn
 
+from harp.cards import environment
+
 WIDTHS = {1: 192, 3: 332, 10: 606, 30: 1050, 100: 1916}
 """Millions of weights → channels of the three convolutions that hold nearly all of them."""
 BATCHES = (16, 32, 64, 128)
@@ -25,18 +27,19 @@ def network(width: int) -> nn.Module:
 
 def draw_scaling(flags: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure, print and draw; the records."""
-    widths = dict(list(WIDTHS.items())[:2]) if flags.quick else WIDTHS
-    found = [_overhead(width, FEW, flags) for width in widths.values()]
-    found += [_overhead(SOME, batch, flags) for batch in (BATCHES[:2] if flags.quick else BATCHES)]
-    by_weights = [r for r in found if r["batch"] == FEW and r["width"] in widths.values()]
-    by_batch = [r for r in found if r["width"] == SOME]
+    few = 2 if flags.quick else None
+    by_weights = [_overhead(width, FEW, flags) for width in [*WIDTHS.values()][:few]]
+    by_batch = [_overhead(SOME, batch, flags) for batch in BATCHES[:few]]
     lines = [
-        Line(f"weights (batch {FEW})", [(r["weights"], r) for r in by_weights[: len(widths)]]),
+        Line(f"weights (batch {FEW})", [(r["weights"], r) for r in by_weights]),
         Line(f"batch ({network_weights(SOME) / 1e6:.0f} M weights)", [(r["batch"], r) for r in by_batch]),
     ]
     draw(lines, flags.attack_steps, flags.scaling)
     print(f"drawn in {flags.scaling}")
-    return found
+    here = environment()
+    where = {name: here[name] for name in ("cpu", "torch", "commit")}
+    how = {"steps": flags.steps, "attack_steps": flags.attack_steps, "seed": flags.seed}
+    return [{**record, **how, **where} for record in by_weights + by_batch]
 
 
 def network_weights(width: int) -> int:

@@ -21,7 +21,13 @@ from cells import percent
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "explanation" / "budget-and-descent.md")
+DOCS = ROOT / "docs"
+PAGES = (
+    ROOT / "README.md",
+    DOCS / "results.md",
+    DOCS / "performance.md",
+    DOCS / "explanation" / "budget-and-descent.md",
+)
 TITLES = {"harp": "HARP", "hydra": "HYDRA", "lwm": "LWM"}
 Record = dict[str, Any]
 
@@ -97,11 +103,36 @@ def stability() -> str:
     return rows(["", "keep", "weights kept", "budget met at", "largest rise", "HARP", "HYDRA"], body)
 
 
+def training_cost() -> str:
+    """The figure of `training_step.py --scaling`, and the numbers in it."""
+    records = [] if not (RESULTS / "training-cost.json").exists() else records_of("training-cost")
+    if not records:
+        return "It was not measured on an idle machine yet."
+    first = records[0]
+    body = [
+        [
+            f"{r['weights'] / 1e6:.1f} M",
+            str(r["batch"]),
+            f"{r['dense_s']:.3f} s",
+            f"{r['prune']:.3f}",
+            f"{r['finetune']:.3f}",
+        ]
+        for r in records
+    ]
+    return (
+        "![What masks add to a step, over the number of weights and over the batch](training-cost.svg)\n\n"
+        f"{first['cpu']}, one thread, torch {first['torch']}, commit {first['commit']}; PGD-{first['attack_steps']}, the "
+        f"median over {first['steps']} steps in turn, seed {first['seed']}.\n\n"
+        + rows(["weights", "batch", "dense step", "prune / dense", "finetune / dense"], body)
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "demo": lambda: networks("demo"),
     "cifar10-jpeg": lambda: networks("cifar10-jpeg"),
     "anchor": anchor,
     "stability": stability,
+    "training-cost": training_cost,
 }
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/training_step.py                    VGG16-BN and ResNet-18, batches of 32 and 128, PGD-10
     python benchmarks/training_step.py --quick            batch 32, PGD-2, 3 steps each
-    python benchmarks/training_step.py --scaling plot.svg  the overhead over the number of weights and over the batch
+    python benchmarks/training_step.py --scaling plot.svg the overhead over the number of weights and over the batch
     python benchmarks/training_step.py --ranks            images a second of one process, and of two that work as one
 
 The variants: `dense`, an adversarial step as a plain PyTorch loop, written out below; `ours-dense`, harp's own step
