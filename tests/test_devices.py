@@ -52,8 +52,27 @@ def test_what_this_machine_does_not_have_is_refused(compute, said, monkeypatch):
 def test_more_gpus_than_there_are_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(ValueError, match="devices=3 but this machine has 2 CUDA devices"):
-        make_fabric(Compute(device="cuda", devices=3))
+    for device in ("cuda", "auto"):
+        with pytest.raises(ValueError, match="devices=3 but this machine has 2 CUDA devices"):
+            make_fabric(Compute(device=device, devices=3))
+
+
+def test_several_nodes_that_nobody_starts_are_refused_instead_of_waited_for(monkeypatch):
+    monkeypatch.delenv("NODE_RANK", raising=False)
+    compute = Compute(device="cpu", num_nodes=2)
+    with pytest.raises(ValueError, match="num_nodes=2 needs torchrun or srun"):
+        launch(make_fabric(compute), compute)
+
+
+@pytest.mark.parametrize(
+    "environment", [{"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4"}, {"SLURM_STEP_NUM_TASKS": "4"}]
+)
+def test_processes_that_know_of_no_others_do_not_write_one_run_together(environment, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    compute = Compute(device="cpu")
+    with pytest.raises(ValueError, match="devices=1 times num_nodes=1 is not 4, the processes that torchrun or srun"):
+        launch(make_fabric(compute), compute)
 
 
 def test_the_number_of_threads_is_the_one_asked_for():

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from torch import Tensor, nn
 
@@ -36,8 +37,10 @@ def make_fabric(compute: Compute) -> Fabric:
     if not available[compute.device]:
         here = [name for name, there in available.items() if there]
         raise ValueError(f"device={compute.device!r} is not available here; this machine offers {here}")
-    if compute.device == "cuda" and compute.devices > torch.cuda.device_count():
-        raise ValueError(f"devices={compute.devices} but this machine has {torch.cuda.device_count()} CUDA devices")
+    gpus = {"cuda": torch.cuda.device_count(), "mps": 1}
+    kind = next((name for name in gpus if compute.device in (name, "auto") and available[name]), "cpu")
+    if compute.devices > gpus.get(kind, compute.devices):
+        raise ValueError(f"devices={compute.devices} but this machine has {gpus[kind]} {kind.upper()} devices")
     if compute.precision == "16-mixed" and not (available["cuda"] and compute.device in ("cuda", "auto")):
         raise ValueError("precision='16-mixed' needs a CUDA device; 'bf16-mixed' and '32' work on all")
     keep_freed_memory()
@@ -52,7 +55,8 @@ def make_fabric(compute: Compute) -> Fabric:
 
 
 def launch(fabric: Fabric, compute: Compute) -> Fabric:
-    """Start the other processes, if there are to be several, and meet them."""
+    """Start the other processes, if there are to be several, and meet them. Raises ValueError for others than started."""
+    _check_processes(fabric, compute)
     fabric.launch()
     launcher = fabric.strategy.launcher
     if isinstance(launcher, _SubprocessScriptLauncher) and launcher.procs:
@@ -60,6 +64,24 @@ def launch(fabric: Fabric, compute: Compute) -> Fabric:
     if compute.threads is not None:
         torch.set_num_threads(compute.threads)  # last: launching several processes sets a number of its own
     return fabric
+
+
+def _check_processes(fabric: Fabric, compute: Compute) -> None:
+    """Processes that wait for others that nobody starts would hang; those that know of no others would write one run."""
+    expected = compute.devices * compute.num_nodes
+    by_torchrun = os.environ["WORLD_SIZE"] if "TORCHELASTIC_RUN_ID" in os.environ else "1"
+    started = max(int(by_torchrun), int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")))
+    if started > 1 and started != expected:
+        raise ValueError(
+            f"devices={compute.devices} times num_nodes={compute.num_nodes} is not {started}, the processes that torchrun "
+            "or srun has started: one for each device of each node"
+        )
+    ours = isinstance(getattr(fabric.strategy, "cluster_environment", None), LightningEnvironment)
+    if ours and compute.num_nodes > 1 and "NODE_RANK" not in os.environ:
+        raise ValueError(
+            f"num_nodes={compute.num_nodes} needs torchrun or srun, which start this command on every node and tell it "
+            "where the others are"
+        )
 
 
 def _watch(processes: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -151,10 +173,12 @@ class Shares:
         state = self.part.state_dict()
         if self.fabric.world_size == 1:
             return state
-        return {
-            name: value if value is None else self.fabric.all_gather(value).transpose(0, 1).flatten(0, 1)
-            for name, value in state.items()
-        }
+        return {name: value if value is None else self._gathered(value) for name, value in state.items()}
+
+    def _gathered(self, value: Tensor) -> Tensor:
+        everyone = self.fabric.all_gather(value)
+        assert isinstance(everyone, Tensor)
+        return everyone.transpose(0, 1).flatten(0, 1)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         mine = slice(self.fabric.global_rank, None, self.fabric.world_size)
