@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .attacks import Threat, attacking
-from .checkpoint import RunDirectory
 from .choices import keep_rule, make_objective, method_of, sharpness_of
 from .data import ImageData
 from .devices import alone, launch, make_fabric, peak_memory_bytes, place
@@ -21,7 +20,16 @@ from .optimizers import make_optimizer
 from .passes import learns
 from .pruning import attach_masks, freeze_masks, masks
 from .recipes import ADMM, Pruning, Recipe, Training
-from .runs import build_network, load_network, make_budget, open_data, open_run, split_seed_of
+from .runs import (
+    build_network,
+    check_weights,
+    load_network,
+    make_budget,
+    open_data,
+    open_dense,
+    open_pruned,
+    split_seed_of,
+)
 from .training import Course, batch_per_rank, steps_an_epoch, train_step
 from .workload import Workload, workload
 
@@ -46,22 +54,24 @@ class Forecast:
         return self.work.batches * self.batch_s / 3600
 
 
-def foresee_pretrain(recipe: Recipe) -> Forecast:
+def foresee_pretrain(recipe: Recipe, weights: Path | None = None) -> Forecast | None:
+    """None for the weights of a checkpoint, which are taken at once."""
+    check_weights(weights, recipe)
+    if weights is not None:
+        return None
     data = open_data(recipe)
     return _foresee("pretrain", recipe, recipe.pretrain, build_network(recipe, data), data)
 
 
 def foresee_prune(recipe: Recipe, parent: Path) -> Forecast | None:
     """None for a method that learns nothing there, and is done at once."""
-    if open_run(parent).masks.exists() or RunDirectory(parent).widths.exists():
-        raise ValueError(f"{parent} is pruned already; prune the dense run that it came from")
+    open_dense(parent)
     data = open_data(recipe, split_seed=split_seed_of(parent))
     return _foresee_prune(recipe, load_network(parent, data), data)
 
 
 def foresee_finetune(recipe: Recipe, parent: Path) -> Forecast:
-    if not (open_run(parent).masks.exists() or RunDirectory(parent).widths.exists()):
-        raise ValueError(f"{parent} has no masks to keep; `harp prune {parent}` makes a pruned run to finetune")
+    open_pruned(parent)
     data = open_data(recipe, split_seed=split_seed_of(parent))
     return _foresee("finetune", recipe, recipe.finetune, load_network(parent, data), data)
 

@@ -37,6 +37,27 @@ def open_run(path: Path) -> RunDirectory:
     return run
 
 
+def open_dense(path: Path) -> RunDirectory:
+    """The finished run at ``path``. Raises ValueError when it is pruned."""
+    run = open_run(path)
+    if run.masks.exists() or run.widths.exists():
+        raise ValueError(f"{path} is pruned already; prune the dense run that it came from")
+    return run
+
+
+def open_pruned(path: Path) -> RunDirectory:
+    """The finished run at ``path``. Raises ValueError when it is not pruned."""
+    run = open_run(path)
+    if not (run.masks.exists() or run.widths.exists()):
+        raise ValueError(f"{path} has no masks to keep; `harp prune {path}` makes a pruned run to finetune")
+    return run
+
+
+def check_weights(weights: Path | None, recipe: Recipe) -> None:
+    if weights is not None and not weights.is_file():
+        raise FileNotFoundError(f"weights={weights} is not a file; name a checkpoint of {recipe.task.model}")
+
+
 def recipe_of(path: Path) -> Recipe:
     """The recipe a run was made with."""
     return recipe_in(RunDirectory(path).recipe)

@@ -21,7 +21,17 @@ from .progress import misses_budget
 from .pruning import Admm, Budget, ChannelBudget, attach_masks, bake_masks, freeze_masks, masks
 from .pruning.channels import widths
 from .recipes import ADMM, Pruning, Recipe, Training
-from .runs import build_network, load_network, make_budget, open_data, open_run, recipe_of, split_seed_of
+from .runs import (
+    build_network,
+    check_weights,
+    load_network,
+    make_budget,
+    open_data,
+    open_dense,
+    open_pruned,
+    recipe_of,
+    split_seed_of,
+)
 from .training import (
     Course,
     EpochMetrics,
@@ -57,8 +67,7 @@ def pretrain(
     recipe: Recipe, out: Path, *, weights: Path | None = None, overwrite: bool = False, watch: Watch = SILENT
 ) -> RunDirectory:
     """Train the recipe's network robustly from a seeded start, or take the ``weights`` of an existing checkpoint."""
-    if weights is not None and not weights.is_file():
-        raise FileNotFoundError(f"weights={weights} is not a file; name a checkpoint of {recipe.task.model}")
+    check_weights(weights, recipe)
     claim = Claim("pretrain", recipe, RunDirectory(out), weights=weights, split_seed=recipe.seed)
     if claim.is_done(overwrite=overwrite):
         return _settled(claim, watch)
@@ -74,8 +83,7 @@ def pretrain(
 
 def prune(recipe: Recipe, parent: Path, out: Path, *, overwrite: bool = False, watch: Watch = SILENT) -> RunDirectory:
     """Learn masks of exactly the recipe's budget on the parent's weights, which rest; ADMM moves them to where it cuts."""
-    if open_run(parent).masks.exists() or RunDirectory(parent).widths.exists():
-        raise ValueError(f"{parent} is pruned already; prune the dense run that it came from")
+    open_dense(parent)
     claim = claim_for_child("prune", recipe, parent, out)
     if claim.is_done(overwrite=overwrite):
         return _settled(claim, watch)
@@ -100,8 +108,7 @@ def finetune(
     recipe: Recipe, parent: Path, out: Path, *, overwrite: bool = False, watch: Watch = SILENT
 ) -> RunDirectory:
     """Train the weights that survived; the masks stay as they are, and method and budget are the parent's."""
-    if not (open_run(parent).masks.exists() or RunDirectory(parent).widths.exists()):
-        raise ValueError(f"{parent} has no masks to keep; `harp prune {parent}` makes a pruned run to finetune")
+    open_pruned(parent)
     recipe = replace(recipe, prune=recipe_of(parent).prune)
     claim = claim_for_child("finetune", recipe, parent, out)
     if claim.is_done(overwrite=overwrite):

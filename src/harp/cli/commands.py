@@ -132,7 +132,7 @@ def pretrain(arguments: list[str], stop: "StopRequest") -> None:
     flags = _parse(PretrainFlags, "pretrain", arguments, default)
     recipe = replace(recipe, task=flags.task, pretrain=flags.training, compute=flags.compute, seed=flags.seed)
     if flags.dry_run:
-        return foretell(recipe)
+        return foretell(recipe, weights=flags.weights)
 
     from .. import stages
     from .console import Console

@@ -23,6 +23,7 @@ def foretell(
     parent: Path | None = None,
     stage: Literal["prune", "finetune"] = "prune",
     *,
+    weights: Path | None = None,
     methods: Sequence[MethodName] = (),
 ) -> None:
     """Time a few steps of the stage that starts at ``parent``, of all stages for the ``methods``, or of pretraining."""
@@ -32,25 +33,25 @@ def foretell(
     if methods:
         found: Iterable[Forecast | None] = forecast.foresee_run([recipe_for(each, recipe) for each in methods])
     elif parent is None:
-        found = [forecast.foresee_pretrain(recipe)]
+        found = [forecast.foresee_pretrain(recipe, weights)]
     elif stage == "prune":
         found = [forecast.foresee_prune(recipe, parent)]
     else:
         found = [forecast.foresee_finetune(recipe, parent)]
     hours = 0.0
     for each in found:
-        hours += _show(each)
+        if each is None:
+            print(f"{stage if parent else 'pretrain'}: no training, it is done at once")
+        else:
+            hours += _show(each)
     if methods:
         print(f"all stages: {_time(hours)}; validation and evaluation not counted")
 
 
-def _show(found: "Forecast | None") -> float:
+def _show(found: "Forecast") -> float:
     """Print one stage; its hours."""
     from ..workload import scaled_hours
 
-    if found is None:
-        print("prune: a look at the weights, no training")
-        return 0.0
     work = found.work
     passes = f"{work.forward:g} forward and {work.backward:g} backward, {work.weight_backward:g} of them to the weights"
     print(
