@@ -129,6 +129,21 @@ def test_slurm_jobs_are_submitted_as_one_array_and_report_their_exit_codes(job, 
     assert last_words(job("b").log) == "harp: no such thing"
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_slurm_option_that_does_not_exist_is_named(job):
+    submitit = pytest.importorskip("submitit")
+    launch = launchers.slurm(submitit, {"timeout_minutes": 5}, cluster="local")
+    with pytest.raises(ValueError, match="timeout_minutes"):
+        list(launch([job("a", "ok")], never))
+
+
+def test_away_from_a_slurm_cluster_its_launcher_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(launchers, "_package", lambda name, extra: name)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match="launcher='slurm' needs srun, which is not on the path"):
+        launchers.make_launcher("slurm", None, (), 1)
+
+
 @pytest.mark.slow
 def test_ray_runs_the_jobs_on_a_cluster_of_this_machine_and_stops_them(job, tmp_path: Path):
     ray = pytest.importorskip("ray")

@@ -3,6 +3,7 @@
 import importlib
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,7 +34,12 @@ def make_launcher(name: LauncherName, jobs: int | None, options: Sequence[str], 
             raise ValueError(f"launcher_options={options} are for slurm and ray; the local launcher takes --jobs")
         return local(jobs or cores())
     if name == "slurm":
-        return slurm(_package("submitit", "slurm"), slurm_parameters(jobs, threads, settings))
+        submitit = _package("submitit", "slurm")
+        if shutil.which("srun") is None:
+            raise ValueError(
+                "launcher='slurm' needs srun, which is not on the path: give the command on a cluster's node"
+            )
+        return slurm(submitit, slurm_parameters(jobs, threads, settings))
     return ray(_package("ray", "ray"), jobs, {"num_cpus": threads, **settings})
 
 
@@ -72,7 +78,10 @@ def slurm(submitit: Any, parameters: Mapping[str, Any], cluster: str = "slurm") 
         if not jobs:
             return
         executor = submitit.AutoExecutor(folder=jobs[0].log.parent / "slurm", cluster=cluster)
-        executor.update_parameters(**parameters)
+        try:
+            executor.update_parameters(**parameters)
+        except NameError as error:  # what submitit raises for a name that it does not know
+            raise ValueError(f"launcher_options={parameters} are not all options of submitit: {error}") from error
         with executor.batch():
             handles = [executor.submit(run_command, *_remote(job)) for job in jobs]
         waiting = dict(zip(jobs, handles, strict=True))
