@@ -34,6 +34,8 @@ asked = parser.parse_args()
 session = harp.runtime.load(asked.net, threads=asked.threads)
 classes = session.card.get("classes")
 paths = sorted(path for path in asked.folder.rglob("*") if path.suffix.lower() in KINDS)
+if not paths:
+    parser.error(f"{asked.folder} holds no images: expected files ending in {', '.join(KINDS)}")
 elapsed_s = 0.0
 for start in range(0, len(paths), asked.batch):
     chosen = paths[start : start + asked.batch]
@@ -43,5 +45,4 @@ for start in range(0, len(paths), asked.batch):
     elapsed_s += time.perf_counter() - begin
     for path, label in zip(chosen, logits.argmax(1), strict=True):
         print(f"{path}\t{classes[label] if classes else label}")
-if elapsed_s:
-    print(f"{len(paths):,} images, {len(paths) / elapsed_s:,.0f} a second on {session.threads} threads, decoding aside")
+print(f"{len(paths):,} images, {len(paths) / elapsed_s:,.0f} a second on {session.threads} threads, decoding aside")

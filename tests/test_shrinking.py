@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from harp import shrinking, stages
+from harp.exporting.run import export_run
 from harp.judging import judge
 from harp.recipes import Compute, Pruning, Recipe, Task, Training
 from harp.recipes import Testing as Judging
 from harp.report import write_report
 from harp.runs import load_network, open_data
+from harp.runtime.format import read
 from harp.shrinking import shrink_run
 
 
@@ -113,11 +115,18 @@ def test_robust_admm_prunes_channels_and_shrinks_exactly(tiny: Path, recipe: Rec
     assert card(Path("small"))["shrunk"]["after"]["macs"] <= 0.5 * card(Path("small"))["shrunk"]["before"]["macs"]
 
 
+def test_an_exported_run_leaves_out_the_channels_that_were_pruned_shrunk_before_or_not(final: Path):
+    shrink_run(final, Path("small"))
+    (a, told), (b, same) = (read(export_run(path, Path(f"{path}.harp")).path) for path in (final, Path("small")))
+    shapes = [{name: tensor.shape for name, tensor in node.tensors.items()} for node in a.nodes]
+    assert shapes == [{name: tensor.shape for name, tensor in node.tensors.items()} for node in b.nodes]
+    assert shapes[0]["weight"] == (4, 1, 3, 3)
+    assert told["parameters"] == same["parameters"] == card(Path("small"))["parameters"]
+
+
 def test_the_smaller_network_exports_to_onnx_with_the_same_outputs(final: Path, recipe: Recipe):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    from harp.exporting.run import export_run
-
     shrink_run(final, Path("small"))
     export_run(Path("small"), Path("net.onnx"), format="onnx")
     data = open_data(recipe)

@@ -94,6 +94,15 @@ def test_the_command_says_what_is_wrong_with_its_input(tmp_path: Path, capsys: p
     assert "threads=[4096] must be between 1 and" in capsys.readouterr().err
 
 
+def test_where_the_findings_go_is_checked_before_anything_is_measured(net: Path, tmp_path: Path, capsys):
+    (tmp_path / "file").touch()
+    for place in (tmp_path, tmp_path / "file" / "found.json"):
+        assert main(["bench", str(net), "--json", str(place)]) == 2
+        said = capsys.readouterr()
+        assert str(place.parent if place.name == "found.json" else place) in said.err
+        assert said.out == ""
+
+
 def test_the_help_lists_every_flag_without_torch():
     ask = "import sys; from harp.cli import main\ntry: main(['bench', '--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=60)

@@ -148,11 +148,40 @@ def test_logits_that_are_no_numbers_are_refused(model, example, tmp_path):
         ({"values": "f8"}, "values='f8': expected one of 'f32', 'f16'"),
         ({"format": "pt"}, "format='pt': expected one of 'harp', 'onnx'"),
         ({"format": "onnx", "values": "f16"}, "values='f16' is for format='harp'"),
+        ({"tolerance": -1.0}, "tolerance=-1.0: expected how far"),
+        ({"tolerance": float("nan")}, "tolerance=nan: expected how far"),
+        ({"card": {"seen": {1}}}, "cannot be said in JSON: Object of type set"),
     ],
 )
 def test_an_unknown_choice_is_refused(model, example, tmp_path, choice, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         inspect.unwrap(harp.export)(model, example, tmp_path / "net", **choice)  # as where no test checks types
+    assert not list(tmp_path.iterdir())
+
+
+class Twice(nn.Module):
+    def forward(self, x):
+        return x, x
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (nn.DataParallel(nn.Conv2d(1, 2, 3)), "wrapped in DataParallel: export model.module"),
+        (torch.compile(nn.Conv2d(1, 2, 3)), "wrapped in OptimizedModule: export model._orig_mod"),
+        (nn.Conv2d(1, 2, 3).half(), "weights of torch.float16: call model.float()"),
+        (Twice(), "Twice returns a tuple: expected one tensor of logits"),
+    ],
+)
+def test_what_is_no_plain_network_says_how_to_get_one(wrong, message, example, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        harp.export(wrong, example, tmp_path / "net.harp")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_is_not_taken_for_a_file(model, example, tmp_path):
+    with pytest.raises(ValueError, match="is a directory: name a file in it, such as"):
+        harp.export(model, example, tmp_path)
 
 
 # ONNX

@@ -1,9 +1,11 @@
 """A graph computes what its network computes; what a graph cannot hold is named with its place."""
 
 import copy
+import inspect
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 import harp
 import harp.runtime
 from harp.exporting import rebuild, trace
+from harp.exporting.tracing import check_exportable
 from harp.models import MODELS, build_model
 from harp.pruning import channel_budget, shrink
 from harp.runtime.format import write
@@ -77,8 +80,7 @@ def test_every_network_of_the_project_survives(name, side, keep, pruned, tmp_pat
     model = pruned(build_model(name, shape=(3, side, side), classes=10, mean_std=MEAN_STD), keep)
     graph = check(model, (3, side, side))
     assert not any(node.op == "affine" and "bn" in node.name for node in graph.nodes) or name == "wrn28_4"
-    if keep < 1:  # a dense one takes a minute to compress
-        check_engine(graph, tmp_path)
+    check_engine(graph, tmp_path)
 
 
 @pytest.mark.slow
@@ -325,3 +327,8 @@ def test_masks_have_to_be_baked_in_first():
 def test_an_example_that_is_no_batch_of_images_is_refused(example):
     with pytest.raises(ValueError, match="example must be a batch of images, float32"):
         trace(nn.Conv2d(4, 4, 1), example)
+
+
+def test_an_example_that_is_no_tensor_is_refused():
+    with pytest.raises(TypeError, match="example is a ndarray: expected a tensor"):
+        inspect.unwrap(check_exportable)(nn.Conv2d(4, 4, 1), np.zeros((1, 4, 8, 8), np.float32))

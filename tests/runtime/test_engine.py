@@ -1,11 +1,13 @@
 """The engine computes what PyTorch computes, whatever the network, the batch, the threads and the instruction set."""
 
+import inspect
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -207,10 +209,10 @@ def test_a_wrong_input_says_what_was_expected(x, error, message):
         Session(plain(0.2), threads=1, autotune=False)(x)
 
 
-@pytest.mark.parametrize("threads", [0, -1, 5000])
-def test_a_wrong_number_of_threads_is_refused(threads: int):
-    with pytest.raises(ValueError, match="expected between 1 and"):
-        Session(plain(0.1), threads=threads)
+@pytest.mark.parametrize("threads", [0, -1, 5000, 1.5, "2"])
+def test_a_wrong_number_of_threads_is_refused(threads: Any):
+    with pytest.raises(ValueError, match=r"threads=.* expected a whole number between 1 and"):
+        inspect.unwrap(harp.runtime.session._count_threads)(threads)  # as where no test checks types
 
 
 def test_a_session_tells_what_is_left_to_multiply():
@@ -222,6 +224,8 @@ def test_a_session_tells_what_is_left_to_multiply():
     assert dense == sum(weights[name].size * count for name, count in pixels.items())
     assert 0 < kept <= sum(np.count_nonzero(weights[name]) * count for name, count in pixels.items())
     assert {layer.name for layer in session.layers(16)} >= set(pixels)
+    with pytest.raises(ValueError, match="batch=0: expected between 1 and"):
+        session.layers(0)
 
 
 def test_channels_without_weights_and_without_readers_are_gone():

@@ -103,6 +103,21 @@ def test_the_file_is_smaller_than_the_dense_network_by_the_promised_factor(
     assert 4 * 512 * 512 * 9 / os.path.getsize(tmp_path / "net.harp") > ratio
 
 
+def test_each_part_of_a_tensor_is_compressed_by_what_suits_it():
+    rng = np.random.default_rng(0)
+    parts = [rng.bytes(1000) * 50, rng.normal(50, 2, 50_000).astype(np.uint8).tobytes()]  # repeats, and statistics
+    one_for_all = [sum(len(packing._deflate_with(part, 9, s)) for part in parts) for s in packing._STRATEGIES]
+    assert len(packing._deflate(parts)) < 0.97 * min(one_for_all)
+
+
+def test_only_one_strategy_is_given_a_whole_tensor(monkeypatch: pytest.MonkeyPatch):
+    given: list[int] = []
+    deflate = packing._deflate_with
+    monkeypatch.setattr(packing, "_deflate_with", lambda part, *how: given.append(len(part)) or deflate(part, *how))
+    plan, _ = packing.pack_tensor(weights(1024, 1024, keep=1), "f32")
+    assert plan.size_bytes < sum(given) < 1.1 * plan.size_bytes
+
+
 def test_what_would_expand_too_far_is_stored_as_it_is(tmp_path: Path):
     graph = Graph(
         (2**17, 1, 1), (Node("affine", (0,), {}, {n: np.ones(2**17, np.float32) for n in ("scale", "shift")}),)
@@ -159,6 +174,12 @@ def test_a_newer_version_says_update(file: Path):
 def test_a_safetensors_file_of_something_else_says_what_is_wanted(file: Path):
     edit(file, lambda texts, blobs: texts.pop("format"))
     with pytest.raises(ValueError, match="harp export"):
+        read(file)
+
+
+def test_a_file_of_another_kind_says_what_is_wanted(file: Path):
+    file.write_bytes(b"\x08\x0a\x12\x07pytorch" * 20)  # as ONNX begins
+    with pytest.raises(ValueError, match=r"net\.harp is not .* a file of another kind; `harp export` writes"):
         read(file)
 
 

@@ -42,6 +42,11 @@ def bench(arguments: list[str], stop: "StopRequest") -> None:
 
     flags: BenchFlags = _parse(BenchFlags, "bench", arguments, None)
 
+    if flags.json is not None:  # now, since what cannot be written after minutes is lost
+        if flags.json.is_dir():
+            raise ValueError(f"json={flags.json} is a directory: name a file in it")
+        flags.json.parent.mkdir(parents=True, exist_ok=True)
+
     from ..benching.findings import Plan, bench, write_findings
     from ..benching.race import thread_counts
 

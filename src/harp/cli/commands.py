@@ -100,7 +100,7 @@ class RunFlags:
 
 @dataclass(frozen=True)
 class ExportFlags:
-    """Write the network of a finished run to one file that needs no torch to run."""
+    """Write the network of a finished run to one file that needs no torch to run; channels that were pruned are left out."""
 
     run: Positional[Path]
     """The run directory of the network."""

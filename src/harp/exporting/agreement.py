@@ -26,9 +26,15 @@ class Agreement:
 
 
 def answers(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """What a network says to a batch of any size, on the CPU and without gradients."""
+    """What a network says to a batch of any size, on the CPU and without gradients.
+
+    Raises ValueError when that is not one tensor.
+    """
     with torch.no_grad():
-        return torch.cat([network(part).cpu() for part in images.split(_AT_ONCE)])
+        parts = [network(part) for part in images.split(_AT_ONCE)]
+    if not isinstance(parts[0], Tensor):
+        raise ValueError(f"{type(network).__name__} returns a {type(parts[0]).__name__}: expected one tensor of logits")
+    return torch.cat([part.cpu() for part in parts])
 
 
 def compare(found: Tensor, expected: Tensor, *, by: str) -> Agreement:

@@ -65,7 +65,10 @@ def export(
     Raises ValueError, and writes nothing, when the model still has masks, has an operation that the format lacks (named
     with its place in the model), or the logits differ by more.
     """
-    _check_choices(values, format)
+    _check_choices(values, format, tolerance)
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"path={str(path)!r} is a directory: name a file in it, such as net.harp")
     check_exportable(model, example)
     example = example.to(next((parameter.device for parameter in model.parameters()), example.device))
     with evaluating(model):
@@ -73,7 +76,7 @@ def export(
     weights = list(prunable_weights(model).values())
     kept, total = sum(int(weight.count_nonzero()) for weight in weights), sum(weight.numel() for weight in weights)
     graph = trace(model, example) if format == "harp" else None
-    path, allowed = Path(path), TOLERANCES[values] if tolerance is None else tolerance
+    allowed = TOLERANCES[values] if tolerance is None else tolerance
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as beside:
         file = Path(beside) / path.name
@@ -104,7 +107,9 @@ def _runners_of(file: Path) -> dict[str, Callable[[Tensor], Tensor]]:
     return {**runners, "harp.runtime": lambda images: torch.from_numpy(session(images.numpy()))}
 
 
-def _check_choices(values: str, format: str) -> None:
+def _check_choices(values: str, format: str, tolerance: float | None) -> None:
+    if tolerance is not None and not tolerance >= 0:
+        raise ValueError(f"tolerance={tolerance}: expected how far logits may be off, such as 1e-3, or None")
     for name, value, known in (("values", values, get_args(Values)), ("format", format, get_args(Format))):
         if value not in known:
             raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, known))}")

@@ -8,7 +8,7 @@ import torch
 
 from harp.cards import read_card
 from harp.data import ImageData
-from harp.pruning import bake_masks, masks
+from harp.pruning import bake_masks, masks, shrink
 from harp.runs import load_network, open_data, open_run, recipe_of, split_seed_of
 
 from .files import Exported, Format, Values, export
@@ -29,19 +29,23 @@ def export_run(
 ) -> Exported:
     """Write the network of the run at ``path`` to ``out``, checked on validation images, never on test images.
 
-    See `harp.export`. Raises FileExistsError when ``out`` is there, unless it may be overwritten.
+    Channels that were pruned are left out, as `harp shrink` does. See `harp.export`. Raises FileExistsError when ``out`` is there, unless it may be overwritten.
     """
     run = open_run(path)
     if out.exists() and not overwrite:
         raise FileExistsError(f"{out} is there already; replace it with --overwrite, or name another --out")
-    data = open_data(recipe_of(path), split_seed=split_seed_of(path))
-    model = load_network(path, data)
+    recipe = recipe_of(path)
+    data = open_data(recipe, split_seed=split_seed_of(path))
+    model, images = load_network(path, data), _examples(data)
     if masks(model):
         bake_masks(model)
+        if recipe.prune.granularity == "channel":
+            shrink(model, images[:1], exclude=recipe.prune.exclude)
     with run.model.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     card = {**_carried(read_card(run.card)), "run": path.resolve().name, "model_sha256": digest}
-    return export(model, _examples(data), out, values=values, format=format, card=card, tolerance=tolerance)
+    card["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    return export(model, images, out, values=values, format=format, card=card, tolerance=tolerance)
 
 
 def _examples(data: ImageData) -> torch.Tensor:

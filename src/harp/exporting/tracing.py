@@ -15,10 +15,13 @@ from torch.fx.node import map_arg
 from harp.pruning import masks
 from harp.runtime.graph import Graph, Node, Shape
 
+from .agreement import answers
 from .draft import Draft, UnsupportedError, Value
 from .folding import fold
 from .operations import OPERATIONS, reshape
 
+_WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
+"""What torch puts around a network, and what the network is called inside."""
 Known = dict[fx.Node, Any]
 """What each operation of a program computes: a Value, a constant tensor, a size, or several of those."""
 
@@ -44,11 +47,19 @@ def trace(model: nn.Module, example: Tensor) -> Graph:
 
 
 def check_exportable(model: nn.Module, example: Tensor) -> None:
-    """Raise ValueError when the model still has masks, or the example is no batch of images."""
+    """Raise ValueError unless this is a plain float32 network without masks, and the example a batch of images."""
+    kind = type(model).__name__
+    if kind in _WRAPPERS:
+        raise ValueError(f"the model is wrapped in {kind}: export model.{_WRAPPERS[kind]}")
+    other = {str(p.dtype) for p in model.parameters() if p.is_floating_point() and p.dtype != torch.float32}
+    if other:
+        raise ValueError(f"the model has weights of {', '.join(sorted(other))}: call model.float(), then export it")
     found = masks(model)
     if found:
         first = "" if all(mask.frozen for mask in found.values()) else "freeze_masks(model) and "
         raise ValueError(f"the model has masks on {len(found)} weights; call {first}bake_masks(model), then export it")
+    if not isinstance(example, Tensor):
+        raise TypeError(f"example is a {type(example).__name__}: expected a tensor, float32 of shape (n, c, h, w)")
     if example.dim() != 4 or example.dtype != torch.float32 or 0 in example.shape:
         got = f"{example.dtype} of shape {tuple(example.shape)}"
         raise ValueError(f"example must be a batch of images, float32 of shape (n, c, h, w); got {got}")
@@ -71,9 +82,7 @@ def _program(model: nn.Module, example: Tensor) -> ExportedProgram:
     """What the model computes, as ATen operations of which none works in place."""
     name = type(model).__name__
     batch = torch.cat([example[:1]] * 2)  # of a single image, torch would take the batch for a constant
-    answer = model(batch)
-    if not isinstance(answer, Tensor):
-        raise ValueError(f"{name} returns a {type(answer).__name__}: expected one tensor of logits")
+    answers(model, batch)
     try:
         program = torch.export.export(model, (batch,), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
     except Exception as error:  # torch raises whatever it likes here

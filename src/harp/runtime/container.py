@@ -52,7 +52,8 @@ def _header(content: bytes) -> tuple[dict[str, Any], memoryview]:
     length = int.from_bytes(content[:8], "little")
     if len(content) < 8 or length > min(len(content) - 8, MOST_HEADER_BYTES):
         raise ValueError(
-            f"its header of {length:,} bytes does not fit into {len(content):,}: truncated, or no such file"
+            f"its {len(content):,} bytes have no room for its header: truncated, or a file of another kind; "
+            "`harp export` writes what is wanted"
         )
     try:
         header = json.loads(content[8 : 8 + length].decode())

@@ -22,7 +22,7 @@ def write(path: Path | str, graph: Graph, *, card: dict[str, Any], values: Liter
     """Write a network and its card (anything that JSON can say), atomically.
 
     ``values`` is how weights are stored; biases, scales and shifts are always f32. Raises ValueError naming the node
-    when the graph is not valid or a weight cannot be stored.
+    when the graph is not valid or a weight cannot be stored, or the card when it is not JSON.
     """
     if values not in ("f32", "f16"):
         raise ValueError(f"values={values!r}: expected 'f32' or 'f16'")
@@ -30,7 +30,11 @@ def write(path: Path | str, graph: Graph, *, card: dict[str, Any], values: Liter
     blobs: dict[str, bytes] = {}
     nodes = [_describe(node, place, blobs, values) for place, node in enumerate(graph.nodes)]
     described = {"input": list(graph.input), "nodes": nodes}
-    texts = {"format": "harp", "version": str(VERSION), "graph": _compact(described), "card": _compact(card)}
+    try:
+        told = _compact(card)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"card={str(card)[:80]} cannot be said in JSON: {error}") from None
+    texts = {"format": "harp", "version": str(VERSION), "graph": _compact(described), "card": told}
     write_whole(Path(path), pack(texts, blobs))
 
 

@@ -17,6 +17,9 @@ _DTYPES = {"f16": np.dtype("<f2"), "f32": np.dtype("<f4")}
 _SLACK, _MOST_RATIO = 2**16, 64
 """Every blob expands to at most 64 KiB and 64 times its size: no small file fills the memory."""
 _STRATEGIES = (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED, zlib.Z_HUFFMAN_ONLY)
+_SAMPLE = 2**14
+_END = zlib.compressobj(wbits=-15).flush()
+"""The last block, empty."""
 
 
 @dataclass(frozen=True)
@@ -114,17 +117,23 @@ def _positions(codes: np.ndarray, kept: int, elements: int) -> np.ndarray:
 
 
 def _deflate(parts: list[bytes]) -> bytes:
-    """The shortest of what zlib's strategies make of it; stored as it is when it would expand too far."""
-    shortest = min((_deflate_with(parts, 9, strategy) for strategy in _STRATEGIES), key=len)
-    size = sum(map(len, parts))
-    return shortest if size <= _most(len(shortest)) else _deflate_with(parts, 0, zlib.Z_DEFAULT_STRATEGY)
+    """Every part by what suits it best; stored as it is when it would expand too far."""
+    packed = b"".join(_deflate_with(part, 9, _strategy_for(part)) for part in parts) + _END
+    if sum(map(len, parts)) <= _most(len(packed)):
+        return packed
+    return b"".join(_deflate_with(part, 0, zlib.Z_DEFAULT_STRATEGY) for part in parts) + _END
 
 
-def _deflate_with(parts: list[bytes], level: int, strategy: int) -> bytes:
+def _strategy_for(part: bytes) -> int:
+    """Whose result is the shortest, judged by the middle of the part: looking for matches in vain takes seconds."""
+    start = max(0, len(part) - _SAMPLE) // 2
+    return min(_STRATEGIES, key=lambda strategy: len(_deflate_with(part[start : start + _SAMPLE], 9, strategy)))
+
+
+def _deflate_with(part: bytes, level: int, strategy: int) -> bytes:
+    """Blocks of their own statistics, and so Huffman codes, that others may follow."""
     packer = zlib.compressobj(level, zlib.DEFLATED, -15, 9, strategy)
-    # Flushed between parts: each has statistics, and so Huffman codes, of its own.
-    body = b"".join(packer.compress(part) + packer.flush(zlib.Z_SYNC_FLUSH) for part in parts)
-    return body + packer.flush()
+    return packer.compress(part) + packer.flush(zlib.Z_SYNC_FLUSH)
 
 
 def _most(compressed: int) -> int:

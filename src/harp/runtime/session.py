@@ -112,6 +112,8 @@ class Session:
 
     def layers(self, batch: int = 1, image: Shape | None = None) -> list[LayerChoice]:
         """What the engine does layer by layer for a batch of images (of the traced shape by default)."""
+        if not 1 <= batch <= _LARGEST_BATCH:
+            raise ValueError(f"batch={batch}: expected between 1 and {_LARGEST_BATCH:,} images")
         values = self._shapes(tuple(image or self.input))
         how = self._engine.describe(batch, self._sizes(values), self.autotune)
         return [
@@ -198,8 +200,8 @@ def _count_threads(threads: int | None) -> int:
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if threads is None:
         return min(available, 64)
-    if not 1 <= threads <= 1024:
-        raise ValueError(f"threads={threads}: expected between 1 and 1024")
+    if not isinstance(threads, int) or not 1 <= threads <= 1024:
+        raise ValueError(f"threads={threads!r}: expected a whole number between 1 and 1024, or None for all")
     return threads
 
 
