@@ -148,6 +148,17 @@ def test_other_image_sizes_run_where_the_network_allows_it():
         assert agree(session(x), expected(graph, x)), (height, width)
 
 
+def test_sizes_not_seen_for_long_are_forgotten_and_can_come_back():
+    graph = plain(0.2)
+    session = Session(graph, threads=2, autotune=False)
+    for side in (*range(4, 80), 4):
+        x = np.random.default_rng(0).random((1, 3, side, side), np.float32)
+        result = session(x)
+    assert agree(result, expected(graph, x))
+    assert session._engine.plans == 16
+    assert len(session._values) < 76
+
+
 def test_bytes_are_images_of_255ths_with_channels_last():
     graph = plain(0.2)
     x = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)

@@ -25,6 +25,8 @@ except ImportError as error:  # a wheel without it, or of another platform
 _ISA = "HARP_ISA"
 """In the environment: the instruction set to use, such as AVX2, instead of the best one."""
 _LARGEST_BATCH = 2**20
+_MOST_SIZES = 64
+"""Of images, whose shapes are kept."""
 
 
 def load(path: Path | str, *, threads: int | None = None, autotune: bool = True) -> "Session":
@@ -64,7 +66,7 @@ class LayerChoice:
 
 
 class Session:
-    """Runs one network. Keeps plans and memory for the sizes it has seen; may be called from several threads."""
+    """Runs one network. Keeps plans and memory for the sizes it saw last; may be called from several threads."""
 
     def __init__(
         self, graph: Graph, *, card: dict[str, Any] | None = None, threads: int | None = None, autotune: bool = True
@@ -136,7 +138,8 @@ class Session:
         return self._nonzeros[place] * pixels, dense * pixels
 
     def _shapes(self, image: Shape) -> tuple[Shape, ...]:
-        if image not in self._values:
+        values = self._values.get(image)
+        if values is None:
             values = shapes(self._graph, image)
             for layer in self._layers:
                 if layer.flattens is not None and values[layer.flattens][1:] != layer.attributes["kernel"]:
@@ -144,8 +147,10 @@ class Session:
                         f"image={image}: {layer.name or 'a linear layer'} was made for maps of "
                         f"{layer.attributes['kernel']}, and would get {values[layer.flattens][1:]}"
                     )
+            if len(self._values) >= _MOST_SIZES:
+                self._values.clear()
             self._values[image] = values
-        return self._values[image]
+        return values
 
     def _sizes(self, values: tuple[Shape, ...]) -> list[tuple[int, int, int]]:
         """Channels, height and width of every value of the engine; flat ones are maps of one pixel."""

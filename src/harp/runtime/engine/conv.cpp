@@ -55,11 +55,6 @@ bool ConvStep::can_be_dense() const {
   return node_.weights->groups == 1 && (!node_.pool || kernels->most_dense_positions >= 4);
 }
 
-std::int64_t ConvStep::macs() const {
-  const Layout& l = out->layout;
-  return static_cast<std::int64_t>(node_.weights->values.size()) * l.rows * l.columns * scale() * scale();
-}
-
 Variant ConvStep::guess() const {
   Variant v;
   v.dense = density(node_) > 0.3 && can_be_dense();

@@ -14,6 +14,7 @@ using Clock = std::chrono::steady_clock;
 double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 constexpr double TUNING_S = 0.3;
+constexpr std::size_t MOST_PLANS = 16;  // each holds the weights once more
 constexpr int DENSE_POSITIONS = 16, SPARSE_POSITIONS = 4;
 
 int power_above(int n) {
@@ -81,14 +82,23 @@ int Engine::default_positions() const {
   return kept / all > 0.03 ? DENSE_POSITIONS : SPARSE_POSITIONS;
 }
 
-Engine::Prepared& Engine::prepare(int images, const std::vector<Size>& sizes, bool tune) {
+// The plan for this size. Who runs one holds it, so that it may be forgotten meanwhile.
+std::shared_ptr<Engine::Prepared> Engine::prepare(int images, const std::vector<Size>& sizes, bool tune) {
   std::lock_guard lock(plans_mutex_);
-  Prepared& prepared = plans_[{sizes.front().height, sizes.front().width, images}];
-  if (!prepared.plan) {
-    prepared.plan = tune ? fastest(images, sizes)
-                         : std::make_unique<Plan>(network_, kernels_, sizes, images, default_positions());
+  const std::tuple key{sizes.front().height, sizes.front().width, images};
+  auto found = plans_.find(key);
+  if (found == plans_.end()) {
+    auto fresh = std::make_shared<Prepared>();
+    fresh->plan = tune ? fastest(images, sizes)
+                       : std::make_unique<Plan>(network_, kernels_, sizes, images, default_positions());
+    if (plans_.size() >= MOST_PLANS)
+      plans_.erase(std::min_element(plans_.begin(), plans_.end(), [](const auto& a, const auto& b) {
+        return a.second->used < b.second->used;
+      }));
+    found = plans_.emplace(key, std::move(fresh)).first;
   }
-  return prepared;
+  found->second->used = ++calls_;
+  return found->second;
 }
 
 // Several sizes of parts as they are, then the best of them with its layers tuned.
@@ -163,16 +173,16 @@ void Engine::together(Prepared& prepared, const Images& in, int count, float* ou
 void Engine::run(const Images& in, int count, const std::vector<Size>& sizes, float* out, bool tune) {
   const int images = chunk(count), whole = count / images, rest = count % images;
   const std::size_t result = static_cast<std::size_t>(sizes.back().channels) * sizes.back().height * sizes.back().width;
-  Prepared& main = prepare(images, sizes, tune);
-  Prepared& tail = rest ? prepare(power_above(rest), sizes, tune) : main;
+  const std::shared_ptr<Prepared> main = prepare(images, sizes, tune);
+  const std::shared_ptr<Prepared> tail = rest ? prepare(power_above(rest), sizes, tune) : main;
   if (count < threads()) {
-    together(count < images ? tail : main, in, count, out);
+    together(count < images ? *tail : *main, in, count, out);
     return;
   }
   // Every thread takes chunks, with memory of its own, taken before they start: nothing inside can fail.
   std::vector<Room> main_rooms, tail_rooms;
-  for (int i = 0; i < std::min(threads(), whole); ++i) main_rooms.push_back(take(main, 1));
-  if (rest) tail_rooms.push_back(take(tail, 1));
+  for (int i = 0; i < std::min(threads(), whole); ++i) main_rooms.push_back(take(*main, 1));
+  if (rest) tail_rooms.push_back(take(*tail, 1));
   std::atomic<int> next{0}, room{0};
   workers_.run([](int) {},
                [&](int) {
@@ -183,32 +193,29 @@ void Engine::run(const Images& in, int count, const std::vector<Size>& sizes, fl
                    if (!last && mine < 0) mine = room++;
                    const Room& r = last ? tail_rooms[0] : main_rooms[mine];
                    (last ? tail : main)
-                       .plan->run(from(in, sizes[0], i * images), last ? rest : images, out + i * images * result,
+                       ->plan->run(from(in, sizes[0], i * images), last ? rest : images, out + i * images * result,
                                   r.arena->data(), r.scratch[0]->data(), 0, 1, alone);
                  }
                });
-  for (Room& r : main_rooms) give(main, std::move(r));
-  for (Room& r : tail_rooms) give(tail, std::move(r));
+  for (Room& r : main_rooms) give(*main, std::move(r));
+  for (Room& r : tail_rooms) give(*tail, std::move(r));
 }
 
 std::vector<std::string> Engine::describe(int count, const std::vector<Size>& sizes, bool tune) {
-  return prepare(chunk(count), sizes, tune).plan->describe();
+  return prepare(chunk(count), sizes, tune)->plan->describe();
 }
 
 std::vector<double> Engine::profile(int count, const std::vector<Size>& sizes, bool tune) {
-  Prepared& prepared = prepare(chunk(count), sizes, tune);
-  Room room = take(prepared, 1);
-  std::vector<double> seconds = prepared.plan->profile(room.arena->data(), room.scratch[0]->data());
-  give(prepared, std::move(room));
+  const std::shared_ptr<Prepared> prepared = prepare(chunk(count), sizes, tune);
+  Room room = take(*prepared, 1);
+  std::vector<double> seconds = prepared->plan->profile(room.arena->data(), room.scratch[0]->data());
+  give(*prepared, std::move(room));
   return seconds;
 }
 
-std::size_t Engine::arena_bytes() {
+std::size_t Engine::plans() {
   std::lock_guard lock(plans_mutex_);
-  std::size_t most = 0;
-  for (const auto& [key, prepared] : plans_)
-    if (prepared.plan) most = std::max(most, prepared.plan->arena_floats() * sizeof(float));
-  return most;
+  return plans_.size();
 }
 
 }  // namespace harp

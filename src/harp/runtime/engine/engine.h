@@ -27,7 +27,7 @@ class Engine {
   std::vector<std::string> describe(int count, const std::vector<Size>& sizes, bool tune);
   // Seconds of each layer for as many images as run side by side.
   std::vector<double> profile(int count, const std::vector<Size>& sizes, bool tune);
-  std::size_t arena_bytes();
+  std::size_t plans();  // that are kept
   const Kernels* kernels() const { return kernels_; }
   int threads() const { return workers_.threads(); }
 
@@ -39,10 +39,11 @@ class Engine {
   struct Prepared {
     std::unique_ptr<Plan> plan;
     std::vector<Room> rooms;  // not in use
+    long used = 0;            // when, in calls
   };
 
   int chunk(int count) const;
-  Prepared& prepare(int images, const std::vector<Size>& sizes, bool tune);
+  std::shared_ptr<Prepared> prepare(int images, const std::vector<Size>& sizes, bool tune);
   std::unique_ptr<Plan> fastest(int images, const std::vector<Size>& sizes);
   Room take(Prepared& prepared, int threads);
   void give(Prepared& prepared, Room room);
@@ -53,7 +54,8 @@ class Engine {
   const Kernels* kernels_;
   Workers workers_;
   std::mutex plans_mutex_, rooms_mutex_;
-  std::map<std::tuple<int, int, int>, Prepared> plans_;  // by height, width, images
+  std::map<std::tuple<int, int, int>, std::shared_ptr<Prepared>> plans_;  // by height, width, images
+  long calls_ = 0;
 };
 
 }  // namespace harp

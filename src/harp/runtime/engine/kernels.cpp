@@ -107,10 +107,9 @@ void sparse(const SparseTask& t) {
 
 template <int P>
 inline void add_wrapped(Vector (&sums)[P], const WrappedTask& t, const float* origin, Tap tap) {
-  constexpr int SCALE = MOST_PLACES / LANES;
   const auto packed = static_cast<std::uint32_t>(tap.offset);
   const std::size_t place = packed % MOST_PLACES;
-  const float* in = origin + packed / MOST_PLACES * (MOST_PLACES / SCALE);
+  const float* in = origin + packed / MOST_PLACES * LANES;
   UNROLLED for (int i = 0; i < P; ++i) {
     const float* vector = P == 1 ? in : in + t.vectors[place * P + i];
     sums[i] += tap.weight * load_shifted(vector, t.shifts[place * P + i].from);

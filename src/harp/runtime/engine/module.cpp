@@ -160,7 +160,7 @@ NB_MODULE(_engine, m) {
              return engine.profile(count, sizes_of(shapes), tune);
            },
            nb::arg("count"), nb::arg("shapes"), nb::arg("tune"), nb::call_guard<nb::gil_scoped_release>())
-      .def_prop_ro("arena_bytes", &Engine::arena_bytes)
+      .def_prop_ro("plans", &Engine::plans)
       .def_prop_ro("isa", [](const Engine& engine) { return engine.kernels()->isa; })
       .def_prop_ro("threads", &Engine::threads);
   m.def("isa", [](const std::string& name) { return find_kernels(name)->isa; }, nb::arg("name") = "");

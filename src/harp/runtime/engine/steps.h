@@ -65,7 +65,6 @@ class ConvStep : public Step {
   void choose(const Variant& variant);
   Variant guess() const;
   std::vector<Variant> candidates() const;
-  std::int64_t macs() const;  // vectors multiplied for one group
 
  private:
   struct Tile {
