@@ -26,6 +26,7 @@ PAGES = (
     ROOT / "README.md",
     DOCS / "results.md",
     DOCS / "performance.md",
+    DOCS / "training-cost.md",
     DOCS / "explanation" / "budget-and-descent.md",
 )
 TITLES = {"harp": "HARP", "hydra": "HYDRA", "lwm": "LWM"}
@@ -103,6 +104,23 @@ def stability() -> str:
     return rows(["", "keep", "weights kept", "budget met at", "largest rise", "HARP", "HYDRA"], body)
 
 
+def training_step() -> str:
+    """Every variant of `training_step.py`, a line each."""
+    body = [
+        [
+            f"{r['network']}, {r['batch']}" if r["variant"] == "dense" else "",
+            r["variant"],
+            f"{r['median_s']:.2f} ({r['spread_s'][0]:.2f}–{r['spread_s'][1]:.2f})",
+            f"{r['ratio']:.3f}",
+            f"{r['peak_mb']:,.0f}",
+            *(f"{100 * r['parts'][part]:.1f}" for part in ("masks", "attack", "update")),
+        ]
+        for r in records_of("training-step")
+    ]
+    header = ["network, batch", "variant", "step, s", "/ dense", "peak, MB", "masks, %", "attack, %", "update, %"]
+    return rows(header, body)
+
+
 def training_cost() -> str:
     """The figure of `training_step.py --scaling`, and the numbers in it."""
     records = [] if not (RESULTS / "training-cost.json").exists() else records_of("training-cost")
@@ -132,6 +150,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "cifar10-jpeg": lambda: networks("cifar10-jpeg"),
     "anchor": anchor,
     "stability": stability,
+    "training-step": training_step,
     "training-cost": training_cost,
 }
 
