@@ -2,7 +2,7 @@
 
     python benchmarks/channels.py --json results/channels.json --cards results/channels
     python benchmarks/channels.py --latency-only --json results/channels.json    # again, once the machine is idle
-    python benchmarks/channels.py --quick                                        # two minutes, shows that all works
+    python benchmarks/channels.py --quick                                        # a few minutes, shows that all works
 
 `vgg_tiny` starts from the pretrained parents of the anchor (seed 2 from that of seed 0), `resnet_small` from one parent
 a seed, trained here on the same images. `harp compare` prunes, finetunes and judges; what is finished is not run again.
