@@ -17,6 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import channel_tables
 from cells import percent
 
 ROOT = Path(__file__).parent.parent
@@ -145,6 +146,12 @@ def training_cost() -> str:
     )
 
 
+def channels(table: Callable[[Sequence[Record]], tuple[list[str], list[list[str]]]]) -> str:
+    if not (RESULTS / "channels.json").exists():
+        return "*Not measured yet.*"
+    return rows(*table(records_of("channels")))
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "demo": lambda: networks("demo"),
     "cifar10-jpeg": lambda: networks("cifar10-jpeg"),
@@ -152,6 +159,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "stability": stability,
     "training-step": training_step,
     "training-cost": training_cost,
+    "channels": lambda: channels(channel_tables.accuracies),
+    "channel-latency": lambda: channels(channel_tables.latencies),
 }
 
 

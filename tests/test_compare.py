@@ -140,6 +140,9 @@ def test_a_dry_run_prints_commands_that_do_the_whole_and_changes_nothing(parent:
         (["dense", "--jobs", "0"], "jobs=0 must be at least 1"),
         (["dense", "--task.model", "vgg_small"], "task.model='vgg_small' must be that of dense"),
         (["dense", "--launcher-options", "a=b"], "are for slurm and ray"),
+        (["dense", "--keeps", "0.5", "0.00001"], "choose keep >= "),
+        (["dense", "--granularities", "channel", "--keeps", "0.00001"], "the smallest reachable is keep="),
+        (["dense", "--prune.exclude", "feature.*"], "exclude patterns ['feature.*'] match no weight"),
     ],
 )
 def test_bad_input_is_one_line_before_any_work(parent: Path, words: list[str], said: str, capsys):

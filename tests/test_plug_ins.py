@@ -190,6 +190,16 @@ def test_the_whole_job_gives_every_method_its_plug_ins_and_the_same_passes(tiny)
     assert epochs == [2, 3, 4]  # 8 passes of two a step: 2.75 for S2AP, 2 for ADMM, none for magnitude
 
 
+@pytest.mark.parametrize(
+    ("granularity", "said"), [("channel", "the smallest reachable is"), ("weight", "choose keep >=")]
+)
+def test_a_budget_that_cannot_be_met_is_refused_before_a_parent_is_trained(tiny, granularity: str, said: str):
+    recipe = replace(RECIPE, prune=replace(RECIPE.prune, granularity=granularity, keep=1e-4))
+    with pytest.raises(ValueError, match=said):
+        run_all(recipe, ("harp",), tiny / "runs")
+    assert not (tiny / "runs").exists()
+
+
 def test_a_run_of_a_version_that_did_not_know_these_settings_is_still_the_same_run(dense):
     """Otherwise every finished run would be refused, or made again, after an update."""
     run = prune(RECIPE, dense, Path("masked"))

@@ -10,6 +10,7 @@ from .claims import OtherRun
 from .judging import attacks_of, is_judged, judge
 from .passes import fitted, passes
 from .recipes import ADMM, S2AP_HOSTS, MethodName, Recipe
+from .runs import check_budget, open_data
 from .stages import SILENT, Watch, claim_for_child, finetune, pretrain, prune
 
 MASKS, FINAL = "masks", "final"
@@ -25,7 +26,9 @@ def run_all(
     """
 
     once = _Once(overwrite, watch)
-    attacks_of(recipe.test, recipe)  # an impossible radius should not be found out at the end
+    # What a later stage would refuse should not be found out when the parent is trained.
+    attacks_of(recipe.test, recipe)
+    check_budget(recipe, open_data(recipe))
     parent = once(pretrain, recipe, out / "dense")
     finals = [parent]
     for method in dict.fromkeys(methods):

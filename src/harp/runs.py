@@ -103,6 +103,11 @@ def make_budget(model: nn.Module, settings: Pruning, data: ImageData) -> Budget:
     return channel_budget(model, example, keeps, exclude=settings.exclude, multiple_of=settings.multiple_of)
 
 
+def check_budget(recipe: Recipe, data: ImageData) -> None:
+    """Raise ValueError where a network of this recipe, trained or not, cannot be brought to its budget."""
+    make_budget(build_network(recipe, data), recipe.prune, data)
+
+
 def load_network(path: Path, data: ImageData) -> nn.Module:
     """The network of a finished run, its masks attached and frozen when it is pruned.
 

@@ -1,6 +1,8 @@
 """Budgets on channels: never more than the limit, within one channel of it, for every method, or a clear refusal."""
 
+import re
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from harp.pruning import (
     LWM,
     METHODS,
     RANDOM,
+    STARTS,
     Admm,
     attach_masks,
     channel_budget,
@@ -157,6 +160,13 @@ def test_erk_leaves_small_groups_denser():
     assert keeps["conv1"] > keeps["layer3.0.conv2"]
 
 
+def test_learned_fractions_that_start_by_erk_start_denser_in_small_groups():
+    model = small_resnet()
+    attach_masks(model, channel_budget(model, IMAGE, 0.25), replace(HARP, keeps=STARTS["erk"]))
+    keeps = {name: float(mask.keep.detach()) for name, mask in masks(model).items()}
+    assert keeps["conv1"] > 2 * keeps["layer3.0.conv2"]
+
+
 def test_random_differs_from_magnitude_and_from_itself():
     chosen = []
     for seed, method in ((0, LWM), (1, RANDOM), (2, RANDOM)):
@@ -207,6 +217,12 @@ def test_a_budget_that_cannot_be_met_says_the_smallest_that_can():
 def test_bad_settings_are_refused_by_name(settings_, message):
     with pytest.raises(ValueError, match=message):
         channel_budget(small_resnet(), IMAGE, settings_.pop("keep"), **settings_)
+
+
+@pytest.mark.parametrize("example", [torch.rand(2, 1, 14, 14), torch.rand(3, 14, 14)])
+def test_an_example_that_the_model_cannot_take_is_named_with_its_shape(example):
+    with pytest.raises(ValueError, match=re.escape(f"example={tuple(example.shape)}: the model cannot run")):
+        channel_budget(small_resnet(), example, 0.5)
 
 
 def test_an_exclude_that_is_a_string_is_refused():

@@ -13,7 +13,7 @@ from ..pipeline import cell_is_done
 from ..recipes import PRESETS, Recipe, changes, flags, flat, to_json
 from ..report.results import Test
 from ..report.sweep import DENSE, Entry, Sweep, read_sweep
-from ..runs import open_data, open_run
+from ..runs import check_budget, open_data, open_run
 from .plan import WEIGHT, Cell, Comparison
 
 
@@ -46,12 +46,15 @@ class Todo:
 def outstanding(comparison: Comparison, *, overwrite: bool = False) -> Todo:
     """What a look at the directories leaves to do; changes nothing.
 
-    Raises ValueError for parents that are none, and, unless they may be overwritten, for runs of other settings.
+    Raises ValueError for parents that are none, for budgets that cannot be met, and, unless they may be overwritten, for runs of other settings.
     """
     for parent in comparison.parents:
         if open_run(parent).masks.exists():
             raise ValueError(f"parents names {parent}, which is pruned already; name the dense run that it came from")
-    tests = len(open_data(comparison.recipe).test)
+    data = open_data(comparison.recipe)
+    tests = len(data.test)
+    for recipe in {(c.granularity, c.recipe.prune.keep): c.recipe for c in comparison.cells}.values():
+        check_budget(recipe, data)
     first = tuple(_trainings(comparison, overwrite))
     cells = [cell for cell in comparison.cells if not _is_done(cell, tests, overwrite)]
     rest = [*_judgements(comparison, tests), *(_job_of(cell, comparison, overwrite) for cell in cells)]

@@ -4,6 +4,7 @@ Every split spends keep · Σ n_l weights, up to rounding; a fraction may be as 
 """
 
 from collections.abc import Callable, Mapping
+from functools import wraps
 
 import torch
 from torch import Tensor
@@ -62,6 +63,7 @@ def _shares(scores: Mapping[str, Tensor], keep: float) -> dict[str, float]:
 def starting_at(keep: float, split: Split) -> Split:
     """Start at this fraction whatever the target is, unless the target itself is larger (HARP starts at 10 %)."""
 
+    @wraps(split)
     def split_from_there(weights: Mapping[str, Tensor], target: float) -> dict[str, float]:
         return split(weights, max(keep, target))
 

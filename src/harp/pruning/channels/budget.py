@@ -90,7 +90,7 @@ def channel_budget(
 
     Everything is measured on the model itself with the first image of ``example``; layers that cannot be pruned count,
     too. ``keep={"macs": 0.5, "parameters": 0.25}`` meets both. ``exclude`` are name patterns (``"classifier.*"``) of
-    weights, or modules, whose channels all stay. A group keeps a ``multiple_of`` channels, or all it has. Raises
+    weights, or of modules with all that is in them, whose channels stay. A group keeps a ``multiple_of`` channels, or all it has. Raises
     ValueError for an operation through which channels cannot be followed, a pattern that matches nothing, and a budget
     that even one channel a group exceeds.
     """
@@ -142,6 +142,6 @@ def _refuse_unreachable(budget: ChannelBudget, exclude: Sequence[str]) -> None:
         left_out = f" and exclude={list(exclude)} leaves layers out" if exclude else ""
         raise ValueError(
             f"keep={budget.keep:g} allows {budget.limit:,} of {budget.total:,.0f} {budget.measure}, and {least:,} remain "
-            f"when every group has its {budget.multiple_of} last channels{left_out}; the smallest reachable is "
+            f"when every group has as few channels as it may{left_out}; the smallest reachable is "
             f"keep={smallest:g}"
         )

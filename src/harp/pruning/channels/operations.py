@@ -50,7 +50,7 @@ def _complaint(trace: Trace, name: str) -> str:
     module = next((inside for inside in reversed(trace.inside) if inside), "")
     what = f"channels cannot be followed through the operation {name!r} in {module or 'the model itself'}"
     if module:
-        return f"{what}; leave that part out: exclude=['{module}', '{module}.*']"
+        return f"{what}; leave that part out: exclude=['{module}']"
     return f"{what}; put it into a module of its own and leave that out, e.g. exclude=['head']"
 
 

@@ -77,11 +77,14 @@ class Trace(TorchDispatchMode):
         return names[0]
 
     def left_out(self, name: str) -> bool:
-        return any(fnmatchcase(name, pattern) for pattern in self.exclude)
+        """Whether a pattern names this weight, or a module that it is in."""
+        parts = name.split(".")
+        names = [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
+        return any(fnmatchcase(each, pattern) for each in names for pattern in self.exclude)
 
     @property
     def in_excluded_part(self) -> bool:
-        return any(self.left_out(name) or self.left_out(f"{name}.weight") for name in self.inside if name)
+        return any(self.left_out(f"{name}.weight") for name in self.inside if name)
 
     def _keep(self, tensor: Tensor, numbers: Tensor) -> None:
         # The storage stays alive, or another one could come to lie where it was.

@@ -36,7 +36,13 @@ def trace(model: nn.Module, example: Tensor, exclude: Sequence[str] = ()) -> Tra
     image = example[:1]
     watch.put(image, torch.full(image.shape, STUCK, dtype=torch.int32))
     with evaluating(model), torch.no_grad(), _named_modules(model, watch.inside), watch, _Calls(watch):
-        out = model(image)
+        try:
+            out = model(image)
+        except (RuntimeError, TypeError, IndexError) as error:
+            said = str(error).partition("\n")[0]
+            raise ValueError(
+                f"example={tuple(example.shape)}: the model cannot run on its first image: {said}"
+            ) from error
     for leaf in tree_leaves(out):
         if isinstance(leaf, Tensor):
             watch.classes.pin(watch.numbers(leaf))
@@ -46,9 +52,20 @@ def trace(model: nn.Module, example: Tensor, exclude: Sequence[str] = ()) -> Tra
 def macs(model: nn.Module, example: Tensor) -> int:
     """Multiply-accumulates of convolutions, linear layers and matrix products for the first image of ``example``."""
     counter = FlopCounterMode(display=False)
-    with evaluating(model), torch.no_grad(), counter:
+    with evaluating(model), torch.no_grad(), _every_product_seen(), counter:
         model(example[:1])
     return counter.get_total_flops() // 2
+
+
+@contextmanager
+def _every_product_seen() -> Iterator[None]:
+    """Attention and transformer layers take their steps one by one: the counter does not know the fused ones."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 @contextmanager
