@@ -46,7 +46,8 @@ class Todo:
 def outstanding(comparison: Comparison, *, overwrite: bool = False) -> Todo:
     """What a look at the directories leaves to do; changes nothing.
 
-    Raises ValueError for parents that are none, for budgets that cannot be met, and, unless they may be overwritten, for runs of other settings.
+    Raises ValueError for parents that are none, for budgets that cannot be met, and, unless they may be overwritten,
+    for runs of other settings.
     """
     for parent in comparison.parents:
         if open_run(parent).masks.exists():

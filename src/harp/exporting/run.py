@@ -29,7 +29,8 @@ def export_run(
 ) -> Exported:
     """Write the network of the run at ``path`` to ``out``, checked on validation images, never on test images.
 
-    Channels that were pruned are left out, as `harp shrink` does. See `harp.export`. Raises FileExistsError when ``out`` is there, unless it may be overwritten.
+    Channels that were pruned are left out, as `harp shrink` does. See `harp.export`. Raises FileExistsError when ``out``
+    is there, unless it may be overwritten.
     """
     run = open_run(path)
     if out.exists() and not overwrite:

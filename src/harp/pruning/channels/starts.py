@@ -58,9 +58,8 @@ def _mask(salience: Tensor, start: float, budget: ChannelBudget, method: Method,
 
 def spending(budget: ChannelBudget, split: Split, found: Mapping[str, Tensor]) -> dict[str, float]:
     """The split at that fraction of channels with which it spends the budget, found by bisection."""
-    if unwrap(split) is unwrap(
-        erk
-    ):  # or a start by it. It looks at shapes alone: the channels of a group by the weights that touch each
+    if unwrap(split) is unwrap(erk):  # or a start by it
+        # It looks at shapes alone: the channels of a group by the weights that touch each.
         sizes = budget.coupling.sizes
         found = {name: torch.empty(n, _fan(budget.coupling, name), device="meta") for name, n in sizes.items()}
 
