@@ -66,6 +66,7 @@ IMPOSSIBLE = [
     ("pretrain digits --out x --weights nowhere.pt", "weights=nowhere.pt is not a file"),
     ("pretrain digits --out x --task.norm l2 --objective n-fgsm", "n_fgsm is defined for norm 'linf'"),
     ("pretrain folder-cpu --out x", "root=None: folder needs the directory of its images, root=... (--task.root)"),
+    ("pretrain folder-cpu --out x --task.root gone", "root='gone' is not a directory, seen from"),
     ("pretrain folder-cpu --out x --task.root empty", "empty needs a directory of images for every class"),
     ("prune dense --out x --keep 0", "keep=0.0 must lie in (0, 1]"),
     ("prune dense --out x --keep 0.001", "every layer keeps at least one; choose keep >= 0.0119"),

@@ -57,7 +57,7 @@ def test_another_question_is_another_result(run, change):
     assert evaluations_in(run / "card.json")[:2] == before
 
 
-@pytest.mark.parametrize("attack", ["pgd", "autoattack"])
+@pytest.mark.parametrize("attack", ["pgd", "cw"])
 def test_an_evaluation_that_was_stopped_goes_on_to_the_same_result(run, attack):
     testing, asked = replace(PGD, attack=attack), []
 

@@ -53,7 +53,7 @@ def pgd_at(attack: Attack) -> Objective:
 
 
 def _on_attacked(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
-    return _cross_entropy(model(x_adv), y)
+    return F.cross_entropy(model(x_adv), y)
 
 
 def n_fgsm(threat: Threat, *, noise: float = 2.0, step: float = 1.0) -> Objective:
