@@ -72,8 +72,8 @@ def network(shape, classes):
 
 def tied(shape, classes):
     model = network(shape, classes)
-    model.twin = nn.BatchNorm2d(8)
-    model.twin.weight = model[2].weight
+    model[3] = nn.Sequential(nn.BatchNorm2d(8), nn.ReLU())
+    model[3][0].weight = model[2].weight
     return model
 '''
 

@@ -265,6 +265,20 @@ def test_the_preset_for_imagenet_holds_the_papers_lengths():
     assert recipe.pretrain.epochs == math.ceil(90 / 4)  # as the code of Free-AT counts them
 
 
+@pytest.mark.parametrize(
+    ("kind", "ignored", "said"),
+    [
+        (Training, {"objective": "trades", "attack_loss": "cw"}, "attack_loss='cw' says nothing to trades"),
+        (Training, {"objective": "n-fgsm", "attack_loss": "cw"}, "attack_loss='cw' says nothing to n-fgsm"),
+        (Pruning, {"measure": "both"}, "measure='both' is for channels: add granularity 'channel'"),
+        (Pruning, {"multiple_of": 8}, "multiple_of=8 is for channels: add granularity 'channel'"),
+    ],
+)
+def test_a_setting_that_would_change_nothing_is_refused(kind, ignored, said):
+    with pytest.raises(ValueError, match=said):
+        kind(**ignored)
+
+
 def test_s2ap_is_for_methods_that_learn_scores():
     assert Pruning(method="hydra", s2ap_rho=0.1).s2ap_rho == 0.1
     for method in ("rates-only", "lwm", "r-admm"):

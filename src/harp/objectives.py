@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .attacks import Attack, Threat, ascend, attacking, check_images, check_steps
+from .attacks import Attack, Threat, ascend, attacking, check_attack, check_images, check_labels, check_steps
 
 Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -41,13 +41,14 @@ def natural() -> Objective:
     """Cross-entropy on the images as they are."""
 
     def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(model(x), y)
+        return _cross_entropy(model(x), y)
 
     return loss
 
 
 def pgd_at(attack: Attack) -> Objective:
     """Adversarial training (Madry et al. 2018): cross-entropy on the attacked images."""
+    check_attack(attack)
     return RobustLoss(attack, _on_attacked)
 
 
@@ -70,7 +71,9 @@ def n_fgsm(threat: Threat, *, noise: float = 2.0, step: float = 1.0) -> Objectiv
         start = x.detach() + torch.empty_like(x).uniform_(-noise * threat.eps, noise * threat.eps)
         with attacking(model), torch.enable_grad():
             start.requires_grad_(True)
-            (gradient,) = torch.autograd.grad(F.cross_entropy(model(start), y, reduction="sum"), start)
+            logits = model(start)
+            check_labels(y, logits.shape[1])
+            (gradient,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), start)
         return (start.detach() + step * threat.eps * gradient.sign()).clamp(0.0, 1.0)
 
     return RobustLoss(craft, _on_attacked)
@@ -99,7 +102,7 @@ def trades(threat: Threat, *, beta: float = 6.0, steps: int = 10, step_size: flo
     def loss(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
         # One pass over both halves: batch-norm statistics are those of clean and attacked images together.
         logits, logits_adv = model(torch.cat([x, x_adv])).chunk(2)
-        return F.cross_entropy(logits, y) + beta * divergence(logits, logits_adv).mean()
+        return _cross_entropy(logits, y) + beta * divergence(logits, logits_adv).mean()
 
     return RobustLoss(craft, loss)
 
@@ -107,11 +110,12 @@ def trades(threat: Threat, *, beta: float = 6.0, steps: int = 10, step_size: flo
 def mart(attack: Attack, *, beta: float = 5.0) -> Objective:
     """MART (Wang et al. 2020): boosted CE on x' plus β · KL weighted by how unsure the model is of the clean image."""
     _check_beta(beta)
+    check_attack(attack)
 
     def loss(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
         logits, logits_adv = model(torch.cat([x, x_adv])).chunk(2)
         strongest_wrong = F.softmax(logits_adv, dim=1).scatter(1, y[:, None], 0.0).amax(1)
-        boosted = F.cross_entropy(logits_adv, y) - torch.log1p(1e-4 - strongest_wrong).mean()
+        boosted = _cross_entropy(logits_adv, y) - torch.log1p(1e-4 - strongest_wrong).mean()
         true = F.softmax(logits, dim=1).gather(1, y[:, None]).squeeze(1)
         return boosted + beta * (divergence(logits, logits_adv) * (1 - true)).mean()
 
@@ -152,7 +156,7 @@ class FreeAT:
 
     def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
         x_adv.grad = None  # of several passes the last one counts, by which the optimiser descends
-        return F.cross_entropy(model(x_adv), y)
+        return _cross_entropy(model(x_adv), y)
 
     def _carried(self, x: Tensor) -> Tensor:
         """The perturbation so far; zeros at first, and for images of another shape."""
@@ -194,6 +198,11 @@ def divergence(
     """KL(softmax(logits) ‖ softmax(other)) of each image, in log space: its gradient is finite at any confidence."""
     log_p, log_q = F.log_softmax(logits, dim=1), F.log_softmax(other, dim=1)
     return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)
+
+
+def _cross_entropy(logits: Float[Tensor, "batch classes"], y: Tensor) -> Tensor:
+    check_labels(y, logits.shape[1])
+    return F.cross_entropy(logits, y)
 
 
 def _check_beta(beta: float) -> None:

@@ -76,12 +76,26 @@ def counted(num_classes, width=3):
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(width), nn.Linear(width, num_classes))
 
 def bare():
-    return nn.Flatten()
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(3), nn.Linear(3, 5))
 
 class Module(nn.Module):
     def __init__(self, classes):
         super().__init__()
         self.head = nn.Linear(3, classes)
+
+    def forward(self, x):
+        return self.head(x.mean((2, 3)))
+
+def fixed():
+    return Module(7)
+
+class Auxiliary(Module):
+    def forward(self, x):
+        logits = super().forward(x)
+        return (logits, logits) if self.training else logits
+
+def demanding(width, classes):
+    return Module(classes)
 
 def number():
     return 3
@@ -98,11 +112,11 @@ def own_models(tmp_path, monkeypatch):
     sys.modules.pop("own_models_for_test", None)
 
 
-@pytest.mark.parametrize(("factory", "outputs"), [("sized", 5), ("counted", 5), ("bare", 3 * 32 * 32)])
-def test_a_factory_gets_the_arguments_it_names(own_models, factory, outputs):
+@pytest.mark.parametrize("factory", ["sized", "counted", "bare"])
+def test_a_factory_gets_the_arguments_it_names(own_models, factory):
     path = list(sys.path)
     model = build_model(f"{own_models}:{factory}", shape=SHAPE, classes=5)
-    assert model(torch.rand(2, *SHAPE)).shape == (2, outputs)
+    assert model(torch.rand(2, *SHAPE)).shape == (2, 5)
     assert sys.path == path
 
 
@@ -121,3 +135,29 @@ def test_a_path_that_leads_nowhere_is_named(name):
 def test_a_factory_must_make_a_module(own_models, factory):
     with pytest.raises(TypeError, match=f"name='{own_models}:{factory}'.*int"):
         build_model(f"{own_models}:{factory}", shape=SHAPE, classes=5)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("own_models_for_test:fixed", r"\(2, 7\) in eval mode: expected the logits alone, \(2, 5\), for 5 classes"),
+        ("own_models_for_test:Auxiliary", "answers two images with tuple in training mode"),
+        ("torchvision:vit_b_32", r"cannot take images of shape \(3, 32, 32\).*expected 224.*--task.image-size"),
+    ],
+)
+@pytest.mark.usefixtures("own_models")
+def test_a_network_that_does_not_fit_the_data_says_so_before_any_work(name, message):
+    with pytest.raises(ValueError, match=f"(?i)name='{name}'.*{message}"):
+        build_model(name, shape=SHAPE, classes=5)
+
+
+def test_a_factory_with_parameters_of_its_own_is_told_to_give_defaults(own_models):
+    with pytest.raises(TypeError, match=r"name='own_models_for_test:demanding'.*'width'.*give all others a default"):
+        build_model(f"{own_models}:demanding", shape=SHAPE, classes=5)
+
+
+def test_trying_a_network_out_leaves_no_trace(own_models):
+    model = build_model(f"{own_models}:bare", shape=SHAPE, classes=5)
+    assert all(module.training for module in model.modules())
+    assert model.get_buffer("2.num_batches_tracked") == 0
+    assert torch.equal(model.get_buffer("2.running_var"), torch.ones(3))

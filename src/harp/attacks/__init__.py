@@ -1,8 +1,8 @@
 """Everything that attacks is ``(model, x, y) -> x_adv``."""
 
 from .autoattack import AutoAttack, AutoAttackResult, autoattack
-from .pgd import PGD, Attack, ascend, attacking, check_images, check_steps, cw_margin, fgsm
-from .threat import Threat
+from .pgd import PGD, Attack, ascend, attacking, check_attack, check_images, check_steps, cw_margin, fgsm
+from .threat import Threat, check_labels
 
 __all__ = [
     "PGD",
@@ -13,7 +13,9 @@ __all__ = [
     "ascend",
     "attacking",
     "autoattack",
+    "check_attack",
     "check_images",
+    "check_labels",
     "check_steps",
     "cw_margin",
     "fgsm",

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .threat import Threat, check_images
+from .threat import Threat, check_images, check_labels
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """``(model, x, y) -> x_adv``: leaves the model's mode, its gradients and its batch-norm statistics as they were."""
@@ -18,12 +18,14 @@ Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 def cw_margin(logits: Float[Tensor, "batch classes"], y: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
     """Best wrong logit minus true logit, the loss f of Carlini and Wagner 2017, with no confidence floor."""
+    check_labels(y, logits.shape[1])
     true = logits.gather(1, y[:, None]).squeeze(1)
     wrong = logits.scatter(1, y[:, None], float("-inf")).amax(1)
     return wrong - true
 
 
 def cross_entropy(logits: Float[Tensor, "batch classes"], y: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    check_labels(y, logits.shape[1])
     return F.cross_entropy(logits, y, reduction="none")
 
 
@@ -45,6 +47,8 @@ class PGD:
     restarts: int = 1
 
     def __post_init__(self) -> None:
+        if not isinstance(self.threat, Threat):
+            raise TypeError(f"threat={self.threat!r} must be a Threat, e.g. Threat('linf', eps=8 / 255)")
         check_steps(self.steps, self.step_size)
         if not isinstance(self.restarts, int) or self.restarts < 1:
             raise ValueError(f"restarts={self.restarts!r} must be a whole number, at least 1")
@@ -81,6 +85,14 @@ class PGD:
             steps=self.steps,
             step_size=self.step_size,
             start=self.threat.start(x) if self.random_start else x,
+        )
+
+
+def check_attack(attack: object) -> None:
+    """Raises TypeError for what cannot be called as an attack is: a Threat, say, or a name."""
+    if not callable(attack):
+        raise TypeError(
+            f"attack={attack!r} must be an attack, (model, x, y) -> x_adv: PGD(threat), or autoattack(threat)"
         )
 
 

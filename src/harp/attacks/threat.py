@@ -5,7 +5,7 @@ from numbers import Real
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 Norm = Literal["linf", "l2"]
@@ -75,6 +75,15 @@ def check_images(x: Float[Tensor, "batch ..."]) -> None:
         raise ValueError(
             f"images x must lie in [0, 1], got values from {low.item():.4g} to {high.item():.4g}; "
             "divide bytes by 255, and make normalisation the first layer of the model"
+        )
+
+
+def check_labels(y: Int[Tensor, " batch"], classes: int) -> None:
+    """Raises ValueError for a label that is none of the model's classes; on a GPU, which looking would hold up, nothing."""
+    if y.device.type == "cpu" and y.numel() and not (y.min() >= 0 and y.max() < classes):
+        raise ValueError(
+            f"labels y run from {y.min().item()} to {y.max().item()}, and the model has {classes} classes, numbered from 0; "
+            "correct the labels, or give the model an output for every class"
         )
 
 

@@ -31,7 +31,7 @@ INSTALL = "pip install 'harp-pruning[train]'"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0, 1 when a cell failed, 2 for bad input, 130 when interrupted."""
+    """Run one command. Returns the exit code: 0, 1 when a cell failed, 2 for bad input, 130 when interrupted, 141 unread."""
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP)
@@ -70,6 +70,9 @@ def _run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("\nStopped. Nothing is lost: give the same command again to go on.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever reads, `| head` say, has seen enough; what is still to be flushed goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # what a shell says of SIGPIPE
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         if os.environ.get("HARP_TRACEBACK"):
             raise

@@ -56,7 +56,10 @@ def required_root(source: Source, name: str) -> Path:
     if source.root is None:
         raise ValueError(f"root=None: {name} needs the directory of its images, root=... (--task.root)")
     if not source.root.is_dir():
-        raise FileNotFoundError(f"root={str(source.root)!r} is not a directory")
+        raise FileNotFoundError(
+            f"root={str(source.root)!r} is not a directory, seen from {os.getcwd()}; if the images of a run have moved, "
+            "say where to in task.root of its recipe.json"
+        )
     return source.root
 
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from ..attacks import Attack, attacking, check_images
+from ..attacks import Attack, attacking, check_attack, check_images
 from ..attacks.autoattack import AutoAttack, classified, square_note
 from ..data import Images
 from ..pruning import hold_masks
@@ -69,6 +69,10 @@ def evaluate(
     Raises ValueError, before any attack, for images outside [0, 1], labels beyond the model's classes, a model whose
     output is not finite or not (batch, classes), and a state that is damaged or of another evaluation.
     """
+    if not isinstance(data, Images):
+        raise TypeError(f"data is a {type(data).__name__}: expected Images, e.g. harp.data.InMemory(images, labels)")
+    if attack is not None:
+        check_attack(attack)
     order = _chosen(data, images, batch_size)
     seed = seed_for(attack, seed)
     place = _device_of(model) if device is None else torch.device(device)

@@ -5,8 +5,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from harp.importing import import_factory
 from harp.models.normalise import MeanStd, Normalize, Normalized
@@ -34,7 +35,8 @@ def build_model(name: str, *, shape: Shape, classes: int, mean_std: MeanStd | No
 
     `name` is one of MODELS, `torchvision:NAME`, or `package.module:factory`, which is called with whichever of `shape`,
     `classes` and `num_classes` are its parameters. With `mean_std`, the network's first layer normalises: the layer
-    `normalize` of our own models, and a wrapper around all others.
+    `normalize` of our own models, and a wrapper around all others. Raises ValueError for a network that cannot take
+    such images, or answers with anything but one logit a class.
     """
     if mean_std is not None and len(mean_std[0]) != shape[0]:
         raise ValueError(f"mean_std={mean_std}: expected {shape[0]} values each, as many as the images have channels")
@@ -51,6 +53,7 @@ def build_model(name: str, *, shape: Shape, classes: int, mean_std: MeanStd | No
             model.normalize = normalize
         return model
     model = _from_torchvision(factory, classes) if place == "torchvision" else _from_factory(name, shape, classes)
+    _try_out(name, model, shape, classes)
     return model if normalize is None else Normalized(normalize, model)
 
 
@@ -63,7 +66,15 @@ def _from_torchvision(name: str, classes: int) -> nn.Module:
 
 def _from_factory(name: str, shape: Shape, classes: int) -> nn.Module:
     factory = import_factory(name)
-    model = factory(**_arguments(factory, shape, classes))
+    given = _arguments(factory, shape, classes)
+    try:
+        inspect.signature(factory).bind(**given)
+    except TypeError as error:
+        raise TypeError(
+            f"name={name!r}: {error}. It is called with whichever of shape, classes and num_classes are its parameters; "
+            "give all others a default"
+        ) from error
+    model = factory(**given)
     if not isinstance(model, nn.Module):
         raise TypeError(f"name={name!r} returned {type(model).__name__}: expected an nn.Module")
     return model
@@ -73,6 +84,31 @@ def _arguments(factory: Callable[..., object], shape: Shape, classes: int) -> di
     parameters = inspect.signature(factory).parameters
     offered = {"shape": shape, "classes": classes, "num_classes": classes}
     return {name: value for name, value in offered.items() if name in parameters}
+
+
+def _try_out(name: str, model: nn.Module, shape: Shape, classes: int) -> None:
+    """Two blank images through the network, in eval and in training mode, which leave no trace in its buffers."""
+    was_training, kept = model.training, {}
+    for training in (False, True):  # eval first: it gives lazy layers their shapes, and their buffers
+        mode = "training" if training else "eval"
+        try:
+            with torch.no_grad():
+                answer = model.train(training)(torch.zeros(2, *shape))
+        except Exception as error:  # a stranger's network may raise anything
+            raise ValueError(
+                f"name={name!r} cannot take images of shape {shape} (channels, height, width) in {mode} mode: {error}. "
+                "Resize them (--task.image-size), or name a network that is made for them"
+            ) from error
+        if not isinstance(answer, Tensor) or answer.shape != (2, classes):
+            got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+            raise ValueError(
+                f"name={name!r} answers two images with {got} in {mode} mode: expected the logits alone, {(2, classes)}, "
+                f"for {classes} classes; a factory is told their number when it has the parameter `classes`"
+            )
+        for buffer, before in kept.items():
+            buffer.copy_(before)
+        kept = {buffer: buffer.clone() for buffer in model.buffers()}
+    model.train(was_training)
 
 
 def _nearest(name: str, known: list[str]) -> str:

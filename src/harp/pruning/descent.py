@@ -55,13 +55,13 @@ class Descent:
             raise ValueError(
                 f"settle={settle} must lie in (0, 1]: the share of the stage after which the budget is met"
             )
+        self.start = float(budget.used(model).detach())  # first, as it says so when there are no masks
         found = masks(model)
         self.budget, self.steps, self.settle = budget, steps, settle
         self.pace, self.travel, self.momentum = pace, travel, momentum
         self.learned = {name: found[name] for name in budget.sites if found[name].logit is not None}
         self.fixed = {name: found[name].keep.item() for name in budget.sites if found[name].logit is None}
         self.floors = torch.tensor([mask.keep_min for mask in self.learned.values()], dtype=torch.float64)
-        self.start = float(budget.used(model).detach())
         self.done = 0
         self.velocity = torch.zeros(len(self.learned), dtype=torch.float64)
 

@@ -32,6 +32,10 @@ def attach_masks(model: nn.Module, budget: Budget, method: Method = HARP) -> nn.
     ValueError when the model already has masks, is not the one the budget was made for, has a weight that is not
     finite, or one that sits beside another parametrization.
     """
+    if not isinstance(budget, Budget):
+        raise TypeError(f"budget={budget!r} must be a budget of this model, e.g. weight_budget(model, keep=0.01)")
+    if not isinstance(method, Method):
+        raise TypeError(f"method={method!r} must be a Method: HARP, HYDRA, …, or METHODS['harp']")
     if isinstance(budget, ChannelBudget):
         attach_channel_masks(model, budget, method)
     else:

@@ -111,6 +111,13 @@ class Training:
         _check(self.attack_steps >= 1, self, "attack_steps", "must be at least 1; objective 'natural' uses no attack")
         step_size = self.attack_step_size
         _check(step_size is None or _positive(step_size), self, "attack_step_size", "must be positive, or None")
+        if self.objective not in ("pgd-at", "mart"):  # the others climb a loss of their own, or none
+            _check(
+                self.attack_loss == "ce",
+                self,
+                "attack_loss",
+                f"says nothing to {self.objective}; it is for pgd-at and mart",
+            )
         _check(_not_negative(self.beta), self, "beta", "must not be negative, and finite")
         _check(_positive(self.lr), self, "lr", "must be positive and finite")
         _check(0 <= self.momentum < 1, self, "momentum", "must lie in [0, 1)")
@@ -169,6 +176,9 @@ class Pruning(Training):
         super().__post_init__()
         _check(0 < self.keep <= 1, self, "keep", "must lie in (0, 1]: the fraction of weights that stays, e.g. 0.01")
         _check(self.multiple_of >= 1, self, "multiple_of", "must be at least 1")
+        if self.granularity == "weight":
+            _check(self.multiple_of == 1, self, "multiple_of", "is for channels: add granularity 'channel'")
+            _check(self.measure == "macs", self, "measure", "is for channels: add granularity 'channel'")
         _check(_positive(self.gamma_step), self, "gamma_step", "must be positive and finite")
         decay = self.score_weight_decay
         _check(decay is None or _not_negative(decay), self, "score_weight_decay", "must not be negative, or None")
