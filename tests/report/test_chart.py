@@ -4,7 +4,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harp.report.chart import (
@@ -47,6 +47,7 @@ def test_fractions_stay_inside_a_logarithmic_axis_of_whole_decades(values: list[
 
 
 @given(FRACTIONS, st.sampled_from([accuracy_scale, linear_scale]))
+@example([5e-324], linear_scale)
 def test_ticks_are_few_rising_and_inside(values: list[float], make_scale: Callable[[list[float]], Scale]):
     scale = make_scale(values)
     ticks = scale.ticks()

@@ -111,7 +111,7 @@ def nice_step(least: float) -> float:
 def linear_scale(values: Sequence[float]) -> Scale:
     """Zero and all values, between round numbers."""
     low, high = min(0.0, *values), max(0.0, *values)
-    if low == high:
+    if high - low < 1e-12:  # nothing that an eye could tell from zero, and a quarter of it may not be a number
         return Scale(0.0, 1.0)
     step = nice_step((high - low) / 4)
     return Scale(math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step)
