@@ -114,11 +114,11 @@ def training_step() -> str:
             f"{r['median_s']:.2f} ({r['spread_s'][0]:.2f}–{r['spread_s'][1]:.2f})",
             f"{r['ratio']:.3f}",
             f"{r['peak_mb']:,.0f}",
-            *(f"{100 * r['parts'][part]:.1f}" for part in ("masks", "attack", "update")),
+            *(f"{100 * r['parts'][part]:.1f}" for part in ("masks", "attack")),
         ]
         for r in records_of("training-step")
     ]
-    header = ["network, batch", "variant", "step, s", "/ dense", "peak, MB", "masks, %", "attack, %", "update, %"]
+    header = ["network, batch", "variant", "step, s", "/ dense", "peak, MB", "masks, %", "attack, %"]
     return rows(header, body)
 
 
