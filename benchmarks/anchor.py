@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from anchor_images import SHARED
+from anchor_images import pretrained
 from cells import (
     Cell,
     Parent,
@@ -68,7 +68,7 @@ def main() -> None:
         Parent(
             flags.out / f"dense-s{seed}",
             replace(RECIPE, seed=seed),
-            SHARED / "anchor" / f"pretrained_s{seed}.safetensors",
+            pretrained(seed),
         )
         for seed in flags.seeds
     ]

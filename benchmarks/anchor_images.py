@@ -18,6 +18,11 @@ SPLITS = {"train": "train", "val": "train", "test": "test"}
 """split → the tree its photographs come from."""
 
 
+def pretrained(seed: int) -> Path:
+    """The weights of the protocol's robust parent; there is one for seeds 0 and 1."""
+    return SHARED / "anchor" / f"pretrained_s{seed}.safetensors"
+
+
 def anchor_images() -> ImageData:
     """10,000 training, 1,000 selection and 2,000 test images, float32 in [0, 1], no augmentation."""
     if not CACHE.exists():

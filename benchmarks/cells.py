@@ -20,7 +20,6 @@ from harp.recipes import Recipe, Testing
 from harp.stages import pretrain
 
 HERE = Path(__file__).parent
-SHARED = HERE.parent.parent / "shared"
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,11 @@ def run_all(jobs: Sequence[Any], work: Callable[[Any], Any], processes: int) -> 
             future.result()
             print(f"[{count}/{len(jobs)}] {jobs[futures[future]]}"[:160], flush=True)
         return [future.result() for future in futures]
+
+
+def let_cells_import_this_folder() -> None:
+    """Cells of `harp compare` are processes of their own, and their images are a module of this folder."""
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def accuracy(card: dict[str, Any], attack: str) -> float | None:

@@ -13,7 +13,6 @@ like such widths better.
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -29,8 +28,18 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from anchor import ATTACK
 from anchor import RECIPE as ANCHOR
-from anchor_images import SHARED
-from cells import Parent, arguments, copy_card, make_parent, percent, print_header, run_all, write_json
+from anchor_images import pretrained
+from cells import (
+    Parent,
+    arguments,
+    copy_card,
+    let_cells_import_this_folder,
+    make_parent,
+    percent,
+    print_header,
+    run_all,
+    write_json,
+)
 
 from harp.benching.engines import ENGINES, Subject
 from harp.benching.race import busy
@@ -44,7 +53,6 @@ from harp.recipes import Recipe, Testing, Training
 from harp.runs import load_network, open_data, recipe_of
 from harp.shrinking import shrink_run
 
-HERE = Path(__file__).parent
 METHODS = ("harp", "hydra", "lwm", "r-admm")
 KEEPS = (0.5, 0.25)
 PRETRAINED = 2
@@ -69,8 +77,7 @@ class Finished:
 
 def main() -> int:
     flags, more = parse()
-    # Cells are processes of their own, and the images are a module of this folder.
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    let_cells_import_this_folder()
     torch.set_num_threads(1)
     print_header(
         "Channels", f"10,000 training, 1,000 selection images at 16x16; AutoAttack on {flags.images} test images"
@@ -126,7 +133,7 @@ def parents_of(recipe: Recipe, out: Path, seeds: Sequence[int]) -> list[Parent]:
         Parent(
             out / f"dense-s{seed}",
             replace(recipe, seed=seed),
-            SHARED / "anchor" / f"pretrained_s{seed}.safetensors",
+            pretrained(seed),
         )
         for seed in dict.fromkeys(seed % PRETRAINED for seed in seeds)
     ]

@@ -9,7 +9,6 @@ hydra or --dry-run. About ten minutes a cell on one core, 66 cells.
 
 import argparse
 import json
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +16,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from anchor import RECIPE
-from anchor_images import SHARED
-from cells import copy_card, print_header
+from anchor_images import pretrained
+from cells import copy_card, let_cells_import_this_folder, print_header
 
 from harp.cli import main as harp
 from harp.stages import pretrain
 
-HERE = Path(__file__).parent
 METHODS = ("harp", "rates-only", "hydra", "r-admm", "lwm", "global", "erk", "lamp")
 METHODS += ("harp+s2ap", "harp+awp", "harp+s2ap+awp")
 SEEDS = (0, 1, 2)
@@ -36,8 +34,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write one record a network to this file")
     parser.add_argument("--cards", type=Path, help="copy every card, and the page, into this directory")
     flags, more = parser.parse_known_args()
-    # Cells are processes of their own, and the images are a module of this folder.
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    let_cells_import_this_folder()
     print_header("Anchor, all methods", "10,000 training, 1,000 selection, 2,000 test images at 16x16; vgg_tiny")
     parents = [parent(seed, flags.out) for seed in PRETRAINED]
     records = flags.json or flags.out / "records.json"
@@ -51,7 +48,7 @@ def main() -> int:
 
 
 def parent(seed: int, out: Path) -> Path:
-    weights = SHARED / "anchor" / f"pretrained_s{seed}.safetensors"
+    weights = pretrained(seed)
     return pretrain(replace(RECIPE, seed=seed), out / f"dense-s{seed}", weights=weights).path
 
 

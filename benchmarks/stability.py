@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from anchor import RECIPE as ANCHOR
-from anchor_images import SHARED
+from anchor_images import pretrained
 from cells import (
     Cell,
     Parent,
@@ -61,7 +61,7 @@ def recipe_of(network: str, seed: int) -> Recipe:
 
 
 def parent(network: str, seed: int, out: Path) -> Parent:
-    weights = SHARED / "anchor" / f"pretrained_s{seed}.safetensors" if network == "vgg_tiny" else None
+    weights = pretrained(seed) if network == "vgg_tiny" else None
     return Parent(out / f"{network}-dense-s{seed}", recipe_of(network, seed), weights)
 
 

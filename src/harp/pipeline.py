@@ -28,7 +28,8 @@ def run_all(
     once = _Once(overwrite, watch)
     # What a later stage would refuse should not be found out when the parent is trained.
     attacks_of(recipe.test, recipe)
-    check_budget(recipe, open_data(recipe))
+    if overwrite or not RunDirectory(out / "dense").finished:  # reading the images may take a while
+        check_budget(recipe, open_data(recipe))
     parent = once(pretrain, recipe, out / "dense")
     finals = [parent]
     for method in dict.fromkeys(methods):
