@@ -18,6 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import channel_tables
+import compare_tables
 from cells import percent
 
 ROOT = Path(__file__).parent.parent
@@ -146,12 +147,6 @@ def training_cost() -> str:
     )
 
 
-def channels(table: Callable[[Sequence[Record]], tuple[list[str], list[list[str]]]]) -> str:
-    if not (RESULTS / "channels.json").exists():
-        return "*Not measured yet.*"
-    return rows(*table(records_of("channels")))
-
-
 TABLES: dict[str, Callable[[], str]] = {
     "demo": lambda: networks("demo"),
     "cifar10-jpeg": lambda: networks("cifar10-jpeg"),
@@ -159,8 +154,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "stability": stability,
     "training-step": training_step,
     "training-cost": training_cost,
-    "channels": lambda: channels(channel_tables.accuracies),
-    "channel-latency": lambda: channels(channel_tables.latencies),
+    "compare": lambda: rows(*compare_tables.accuracies(records_of("compare"))),
+    "compare-plug-ins": lambda: rows(*compare_tables.plug_ins(records_of("compare"))),
+    "channels": lambda: rows(*channel_tables.accuracies(records_of("channels"))),
+    "channel-latency": lambda: rows(*channel_tables.latencies(records_of("channels"))),
 }
 
 

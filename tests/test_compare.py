@@ -100,6 +100,29 @@ def test_a_failing_cell_is_named_with_its_log_and_the_others_are_finished(parent
     assert Path("out/erk-0.1-s0/final/card.json").exists()
 
 
+def test_an_interrupted_comparison_shows_and_writes_what_it_has(parent: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    def launch(jobs: Sequence[Job], should_stop: Callable[[], bool]) -> Iterator[tuple[Job, int]]:
+        for job in jobs:
+            if job.name.startswith("erk"):
+                raise KeyboardInterrupt
+            yield job, main(list(job.words))
+
+    monkeypatch.setattr(launchers, "local", lambda processes: launch)
+    assert (
+        compare("dense", "--methods", "lwm", "erk", "--keeps", "0.1", "--seeds", "0", "--json", "records.json") == 130
+    )
+    records = json.loads(Path("records.json").read_text(encoding="utf-8"))
+    assert [r["method"] for r in records] == ["dense", "lwm"]
+    assert "Report:" in capsys.readouterr().out
+    assert "LWM" in Path("out/report.html").read_text(encoding="utf-8")
+
+
+def test_a_place_for_the_records_that_is_none_is_refused_before_any_work(parent: Path, inline: list[str], capsys):
+    assert compare("dense", "--methods", "lwm", "--keeps", "0.1", "--seeds", "0", "--json", "dense") == 2
+    assert "json=dense is a directory" in capsys.readouterr().err
+    assert inline == []
+
+
 def test_a_preset_trains_a_parent_for_each_seed(tiny: Path, inline: list[str], capsys):
     small = [
         f"--{stage}.{name}" for stage in ("pretrain", "prune", "finetune") for name in ("epochs=1", "attack-steps=1")

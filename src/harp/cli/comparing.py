@@ -43,7 +43,7 @@ class CompareFlags:
     launcher_options: tuple[str, ...] = ()
     """NAME=VALUE for submitit or ray, such as slurm_partition=long or num_gpus=1."""
     json: Path | None = None
-    """Write one record a network to this file."""
+    """Write one record a finished network to this file, in the end or when interrupted."""
     dry_run: bool = False
     """Print the commands that are still to be run, for any other engine, and run none."""
     overwrite: bool = False
@@ -82,8 +82,14 @@ def compare(arguments: list[str], stop: "StopRequest") -> int:
         )
         return 0
     at_a_time = flags.jobs or (cores() if flags.launcher == "local" else max(1, len(todo.rest)))
+    if flags.json is not None and flags.json.is_dir():  # now, since what cannot be written after hours is lost
+        raise ValueError(f"json={flags.json} is a directory: name a file in it")
     with Tally(stop) as tally:
-        failures = tally.run(comparison, todo, launcher, at_a_time)
+        try:
+            failures = tally.run(comparison, todo, launcher, at_a_time)
+        except KeyboardInterrupt:
+            tally.conclude(comparison, [], flags.json)
+            raise
         tally.conclude(comparison, failures, flags.json)
     return 1 if failures else 0
 

@@ -86,7 +86,7 @@ class Tally:
             self.terminal.print(table, crop=False)
         for caveat in sweep.caveats:
             self.say(f"  note  {escape(caveat)}")
-        if json is not None:
+        if json is not None and sweep.entries:
             write_json(json, records(sweep))
         if sweep.pruned:
             page = write_sweep(sweep, comparison.out / "report.html")

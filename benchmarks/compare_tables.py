@@ -1,0 +1,94 @@
+"""What `compare_anchor.py` measured, as the heads and lines of two tables: all methods, and the plug-ins beside HARP."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from channel_tables import mean_and_spread
+
+from harp.report.differences import Difference, paired_difference, verdict
+from harp.report.wording import method_name, points
+
+BASELINE = "hydra"
+TESTS = {"clean": "clean", "autoattack": "AutoAttack"}
+PLUG_INS = ("s2ap", "awp", "s2ap+awp")
+Record = dict[str, Any]
+Table = tuple[list[str], list[list[str]]]
+
+
+def accuracies(records: Sequence[Record]) -> Table:
+    """A line a method and keep: mean ± standard deviation over seeds, and the paired difference to HYDRA."""
+    less = f"− {method_name(BASELINE)}"
+    head = ["keep", "method", "networks", *TESTS.values(), f"clean {less}", f"AutoAttack {less}", "at 95 %"]
+    body = []
+    for method, keep in groups(records):
+        mine = of(records, method, keep)
+        found = {} if method in (BASELINE, "dense") else differences(mine, of(records, BASELINE, keep))
+        title = [f"{100 * keep:g} %", "dense parent" if method == "dense" else name(method), str(len(mine))]
+        means = [mean_and_spread([r[test] for r in mine]) for test in TESTS]
+        body.append([*title, *means, *(reading(found.get(test)) for test in TESTS.values()), verdict(found)])
+    return head, body
+
+
+def plug_ins(records: Sequence[Record]) -> Table:
+    """A line a plug-in and keep: HARP with it less HARP without, seed by seed; both together less their sum, last."""
+    head = ["keep", "HARP with", *(f"{test} − HARP" for test in TESTS.values()), "at 95 %"]
+    body = []
+    for keep in keeps(records):
+        plain = of(records, "harp", keep)
+        for plug_in in PLUG_INS:
+            found = differences(of(records, f"harp+{plug_in}", keep), plain)
+            both = [reading(found.get(test)) for test in TESTS.values()]
+            body.append([f"{100 * keep:g} %", plug_in.upper().replace("+", " and "), *both, verdict(found)])
+        found = interaction(records, keep)
+        body.append([f"{100 * keep:g} %", "both, less the sum of each", *map(reading, found.values()), verdict(found)])
+    return head, body
+
+
+def interaction(records: Sequence[Record], keep: float) -> dict[str, Difference | None]:
+    """(both − one) − (other − none), seed by seed: what the plug-ins do together beyond what each does alone."""
+    cells = [of(records, f"harp{plug_in}", keep) for plug_in in ("+s2ap+awp", "+s2ap", "+awp", "")]
+    found = {}
+    for test, title in TESTS.items():
+        both, one, other, none = (by_seed(cell, test) for cell in cells)
+        common = both.keys() & one.keys() & other.keys() & none.keys()
+        alone = {seed: one[seed] + other[seed] - none[seed] for seed in common}
+        found[title] = paired_difference(both, alone)
+    return found
+
+
+def groups(records: Sequence[Record]) -> list[tuple[str, float]]:
+    """Method and keep, from much to little kept, the methods in the order of the records."""
+    found = dict.fromkeys((r["method"], r["keep"]) for r in records)
+    return sorted(found, key=lambda group: -group[1])
+
+
+def keeps(records: Sequence[Record]) -> list[float]:
+    """Those of the pruned networks, from much to little."""
+    return sorted({r["keep"] for r in records if r["method"] != "dense"}, reverse=True)
+
+
+def of(records: Sequence[Record], method: str, keep: float) -> list[Record]:
+    return [r for r in records if (r["method"], r["keep"]) == (method, keep)]
+
+
+def by_seed(records: Sequence[Record], test: str) -> dict[int, float]:
+    return {r["seed"]: r[test] for r in records if r[test] is not None}
+
+
+def differences(ours: Sequence[Record], theirs: Sequence[Record]) -> Mapping[str, Difference | None]:
+    return {title: paired_difference(by_seed(ours, test), by_seed(theirs, test)) for test, title in TESTS.items()}
+
+
+def name(method: str) -> str:
+    """HARP+S2AP for ``harp+s2ap``."""
+    first, *more = method.split("+")
+    return "+".join([method_name(first), *map(str.upper, more)])
+
+
+def reading(difference: Difference | None) -> str:
+    """In percentage points, with the interval where there is one."""
+    if difference is None:
+        return ""
+    if difference.low is None or difference.high is None:
+        return points(difference.mean)
+    return f"{points(difference.mean)} ({points(difference.low)} to {points(difference.high)})"
