@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from harp.attacks import PGD, Threat
+from harp.choices import make_objective
 from harp.objectives import divergence, free_at, mart, n_fgsm, natural, on_batch, pgd_at, replays_of, trades
 from harp.pruning import attach_masks, hold_masks, masks, weight_budget
+from harp.recipes import Training
 
 LINF = Threat("linf", 0.1)
 
@@ -336,3 +338,16 @@ def test_an_objective_in_two_parts_attacks_once_for_any_number_of_losses(name):
     assert len(two.forwards) == len(one.forwards)
     loss()
     assert len(two.forwards) == len(one.forwards) + 1
+
+
+# Recipes
+
+
+@pytest.mark.parametrize(("name", "beta"), [("trades", 6.0), ("mart", 5.0)])
+def test_a_recipe_that_names_no_beta_has_that_of_the_paper(name, beta):
+    model, (x, y) = Counting().eval(), batch()
+    losses = []
+    for settings in (Training(objective=name), Training(objective=name, beta=beta), Training(objective=name, beta=1.0)):
+        torch.manual_seed(0)
+        losses.append(make_objective(settings, LINF)(model, x, y).item())
+    assert losses[0] == losses[1] != losses[2]

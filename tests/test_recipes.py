@@ -46,7 +46,7 @@ LEARNING: dict[str, st.SearchStrategy[Any]] = {
     "batch_size": st.integers(1, 4096),
     "objective": st.sampled_from(get_args(Objective)),
     "attack_step_size": MAYBE_POSITIVE,
-    "beta": st.floats(0, 100),
+    "beta": st.none() | st.floats(0, 100),
     "optimizer": st.sampled_from(["sgd", "adamw"]),
     "lr": POSITIVE,
     "momentum": st.floats(0, 0.999),

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from torch import nn
+from torch.amp.grad_scaler import GradScaler
 
 from harp.attacks import Threat
 from harp.checkpoint import load_state, save_state
@@ -245,6 +247,27 @@ def test_mixed_precision_has_the_same_guard(tmp_path):
         list(fit(network(), course(SHORT, objective=objective), fabric, resume=state))
     assert not state.exists()
     assert [m.epoch for m in fit(network(), course(SHORT), fabric, resume=state)] == [0, 1, 2]
+
+
+def test_the_scale_of_the_loss_travels_too(tmp_path):
+    """16-mixed, here on a CPU: the scale doubles with every step, until half precision overflows and a step is left out."""
+
+    def half() -> tuple[Fabric, GradScaler]:
+        scaler = GradScaler("cpu", init_scale=2.0**13, growth_interval=1)
+        return Fabric(accelerator="cpu", plugins=[MixedPrecision("16-mixed", "cpu", scaler)]), scaler
+
+    straight, (fabric, scaler) = network(), half()
+    list(fit(straight, course(SHORT), fabric))
+    overflowed = scaler.state_dict()["scale"] < 2.0 ** (13 + 15)
+    assert overflowed, "no step was left out, so the test would not notice a wrong scale"
+    polls = iter([False] * 6 + [True])
+    resume = tmp_path / "s.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        list(fit(network(), course(SHORT), half()[0], resume=resume, should_stop=lambda: next(polls)))
+    again, (fabric, resumed) = network(), half()
+    list(fit(again, course(SHORT), fabric, resume=resume))
+    assert resumed.state_dict() == scaler.state_dict()
+    assert_same_bits(state_of(again), state_of(straight))
 
 
 def test_a_resumed_momentum_lies_in_memory_as_its_weight_does(tmp_path):

@@ -33,6 +33,7 @@ ESTIMATORS = {"marginal": marginal, "layer-sum": layer_sum}
 def make_objective(settings: Training, threat: Threat) -> Objective:
     """The robust loss that a stage's settings name."""
     attack = PGD(threat, steps=settings.attack_steps, step_size=settings.attack_step_size, loss=settings.attack_loss)
+    weight = {} if settings.beta is None else {"beta": settings.beta}
     match settings.objective:
         case "natural":
             return natural()
@@ -43,9 +44,9 @@ def make_objective(settings: Training, threat: Threat) -> Objective:
         case "free-at":
             return free_at(threat, replays=settings.replays, step_size=settings.attack_step_size)
         case "trades":
-            return trades(threat, beta=settings.beta, steps=settings.attack_steps, step_size=settings.attack_step_size)
+            return trades(threat, **weight, steps=settings.attack_steps, step_size=settings.attack_step_size)
         case "mart":
-            return mart(attack, beta=settings.beta)
+            return mart(attack, **weight)
 
 
 def method_of(settings: Pruning) -> Method:

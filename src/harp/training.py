@@ -109,6 +109,8 @@ class _Run:
         self.progress = Progress()
         free = course.objective if isinstance(course.objective, FreeAT) else None
         self.parts: dict[str, Any] = {"rule": course.rule, "objective": None if free is None else Shares(fabric, free)}
+        if (scaler := getattr(fabric.strategy.precision, "scaler", None)) is not None:
+            self.parts["scaler"] = scaler  # of 16-mixed: how much it scales the loss decides which steps overflow
         self.last_save = time.monotonic()
 
     def restore(self) -> list[EpochMetrics]:

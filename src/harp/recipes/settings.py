@@ -85,8 +85,8 @@ class Training:
     """Length of one PGD step; None is 2.5 * eps / steps."""
     attack_loss: Literal["ce", "cw"] = "ce"
     """The loss the attack climbs: cross-entropy or the Carlini-Wagner margin."""
-    beta: float = 6.0
-    """Weight of the robust term in TRADES (paper: 6) and MART (paper: 5)."""
+    beta: float | None = None
+    """Weight of the robust term in TRADES and MART; None is that of their papers, 6 and 5."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.1
     """Peak learning rate."""
@@ -118,7 +118,7 @@ class Training:
                 "attack_loss",
                 f"says nothing to {self.objective}; it is for pgd-at and mart",
             )
-        _check(_not_negative(self.beta), self, "beta", "must not be negative, and finite")
+        _check(self.beta is None or _not_negative(self.beta), self, "beta", "must not be negative, and finite, or None")
         _check(_positive(self.lr), self, "lr", "must be positive and finite")
         _check(0 <= self.momentum < 1, self, "momentum", "must lie in [0, 1)")
         _check(_not_negative(self.weight_decay), self, "weight_decay", "must not be negative, and finite")

@@ -205,14 +205,6 @@ std::vector<std::string> Engine::describe(int count, const std::vector<Size>& si
   return prepare(chunk(count), sizes, tune)->plan->describe();
 }
 
-std::vector<double> Engine::profile(int count, const std::vector<Size>& sizes, bool tune) {
-  const std::shared_ptr<Prepared> prepared = prepare(chunk(count), sizes, tune);
-  Room room = take(*prepared, 1);
-  std::vector<double> seconds = prepared->plan->profile(room.arena->data(), room.scratch[0]->data());
-  give(*prepared, std::move(room));
-  return seconds;
-}
-
 std::size_t Engine::plans() {
   std::lock_guard lock(plans_mutex_);
   return plans_.size();

@@ -25,8 +25,6 @@ class Engine {
   // `sizes` are those of every value for these images. With `tune`, a new plan is measured before it is used.
   void run(const Images& in, int count, const std::vector<Size>& sizes, float* out, bool tune);
   std::vector<std::string> describe(int count, const std::vector<Size>& sizes, bool tune);
-  // Seconds of each layer for as many images as run side by side.
-  std::vector<double> profile(int count, const std::vector<Size>& sizes, bool tune);
   std::size_t plans();  // that are kept
   const Kernels* kernels() const { return kernels_; }
   int threads() const { return workers_.threads(); }

@@ -155,11 +155,6 @@ NB_MODULE(_engine, m) {
              return engine.describe(count, sizes_of(shapes), tune);
            },
            nb::arg("count"), nb::arg("shapes"), nb::arg("tune"))
-      .def("profile",
-           [](Engine& engine, int count, const std::vector<SizeTuple>& shapes, bool tune) {
-             return engine.profile(count, sizes_of(shapes), tune);
-           },
-           nb::arg("count"), nb::arg("shapes"), nb::arg("tune"), nb::call_guard<nb::gil_scoped_release>())
       .def_prop_ro("plans", &Engine::plans)
       .def_prop_ro("isa", [](const Engine& engine) { return engine.kernels()->isa; })
       .def_prop_ro("threads", &Engine::threads);

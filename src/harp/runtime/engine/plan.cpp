@@ -153,25 +153,6 @@ void Plan::tune(float* arena, float* scratch, double seconds_left) {
   }
 }
 
-std::vector<double> Plan::profile(float* arena, float* scratch) const {
-  std::vector<double> seconds(network_->nodes.size(), 0.0);
-  double waiting = 0.0;  // of moves
-  for (const auto& step : steps_) {
-    const int runs = images_ / (step->node < 0 ? step->in[0] : step->out)->layout.images;
-    double best = std::numeric_limits<double>::max();
-    for (int repeat = 0; repeat < 5; ++repeat) {
-      const double start = thread_seconds();
-      for (int group = 0; group < runs; ++group) step->run(arena, group, 0, step->units(), scratch);
-      best = std::min(best, thread_seconds() - start);
-    }
-    waiting += best;
-    if (step->node < 0) continue;
-    seconds[step->node] = waiting;
-    waiting = 0.0;
-  }
-  return seconds;
-}
-
 std::vector<std::string> Plan::describe() const {
   std::vector<std::string> lines(network_->nodes.size());
   for (const auto& step : steps_) {

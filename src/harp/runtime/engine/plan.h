@@ -45,8 +45,6 @@ class Plan {
   std::size_t arena_floats() const { return arena_floats_; }
   std::size_t scratch_floats() const { return scratch_floats_; }
   std::vector<std::string> describe() const;
-  // Seconds that each node took for images() images, one thread, the best of a few runs; moves count for the next node.
-  std::vector<double> profile(float* arena, float* scratch) const;
 
   // Computes `count` images, at most images(). Thread `index` of those that share the barrier does its part.
   void run(const Images& in, int count, float* out, float* arena, float* scratch, int index, int team,
