@@ -1,5 +1,6 @@
 """Opening what a run directory holds: its recipe, its data, its network."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from .checkpoint import RunDirectory, load_tensors, load_weights, read_json
 from .data import ImageData, load_data, split
+from .data.source import MOVED
 from .models import build_model
 from .pruning import (
     Budget,
@@ -75,10 +77,15 @@ def split_seed_of(path: Path) -> int:
 
 
 def open_data(recipe: Recipe, *, split_seed: int | None = None) -> ImageData:
-    """The recipe's data with a validation split: the data set's own, or one cut from the training images by a seed."""
+    """The recipe's data with a validation split: the data set's own, or one cut from the training images by a seed.
+
+    Where the recipe names a root and the environment HARP_DATA, the images are taken from the latter: a run outlives
+    the place that its images were in, and may be read on a machine where they lie elsewhere.
+    """
     task = recipe.task
+    root = None if task.root is None else Path(os.environ.get(MOVED, task.root))
     data = load_data(
-        task.data, root=task.root, image_size=task.image_size, workers=recipe.compute.workers, download=task.download
+        task.data, root=root, image_size=task.image_size, workers=recipe.compute.workers, download=task.download
     )
     if data.validation is not None:
         return data

@@ -7,6 +7,8 @@ from PIL import Image
 
 from harp.data import InMemory, Streamed, load_data
 from harp.data.folder import EXTENSIONS
+from harp.recipes import Recipe, Task
+from harp.runs import open_data
 
 
 def write_image(path: Path, value: int, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> None:
@@ -226,3 +228,15 @@ def test_a_stream_can_be_entered_in_the_middle_and_left_early(tmp_path, no_memor
     x, _ = next(train.batches(order[2:], 2, augment_seed=9))
     whole = [x for x, _ in train.batches(order, 2, augment_seed=9)]
     assert torch.equal(whole[1], x)
+
+
+def test_a_run_outlives_the_place_of_its_images(tmp_path, monkeypatch):
+    write_splits(tmp_path / "old")
+    recipe = Recipe(task=Task(data="folder", root=tmp_path / "old"))
+    before = open_data(recipe)
+    (tmp_path / "old").rename(tmp_path / "new")
+    with pytest.raises(FileNotFoundError, match="say where they are now in the environment: HARP_DATA="):
+        open_data(recipe)
+    monkeypatch.setenv("HARP_DATA", str(tmp_path / "new"))
+    assert torch.equal(pixels_of(open_data(recipe).test), pixels_of(before.test))
+    assert open_data(Recipe()).name == "digits"  # which has no root to stand in for

@@ -9,6 +9,8 @@ from pathlib import Path
 from harp.data.augment import Augment
 
 DEFAULT_ROOT = Path("data")
+MOVED = "HARP_DATA"
+"""In the environment: where the images of a run are now, whatever root its recipe names."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def missing(path: Path, name: str) -> FileNotFoundError:
     """The error for a file of data set `name` that is not there but could be downloaded."""
     return FileNotFoundError(
         f"{path} is missing. Pass download=True (--task.download) to fetch {name} from its authors' site, "
-        "or root=... (--task.root) if it is somewhere else"
+        f"or root=... (--task.root) if it is somewhere else; for a run whose images have moved, set {MOVED}"
     )
 
 
@@ -58,7 +60,7 @@ def required_root(source: Source, name: str) -> Path:
     if not source.root.is_dir():
         raise FileNotFoundError(
             f"root={str(source.root)!r} is not a directory, seen from {os.getcwd()}; if the images of a run have moved, "
-            "say where to in task.root of its recipe.json"
+            f"say where they are now in the environment: {MOVED}=..."
         )
     return source.root
 
