@@ -1,4 +1,4 @@
-"""What `compare_anchor.py` measured, as the heads and lines of two tables: all methods, and the plug-ins beside HARP."""
+"""What `compare_anchor.py` measured, as the heads and lines of two tables: all methods, and all of them beside HARP."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,6 @@ from harp.report.wording import method_name, points
 
 BASELINE = "hydra"
 TESTS = {"clean": "clean", "autoattack": "AutoAttack"}
-PLUG_INS = ("s2ap", "awp", "s2ap+awp")
 Record = dict[str, Any]
 Table = tuple[list[str], list[list[str]]]
 
@@ -29,18 +28,18 @@ def accuracies(records: Sequence[Record]) -> Table:
     return head, body
 
 
-def plug_ins(records: Sequence[Record]) -> Table:
-    """A line a plug-in and keep: HARP with it less HARP without, seed by seed; both together less their sum, last."""
-    head = ["keep", "HARP with", *(f"{test} − HARP" for test in TESTS.values()), "at 95 %"]
+def beside_harp(records: Sequence[Record]) -> Table:
+    """A line a method and keep: it less HARP, seed by seed; and what two plug-ins do beyond the sum of each, last."""
+    head = ["keep", "method", *(f"{test} − HARP" for test in TESTS.values()), "at 95 %"]
     body = []
     for keep in keeps(records):
         plain = of(records, "harp", keep)
-        for plug_in in PLUG_INS:
-            found = differences(of(records, f"harp+{plug_in}", keep), plain)
-            both = [reading(found.get(test)) for test in TESTS.values()]
-            body.append([f"{100 * keep:g} %", plug_in.upper().replace("+", " and "), *both, verdict(found)])
-        found = interaction(records, keep)
-        body.append([f"{100 * keep:g} %", "both, less the sum of each", *map(reading, found.values()), verdict(found)])
+        others = [method for method, at in groups(records) if at == keep and method != "harp"]
+        lines = {name(method): differences(of(records, method, keep), plain) for method in others}
+        lines["S2AP and AWP, less the sum of each"] = interaction(records, keep)
+        for title, found in lines.items():
+            readings = [reading(found.get(test)) for test in TESTS.values()]
+            body.append([f"{100 * keep:g} %", title, *readings, verdict(found)])
     return head, body
 
 

@@ -155,7 +155,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "training-step": training_step,
     "training-cost": training_cost,
     "compare": lambda: rows(*compare_tables.accuracies(records_of("compare"))),
-    "compare-plug-ins": lambda: rows(*compare_tables.plug_ins(records_of("compare"))),
+    "compare-harp": lambda: rows(*compare_tables.beside_harp(records_of("compare"))),
     "channels": lambda: rows(*channel_tables.accuracies(records_of("channels"))),
     "channel-latency": lambda: rows(*channel_tables.latencies(records_of("channels"))),
 }

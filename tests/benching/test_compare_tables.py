@@ -49,12 +49,15 @@ def test_nothing_is_said_of_the_baseline_the_parent_and_of_few_seeds(tables: Mod
 
 
 def test_what_two_plug_ins_do_together_is_set_against_the_sum_of_what_each_does(tables: ModuleType):
-    _, lines = tables.plug_ins(RECORDS)
-    by_name = {line[1]: line[2:4] for line in lines}
-    assert by_name["S2AP"][0] == "+1.0 (+1.0 to +1.0)"
-    assert by_name["AWP"] == ["+2.0 (+2.0 to +2.0)", "+1.0 (+1.0 to +1.0)"]
+    _, lines = tables.beside_harp(RECORDS)
+    by_name = {line[1]: line[2:] for line in lines}
+    assert by_name["HARP+S2AP"][0] == "+1.0 (+1.0 to +1.0)"
+    assert by_name["HARP+AWP"] == ["+2.0 (+2.0 to +2.0)", "+1.0 (+1.0 to +1.0)", "better: clean and AutoAttack"]
+    assert by_name["HYDRA"][0] == "−3.0 (−5.5 to −0.5)"
     # Both give 4, 3 and 2 points, each alone 1 and 2: 1, 0 and −1 are left, and 1 point under AutoAttack.
-    assert by_name["both, less the sum of each"] == ["±0.0 (−2.5 to +2.5)", "+1.0 (+1.0 to +1.0)"]
+    together = ["±0.0 (−2.5 to +2.5)", "+1.0 (+1.0 to +1.0)", "better: AutoAttack"]
+    assert by_name["S2AP and AWP, less the sum of each"] == together
+    assert "HARP" not in by_name
 
 
 def test_the_figure_holds_a_dot_for_each_network_and_test(tables: ModuleType, tmp_path: Path):
