@@ -149,6 +149,18 @@ def test_a_dry_run_prints_commands_that_do_the_whole_and_changes_nothing(parent:
     assert capsys.readouterr().out.splitlines() == ["# 4 of 4 cells are finished", ""]
 
 
+def test_what_is_said_of_channels_holds_where_channels_are_pruned(parent: Path, capsys):
+    words = ["dense", "--methods", "lwm", "--keeps", "0.5", "--seeds", "0", "--prune.multiple-of", "2"]
+    assert compare(*words, "--granularities", "weight", "channel", "--dry-run") == 0
+    judge, of_weights, of_channels = capsys.readouterr().out.splitlines()[1:]
+    assert "evaluate" in judge
+    assert "--prune.multiple-of" not in of_weights
+    assert "--prune.granularity channel --prune.multiple-of 2" in of_channels
+    with pytest.raises(SystemExit):
+        compare(*words, "--dry-run")
+    assert "multiple_of=2 is for channels" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -160,6 +172,7 @@ def test_a_dry_run_prints_commands_that_do_the_whole_and_changes_nothing(parent:
         (["dense", "--seed", "4"], "--seed 4 is for a single run; here name --seeds"),
         (["dense", "--prune.keep", "0.3"], "here name --keeps"),
         (["dense", "--prune.method", "lwm"], "here name --methods"),
+        (["dense", "--prune.granularity", "channel"], "here name --granularities"),
         (["dense", "--jobs", "0"], "jobs=0 must be at least 1"),
         (["dense", "--task.model", "vgg_small"], "task.model='vgg_small' must be that of dense"),
         (["dense", "--launcher-options", "a=b"], "are for slurm and ray"),

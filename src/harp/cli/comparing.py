@@ -1,6 +1,7 @@
 """``harp compare`` and ``harp cell``: every combination on the same budget, and one of them."""
 
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -117,7 +118,16 @@ def _recipe_to_compare(arguments: list[str]) -> Recipe:
     if source not in PRESETS and not Path(source).is_dir():
         raise ValueError(f"{source!r} is neither a run directory nor a preset; presets are {', '.join(PRESETS)}")
     recipe = PRESETS[source][1] if source in PRESETS else recipe_in(Path(source) / "recipe.json")
+    if "channel" in _words_after("--granularities", arguments):  # so that flags such as --prune.multiple-of are taken
+        recipe = replace(recipe, prune=replace(recipe.prune, granularity="channel"))
     return replace(recipe, compute=replace(recipe.compute, threads=recipe.compute.threads or 1))
+
+
+def _words_after(flag: str, arguments: list[str]) -> list[str]:
+    """The values of a flag that takes several."""
+    if flag not in arguments:
+        return []
+    return list(takewhile(lambda word: not word.startswith("--"), arguments[arguments.index(flag) + 1 :]))
 
 
 def _refuse_single(chosen: Recipe, default: Recipe) -> None:
@@ -125,6 +135,7 @@ def _refuse_single(chosen: Recipe, default: Recipe) -> None:
     pairs = (
         ("--prune.method", "--methods", chosen.prune.method, default.prune.method),
         ("--prune.keep", "--keeps", chosen.prune.keep, default.prune.keep),
+        ("--prune.granularity", "--granularities", chosen.prune.granularity, default.prune.granularity),
         ("--seed", "--seeds", chosen.seed, default.seed),
     )
     for one, several, here, there in pairs:

@@ -1,7 +1,7 @@
 """What is compared: one cell a combination, each a recipe of its own, and each a command line that does it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +132,9 @@ def same_passes(recipe: Recipe, method: str) -> Recipe:
 
 
 def _pruning(settings: Pruning, keep: float, granularity: str) -> Pruning:
-    here = {field.name for field in fields(settings)}
-    if "granularity" in here:
-        return replace(settings, keep=keep, granularity=granularity)  # type: ignore[call-arg]
-    if granularity != WEIGHT:
-        raise ValueError(f"granularity={granularity!r}: this version of harp prunes single weights only")
-    return replace(settings, keep=keep)
+    """With what is said of channels alone only where channels are pruned."""
+    of_channels = {"measure": "macs", "multiple_of": 1} if granularity == WEIGHT else {}
+    return replace(settings, keep=keep, granularity=granularity, **of_channels)  # type: ignore[arg-type]
 
 
 def _check_distinct(name: str, values: Sequence[Any]) -> None:
