@@ -82,15 +82,14 @@ def main() -> int:
     print_header(
         "Channels", f"10,000 training, 1,000 selection images at 16x16; AutoAttack on {flags.images} test images"
     )
-    status, found = 0, []
-    for network in flags.networks:
-        out = flags.out / network
-        if not flags.latency_only:
-            status = max(status, compare(network, out, flags, more))
+    status = 0
+    for network in () if flags.latency_only else flags.networks:
+        status = max(status, compare(network, flags.out / network, flags, more))
         if status > 1:  # stopped, or told something impossible
             return status
-        if (out / "records.json").exists():
-            found += timed(network, out / "records.json", flags.seconds)
+    busy_note = busy()  # before the first network: its times are the load that the second one would find
+    records = {network: flags.out / network / "records.json" for network in flags.networks}
+    found = [r for network, path in records.items() if path.exists() for r in timed(network, path, flags, busy_note)]
     print_table(found)
     if flags.json:
         write_json(flags.json, found)
@@ -145,13 +144,12 @@ def quick(recipe: Recipe) -> Recipe:
     return replace(recipe, **stages)
 
 
-def timed(network: str, records: Path, seconds: float) -> list[Record]:
+def timed(network: str, records: Path, flags: argparse.Namespace, busy_note: str | None) -> list[Record]:
     """The finished networks of a comparison with their sizes and, measured in one run, their times."""
     found = json.loads(records.read_text(encoding="utf-8"))
     data = open_data(recipe_of(Path(found[0]["run"])))
     finished = [shrunk(network, record, data) for record in found]
-    busy_note = busy()
-    times = latencies([each.run for each in finished], data, seconds)
+    times = latencies([each.run for each in finished], data, flags.seconds)
     where = {"cpu": environment()["cpu"], "torch": environment()["torch"], "busy": busy_note}
     return [each.record | {"latency": times[each.run], "timed": where} for each in finished]
 
