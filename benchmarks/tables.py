@@ -157,7 +157,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "compare": lambda: rows(*compare_tables.accuracies(records_of("compare"))),
     "compare-harp": lambda: rows(*compare_tables.beside_harp(records_of("compare"))),
     "channels": lambda: rows(*channel_tables.accuracies(records_of("channels"))),
-    "channels-8": lambda: rows(*channel_tables.accuracies(records_of("channels-8"))),
     "channel-latency-8": lambda: rows(*channel_tables.latencies(records_of("channels-8"))),
     "channel-latency": lambda: rows(*channel_tables.latencies(records_of("channels"))),
 }
