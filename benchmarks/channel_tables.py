@@ -6,14 +6,14 @@ from typing import Any
 
 from cells import percent
 
-TITLES = {"dense": "dense parent", "harp": "HARP", "hydra": "HYDRA", "lwm": "LWM", "r-admm": "Robust-ADMM"}
+TITLES = {"dense": "dense", "harp": "HARP", "hydra": "HYDRA", "lwm": "LWM", "r-admm": "R-ADMM"}
 Record = dict[str, Any]
 Table = tuple[list[str], list[list[str]]]
 
 
 def accuracies(records: Sequence[Record]) -> Table:
     """A line a method and budget: mean ± standard deviation over its networks, and what is left to compute."""
-    head = ["", "MACs", "method", "networks", "clean", "AutoAttack", "multiply-accumulates", "parameters"]
+    head = ["", "method, keep", "n", "clean", "AutoAttack", "MACs", "parameters"]
     body = []
     for title, mine, _ in groups(records):
         tests = [mean_and_spread([r[test] for r in mine]) for test in ("clean", "autoattack")]
@@ -28,7 +28,7 @@ def latencies(records: Sequence[Record]) -> Table:
     body = [
         [*title, *(timing(mine, parents, course) for course in courses)] for title, mine, parents in groups(records)
     ]
-    return ["", "MACs", "method", *courses], body
+    return ["", "method, keep", *courses], body
 
 
 def groups(records: Sequence[Record]) -> list[tuple[list[str], list[Record], list[Record]]]:
@@ -39,7 +39,7 @@ def groups(records: Sequence[Record]) -> list[tuple[list[str], list[Record], lis
     for network, minus_keep, place in sorted(keys):
         here = [r for r in records if r["network"] == network]
         mine = [r for r in here if (r["keep"], r["method"]) == (-minus_keep, order[place])]
-        title = [network, f"{-100 * minus_keep:g} %", TITLES[order[place]]]
+        title = [network, f"{TITLES[order[place]]}, {-100 * minus_keep:g} %"]
         found.append((title, mine, [r for r in here if r["method"] == "dense"]))
     return found
 
