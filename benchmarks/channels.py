@@ -88,8 +88,11 @@ def main() -> int:
         if status > 1:  # stopped, or told something impossible
             return status
     busy_note = busy()  # before the first network: its times are the load that the second one would find
-    records = {network: flags.out / network / "records.json" for network in flags.networks}
-    found = [r for network, path in records.items() if path.exists() for r in timed(network, path, flags, busy_note)]
+    found = []
+    for network in flags.networks:
+        records = flags.out / network / "records.json"
+        if records.exists():
+            found += timed(network, records, flags.seconds, busy_note)
     print_table(found)
     if flags.json:
         write_json(flags.json, found)
@@ -144,12 +147,12 @@ def quick(recipe: Recipe) -> Recipe:
     return replace(recipe, **stages)
 
 
-def timed(network: str, records: Path, flags: argparse.Namespace, busy_note: str | None) -> list[Record]:
+def timed(network: str, records: Path, seconds: float, busy_note: str | None) -> list[Record]:
     """The finished networks of a comparison with their sizes and, measured in one run, their times."""
     found = json.loads(records.read_text(encoding="utf-8"))
     data = open_data(recipe_of(Path(found[0]["run"])))
     finished = [shrunk(network, record, data) for record in found]
-    times = latencies([each.run for each in finished], data, flags.seconds)
+    times = latencies([each.run for each in finished], data, seconds)
     where = {"cpu": environment()["cpu"], "torch": environment()["torch"], "busy": busy_note}
     return [each.record | {"latency": times[each.run], "timed": where} for each in finished]
 

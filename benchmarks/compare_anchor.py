@@ -9,6 +9,7 @@ hydra or --dry-run. Three to four minutes a cell on one core, 66 cells.
 
 import argparse
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -43,22 +44,19 @@ def main() -> int:
     words = ["compare", *map(str, parents), "--methods", *METHODS, "--keeps", "0.1", "0.01"]
     words += ["--seeds", *map(str, SEEDS), "--out", str(flags.out), "--json", str(records)]
     status = harp([*words, *more])
-    if flags.figure and records.exists():
-        draw(json.loads(records.read_text(encoding="utf-8")), flags.figure)
-    if flags.cards and records.exists():
-        keep_cards(records, flags.cards)
-        (flags.cards / "report.html").write_bytes((flags.out / "report.html").read_bytes())
+    found = json.loads(records.read_text(encoding="utf-8")) if records.exists() else []
+    if flags.figure and found:
+        draw(found, flags.figure)
+    for r in found if flags.cards else ():
+        copy_card(Path(r["run"]), flags.cards, f"{r['method']}-{r['keep']:g}-s{r['seed']}")
+    if flags.cards and found and (flags.out / "report.html").exists():  # stopped before the first cell, there is none
+        shutil.copyfile(flags.out / "report.html", flags.cards / "report.html")
     return status
 
 
 def parent(seed: int, out: Path) -> Path:
     weights = pretrained(seed)
     return pretrain(replace(RECIPE, seed=seed), out / f"dense-s{seed}", weights=weights).path
-
-
-def keep_cards(records: Path, to: Path) -> None:
-    for r in json.loads(records.read_text(encoding="utf-8")):
-        copy_card(Path(r["run"]), to, f"{r['method']}-{r['keep']:g}-s{r['seed']}")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ from html import escape
 from pathlib import Path
 from statistics import mean
 
-from compare_tables import BASELINE, TESTS, Record, by_seed, keeps, name, of
+from compare_tables import BASELINE, TESTS, Record, by_seed, keeps, of
 
 from harp.report.chart import Scale, close_scale
+from harp.report.wording import method_name
 
 WIDTH, ROW, LEFT, TOP, GAP, HEAD, FOOT = 290, 20, 128, 60, 44, 34, 22
 OURS, THEIRS, INK, QUIET = "#2662a8", "#7a4a12", "#1a1a1a", "#555"
@@ -24,7 +25,7 @@ def draw(records: Sequence[Record], out: Path) -> None:
         f'<rect width="{width}" height="{height}" fill="#fff"/>',
         f'<text x="16" y="22" font-size="15" font-weight="600" fill="{INK}">Every method on the anchor</text>',
         f'<text x="16" y="40" fill="{QUIET}">a dot a network, a bar at the mean over seeds; dashed: mean of '
-        f"{name(BASELINE)}; dotted: the dense parents; accuracy in %</text>",
+        f"{method_name(BASELINE)}; dotted: the dense parents; accuracy in %</text>",
     ]
     for column, (test, title) in enumerate(TESTS.items()):
         scale = close_scale([r[test] for r in records if r[test] is not None])
@@ -70,10 +71,10 @@ def _panel(
         y, colour = top + ROW * (place + 0.5), OURS if method.startswith("harp") else THEIRS
         if named:
             parts.append(
-                f'<text x="{left - 10}" y="{y + 4}" text-anchor="end" fill="{colour}">{escape(name(method))}</text>'
+                f'<text x="{left - 10}" y="{y + 4}" text-anchor="end" fill="{colour}">{escape(method_name(method))}</text>'
             )
         for seed, value in values.items():
-            what = f"<title>{escape(name(method))}, seed {seed}: {100 * value:.1f} %</title>"
+            what = f"<title>{escape(method_name(method))}, seed {seed}: {100 * value:.1f} %</title>"
             parts.append(
                 f'<circle cx="{across(value):.1f}" cy="{y}" r="3.4" fill="{colour}" fill-opacity="0.55">{what}</circle>'
             )

@@ -22,7 +22,7 @@ def accuracies(records: Sequence[Record]) -> Table:
     for method, keep in groups(records):
         mine = of(records, method, keep)
         found = {} if method in (BASELINE, "dense") else differences(mine, of(records, BASELINE, keep))
-        title = [f"{100 * keep:g} %", "dense parents" if method == "dense" else name(method)]
+        title = [f"{100 * keep:g} %", "dense parents" if method == "dense" else method_name(method)]
         means = [mean_and_spread([r[test] for r in mine]) for test in TESTS]
         body.append([*title, *means, *(reading(found.get(test)) for test in TESTS.values())])
     return head, body
@@ -35,7 +35,7 @@ def beside_harp(records: Sequence[Record]) -> Table:
     for keep in keeps(records):
         plain = of(records, "harp", keep)
         others = [method for method, at in groups(records) if at == keep and method != "harp"]
-        lines = {name(method): differences(of(records, method, keep), plain) for method in others}
+        lines = {method_name(method): differences(of(records, method, keep), plain) for method in others}
         lines["S2AP and AWP, less the sum of each"] = interaction(records, keep)
         for title, found in lines.items():
             body.append([f"{100 * keep:g} %", title, *(reading(found.get(test)) for test in TESTS.values())])
@@ -75,12 +75,6 @@ def by_seed(records: Sequence[Record], test: str) -> dict[int, float]:
 
 def differences(ours: Sequence[Record], theirs: Sequence[Record]) -> Mapping[str, Difference | None]:
     return {title: paired_difference(by_seed(ours, test), by_seed(theirs, test)) for test, title in TESTS.items()}
-
-
-def name(method: str) -> str:
-    """HARP+S2AP for ``harp+s2ap``."""
-    first, *more = method.split("+")
-    return "+".join([method_name(first), *map(str.upper, more)])
 
 
 def reading(difference: Difference | None) -> str:

@@ -39,12 +39,11 @@ class BenchFlags:
 
 def bench(arguments: list[str], stop: "StopRequest") -> None:
     from .commands import _parse
+    from .comparing import _refuse_directory
 
     flags: BenchFlags = _parse(BenchFlags, "bench", arguments, None)
-
-    if flags.json is not None:  # now, since what cannot be written after minutes is lost
-        if flags.json.is_dir():
-            raise ValueError(f"json={flags.json} is a directory: name a file in it")
+    _refuse_directory(flags.json)
+    if flags.json is not None:
         flags.json.parent.mkdir(parents=True, exist_ok=True)
 
     from ..benching.findings import Plan, bench, write_findings

@@ -83,8 +83,7 @@ def compare(arguments: list[str], stop: "StopRequest") -> int:
         )
         return 0
     at_a_time = flags.jobs or (cores() if flags.launcher == "local" else max(1, len(todo.rest)))
-    if flags.json is not None and flags.json.is_dir():  # now, since what cannot be written after hours is lost
-        raise ValueError(f"json={flags.json} is a directory: name a file in it")
+    _refuse_directory(flags.json)
     with Tally(stop) as tally:
         try:
             failures = tally.run(comparison, todo, launcher, at_a_time)
@@ -108,6 +107,12 @@ def cell(arguments: list[str], stop: "StopRequest") -> None:
 
 
 COMPARISONS: "dict[str, Command]" = {"compare": compare, "cell": cell}
+
+
+def _refuse_directory(json: Path | None) -> None:
+    """To be asked before the work: what cannot be written after hours of it is lost."""
+    if json is not None and json.is_dir():
+        raise ValueError(f"json={json} is a directory: name a file in it")
 
 
 def _recipe_to_compare(arguments: list[str]) -> Recipe:

@@ -134,7 +134,7 @@ def same_passes(recipe: Recipe, method: str) -> Recipe:
 def _pruning(settings: Pruning, keep: float, granularity: str) -> Pruning:
     """With what is said of channels alone only where channels are pruned."""
     of_channels = {"measure": "macs", "multiple_of": 1} if granularity == WEIGHT else {}
-    return replace(settings, keep=keep, granularity=granularity, **of_channels)  # type: ignore[arg-type]
+    return replace(settings, keep=keep, granularity=granularity, **of_channels)
 
 
 def _check_distinct(name: str, values: Sequence[Any]) -> None:

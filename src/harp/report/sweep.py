@@ -43,8 +43,7 @@ class Group:
     @property
     def name(self) -> str:
         """As people write it: ``"HARP+AWP"``."""
-        method, *plug_ins = self.method.split("+")
-        return "+".join([method_name(method), *map(str.upper, plug_ins)])
+        return method_name(self.method)
 
     @property
     def verdict(self) -> str:

@@ -96,7 +96,11 @@ def attack_name(attack: str) -> str:
 
 
 def method_name(method: str | None) -> str:
-    return "dense" if method is None else METHODS.get(method, method)
+    """With its plug-ins, as people write it: "HARP+AWP" for "harp+awp"."""
+    if method is None:
+        return "dense"
+    first, *plug_ins = method.split("+")
+    return "+".join([METHODS.get(first, first), *map(str.upper, plug_ins)])
 
 
 def duration(elapsed_s: float | None) -> str:
