@@ -15,14 +15,23 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(TESTS) -m "not slow"
 
+# Runs what takes minutes. The engine is also compiled by itself and for Windows, on Debian with
+#     apt-get install cmake g++ g++-mingw-w64-x86-64        and, to run what was compiled for Windows:  wine64
+# Without these the tests that need them are skipped and say so.
 test-slow: $(VENV)/.installed-dev
 	$(TESTS) -m slow
+
+# The engine without its Python face, whose headers the tool would have to be told of.
+ENGINE := src/harp/runtime/engine
+TIDIED := $(filter-out %/module.cpp,$(wildcard $(ENGINE)/*.cpp $(ENGINE)/*/*.cpp))
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/clang-format --dry-run --Werror $(wildcard $(addprefix $(ENGINE)/,*.h *.cpp */*.h */*.cpp)) tests/runtime/*.cpp
+	$(BIN)/clang-tidy --quiet $(TIDIED) -- -std=c++17 -I$(ENGINE) -DHARP_KERNELS=baseline_kernels
 
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -2,28 +2,17 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
-#include <limits>
-#include <stdexcept>
+#include <utility>
+
+#include "arithmetic.h"
+#include "measuring.h"
+#include "planning/planner.h"
+#include "tuning.h"
 
 namespace harp {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-constexpr double TUNING_S = 0.3;
-constexpr std::size_t MOST_PLANS = 16;  // each holds the weights once more
-constexpr int DENSE_POSITIONS = 16, SPARSE_POSITIONS = 4;
-
-int power_above(int n) {
-  int power = 1;
-  while (power < n) power *= 2;
-  return power;
-}
-
-const Images from(const Images& in, const Size& size, int first) {
+Images from(const Images& in, const Size& size, int first) {
   const std::ptrdiff_t skip = static_cast<std::ptrdiff_t>(first) * size.channels * size.height * size.width;
   const auto* start = static_cast<const unsigned char*>(in.data);
   return {start + skip * (in.bytes ? 1 : sizeof(float)), in.bytes};
@@ -31,44 +20,12 @@ const Images from(const Images& in, const Size& size, int first) {
 
 }  // namespace
 
-const Kernels* find_kernels(const std::string& isa) {
-  std::vector<const Kernels*> known;
-#if defined(HARP_X86)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq"))
-    known.push_back(avx512_kernels());
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) known.push_back(avx2_kernels());
-#endif
-  known.push_back(baseline_kernels());
-  std::string names;
-  for (const Kernels* k : known) {
-    if (isa.empty() || isa == k->isa) return k;
-    names += std::string(names.empty() ? "" : ", ") + k->isa;
-  }
-  throw std::invalid_argument("isa='" + isa + "': this processor runs " + names);
-}
-
-double peak_gflops(const Kernels* kernels, int threads) {
-  Workers workers(threads);
-  double best = 0.0;
-  for (int repeat = 0; repeat < 5; ++repeat) {
-    std::atomic<int> team{1};
-    std::vector<double> done(threads, 0.0);
-    const auto start = Clock::now();
-    workers.run([&](int n) { team = n; }, [&](int index) { done[index] = kernels->peak(2'000'000); });
-    double all = 0.0;
-    for (double d : done) all += d;
-    best = std::max(best, all / since(start) / 1e9);
-  }
-  return best;
-}
-
 Engine::Engine(Network network, const Kernels* kernels, int threads)
     : network_(std::make_shared<const Network>(std::move(network))), kernels_(kernels), workers_(threads) {}
 
 // Images that run side by side: as many as a vector has lanes, unless a thread would get none.
 int Engine::chunk(int count) const {
-  const int each = (count + threads() - 1) / threads();
+  const int each = ceil_div(count, threads());
   return std::min(kernels_->lanes, power_above(count < threads() ? count : each));
 }
 
@@ -79,7 +36,7 @@ int Engine::default_positions() const {
     kept += static_cast<double>(n.weights->values.size());
     all += 1.0 * n.weights->outputs * n.weights->inputs * n.kernel[0] * n.kernel[1];
   }
-  return kept / all > 0.03 ? DENSE_POSITIONS : SPARSE_POSITIONS;
+  return kept / all > tuning::SPARSE_BELOW ? tuning::DENSE_POSITIONS : tuning::SPARSE_POSITIONS;
 }
 
 // The plan for this size. Who runs one holds it, so that it may be forgotten meanwhile.
@@ -88,50 +45,19 @@ std::shared_ptr<Engine::Prepared> Engine::prepare(int images, const std::vector<
   const std::tuple key{sizes.front().height, sizes.front().width, images};
   auto found = plans_.find(key);
   if (found == plans_.end()) {
+    const MakePlan make = [&](int positions) {
+      return std::make_unique<Plan>(network_, kernels_, images,
+                                    make_schedule(*network_, kernels_, sizes, images, positions));
+    };
     auto fresh = std::make_shared<Prepared>();
-    fresh->plan = tune ? fastest(images, sizes)
-                       : std::make_unique<Plan>(network_, kernels_, sizes, images, default_positions());
-    if (plans_.size() >= MOST_PLANS)
-      plans_.erase(std::min_element(plans_.begin(), plans_.end(), [](const auto& a, const auto& b) {
-        return a.second->used < b.second->used;
-      }));
+    fresh->plan = tune ? fastest_plan(make, default_positions(), images, sizes) : make(default_positions());
+    if (plans_.size() >= tuning::MOST_PLANS)
+      plans_.erase(std::min_element(plans_.begin(), plans_.end(),
+                                    [](const auto& a, const auto& b) { return a.second->used < b.second->used; }));
     found = plans_.emplace(key, std::move(fresh)).first;
   }
   found->second->used = ++calls_;
   return found->second;
-}
-
-// Several sizes of parts as they are, then the best of them with its layers tuned.
-std::unique_ptr<Plan> Engine::fastest(int images, const std::vector<Size>& sizes) {
-  const auto floats = [&](const Size& s) { return static_cast<std::size_t>(images) * s.channels * s.height * s.width; };
-  const std::vector<float> in(floats(sizes.front()));
-  std::vector<float> out(floats(sizes.back()));
-  Barrier alone(1);
-  const auto seconds = [&](const Plan& plan, Arena& arena, Arena& scratch, int runs) {
-    double best = std::numeric_limits<double>::max();
-    for (int i = 0; i < runs; ++i) {
-      const double start = thread_seconds();
-      plan.run({in.data(), false}, images, out.data(), arena.data(), scratch.data(), 0, 1, alone);
-      best = std::min(best, thread_seconds() - start);
-    }
-    return best;
-  };
-  std::unique_ptr<Plan> best;
-  double least = std::numeric_limits<double>::max();
-  for (int positions : {default_positions(), 1, 4, 16, 64}) {
-    if (best && (images == 1 || positions == default_positions())) continue;
-    auto plan = std::make_unique<Plan>(network_, kernels_, sizes, images, positions);
-    Arena arena(plan->arena_floats()), scratch(plan->scratch_floats());
-    double time = seconds(*plan, arena, scratch, 1);
-    if (time < 1.2 * least) time = std::min(time, seconds(*plan, arena, scratch, time < 0.01 ? 3 : 1));
-    if (time < 0.97 * least) {
-      least = time;
-      best = std::move(plan);
-    }
-  }
-  Arena arena(best->arena_floats()), scratch(best->scratch_floats());
-  best->tune(arena.data(), scratch.data(), TUNING_S);
-  return best;
 }
 
 Engine::Room Engine::take(Prepared& prepared, int threads) {
@@ -194,7 +120,7 @@ void Engine::run(const Images& in, int count, const std::vector<Size>& sizes, fl
                    const Room& r = last ? tail_rooms[0] : main_rooms[mine];
                    (last ? tail : main)
                        ->plan->run(from(in, sizes[0], i * images), last ? rest : images, out + i * images * result,
-                                  r.arena->data(), r.scratch[0]->data(), 0, 1, alone);
+                                   r.arena->data(), r.scratch[0]->data(), 0, 1, alone);
                  }
                });
   for (Room& r : main_rooms) give(*main, std::move(r));

@@ -1,6 +1,7 @@
 // A network with its plans, threads and memory: what one session holds. Safe to call from several threads at once.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -9,14 +10,9 @@
 #include <vector>
 
 #include "plan.h"
+#include "workers.h"
 
 namespace harp {
-
-// The kernels for the best instruction set of this processor, or for the one named: baseline, AVX2, AVX-512, NEON.
-const Kernels* find_kernels(const std::string& isa);
-
-// Gigaflops of multiply-adds that a number of threads reaches on registers alone.
-double peak_gflops(const Kernels* kernels, int threads);
 
 class Engine {
  public:
@@ -37,12 +33,11 @@ class Engine {
   struct Prepared {
     std::unique_ptr<Plan> plan;
     std::vector<Room> rooms;  // not in use
-    long used = 0;            // when, in calls
+    std::int64_t used = 0;    // when, in calls
   };
 
   int chunk(int count) const;
   std::shared_ptr<Prepared> prepare(int images, const std::vector<Size>& sizes, bool tune);
-  std::unique_ptr<Plan> fastest(int images, const std::vector<Size>& sizes);
   Room take(Prepared& prepared, int threads);
   void give(Prepared& prepared, Room room);
   void together(Prepared& prepared, const Images& in, int count, float* out);
@@ -53,7 +48,7 @@ class Engine {
   Workers workers_;
   std::mutex plans_mutex_, rooms_mutex_;
   std::map<std::tuple<int, int, int>, std::shared_ptr<Prepared>> plans_;  // by height, width, images
-  long calls_ = 0;
+  std::int64_t calls_ = 0;
 };
 
 }  // namespace harp

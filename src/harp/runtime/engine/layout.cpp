@@ -3,14 +3,10 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "arithmetic.h"
+#include "tuning.h"
+
 namespace harp {
-namespace {
-
-int ceil_div(int a, int b) { return (a + b - 1) / b; }
-
-int floor_div(int a, int b) { return a >= 0 ? a / b : -ceil_div(-a, b); }
-
-}  // namespace
 
 std::ptrdiff_t Layout::pixel(int image, int y, int x) const {
   const int part = y / rows * across + x / columns;
@@ -18,8 +14,8 @@ std::ptrdiff_t Layout::pixel(int image, int y, int x) const {
 }
 
 bool Layout::same_lanes(const Layout& other) const {
-  return images == other.images && down == other.down && across == other.across &&
-         (down == 1 || rows == other.rows) && (across == 1 || columns == other.columns);
+  return images == other.images && down == other.down && across == other.across && (down == 1 || rows == other.rows) &&
+         (across == 1 || columns == other.columns);
 }
 
 bool Layout::same_places(const Layout& other) const {
@@ -29,7 +25,7 @@ bool Layout::same_places(const Layout& other) const {
 
 Layout fresh_layout(Size size, int lanes, int images) {
   Layout best;
-  long best_cost = -1;
+  std::int64_t best_cost = -1;
   const int parts = lanes / images;
   for (int down = 1; down <= parts; down *= 2) {
     Layout l;
@@ -40,8 +36,9 @@ Layout fresh_layout(Size size, int lanes, int images) {
     l.across = parts / down;
     l.rows = ceil_div(size.height, l.down);
     l.columns = ceil_div(size.width, l.across);
-    // Positions to compute, with half a frame's worth of their border: what is copied between parts.
-    const long cost = 64L * l.rows * l.columns + 32L * (l.rows + l.columns) + std::abs(l.down - l.across);
+    // Positions to compute, half of their border, and of equals the squarest grid.
+    const std::int64_t cost = tuning::COST_OF_A_POSITION * l.rows * l.columns +
+                              tuning::COST_OF_HALF_A_BORDER * (l.rows + l.columns) + std::abs(l.down - l.across);
     if (best_cost < 0 || cost < best_cost) {
       best = l;
       best_cost = cost;
@@ -50,29 +47,38 @@ Layout fresh_layout(Size size, int lanes, int images) {
   return best;
 }
 
+int Layout::neighbour(int lane, int down_by, int right_by, int y, int x) const {
+  const int part = lane % parts(), py = part / across + down_by, px = part % across + right_by;
+  const bool inside =
+      py >= 0 && py < down && px >= 0 && px < across && py * rows + y < size.height && px * columns + x < size.width;
+  return inside ? lane - part + py * across + px : -1;
+}
+
 FramePlan::FramePlan(const Layout& l) : fill(l.fill) {
   const bool ragged = l.down * l.rows != l.size.height || l.across * l.columns != l.size.width;
-  for (int pass = ragged ? 0 : 1; pass < 2; ++pass) {  // positions first: the frame copies them
-    for (int y = -l.top; y < l.rows + l.bottom; ++y) {
+  for (int pass = ragged ? 0 : 1; pass < 2; ++pass)  // positions first: the frame copies them
+    for (int y = -l.top; y < l.rows + l.bottom; ++y)
       for (int x = -l.left; x < l.columns + l.right; ++x) {
         const bool inside = y >= 0 && y < l.rows && x >= 0 && x < l.columns;
-        if (inside != (pass == 0)) continue;
-        Permutation p{};
-        const int dy = floor_div(y, l.rows), dx = floor_div(x, l.columns);
-        for (int lane = 0; lane < l.lanes; ++lane) {
-          const int part = lane % l.parts(), py = part / l.across + dy, px = part % l.across + dx;
-          const int in_y = y - dy * l.rows, in_x = x - dx * l.columns;
-          const bool valid = py >= 0 && py < l.down && px >= 0 && px < l.across &&
-                             py * l.rows + in_y < l.size.height && px * l.columns + in_x < l.size.width;
-          p.from[lane] = valid ? lane - part + py * l.across + px : 0;
-          p.valid |= static_cast<std::uint32_t>(valid) << lane;
-        }
-        if (inside && p.valid == (l.lanes == 32 ? ~0u : (1u << l.lanes) - 1)) continue;
-        const auto from = l.at(y - dy * l.rows, x - dx * l.columns);
-        add(static_cast<std::int32_t>(l.at(y, x)), static_cast<std::int32_t>(from), p);
+        if (inside == (pass == 0)) add_position(l, y, x);
       }
-    }
+}
+
+// A vector of the frame, or one of the map with lanes outside of the image.
+void FramePlan::add_position(const Layout& l, int y, int x) {
+  const int down = floor_div(y, l.rows), right = floor_div(x, l.columns);
+  const int inner_y = y - down * l.rows, inner_x = x - right * l.columns;
+  Permutation p{};
+  bool whole = true;
+  for (int lane = 0; lane < l.lanes; ++lane) {
+    const int from = l.neighbour(lane, down, right, inner_y, inner_x);
+    whole = whole && from >= 0;
+    if (from < 0) continue;
+    p.from[lane] = from;
+    p.valid |= 1u << static_cast<unsigned>(lane);
   }
+  if (down == 0 && right == 0 && whole) return;
+  add(static_cast<std::int32_t>(l.at(y, x)), static_cast<std::int32_t>(l.at(inner_y, inner_x)), p);
 }
 
 void FramePlan::add(std::int32_t to, std::int32_t from, const Permutation& permutation) {

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 namespace harp {
 
@@ -31,6 +31,8 @@ struct Layout {
   std::ptrdiff_t at(int y, int x) const { return (top + y) * row() + static_cast<std::ptrdiff_t>(left + x) * lanes; }
   // Of one pixel of one image of the group.
   std::ptrdiff_t pixel(int image, int y, int x) const;
+  // The lane that has position (y, x) of the part so many parts below and right of a lane's own; -1: no image there.
+  int neighbour(int lane, int down_by, int right_by, int y, int x) const;
   bool same_lanes(const Layout& other) const;
   bool same_places(const Layout& other) const;  // every pixel at the same offset
 };
@@ -50,6 +52,7 @@ struct FramePlan {
   Frame frame() const { return {entries.data(), static_cast<int>(entries.size()), permutations.data(), fill}; }
 
  private:
+  void add_position(const Layout& layout, int y, int x);
   int find(const Permutation& wanted);
 };
 

@@ -12,6 +12,7 @@
 #include <type_traits>
 
 #include "engine.h"
+#include "processor.h"
 
 namespace nb = nanobind;
 using namespace harp;
@@ -92,8 +93,8 @@ class Builder {
 
   void weights(int outputs, int inputs, int groups, Rows rows, Columns columns, Floats values, Floats bias) {
     Node& node = network_.nodes.back();
-    node.weights = std::make_shared<Weights>(
-        Weights{outputs, inputs, groups, copied(rows), copied(columns), copied(values)});
+    node.weights =
+        std::make_shared<Weights>(Weights{outputs, inputs, groups, copied(rows), copied(columns), copied(values)});
     check(*node.weights, node.kernel);
     node.bias = copied(bias);
     if (node.bias.size() != static_cast<std::size_t>(outputs)) throw std::invalid_argument("one bias an output");
@@ -144,21 +145,24 @@ NB_MODULE(_engine, m) {
            nb::arg("columns"), nb::arg("values"), nb::arg("bias"))
       .def("scales", &Builder::scales, nb::arg("scale"), nb::arg("shift"));
   nb::class_<Engine>(m, "Engine")
-      .def("__init__",
-           [](Engine* self, Builder& builder, int threads, const std::string& isa) {
-             new (self) Engine(std::move(builder.network_), find_kernels(isa), threads);
-           },
-           nb::arg("builder"), nb::arg("threads"), nb::arg("isa"))
+      .def(
+          "__init__",
+          [](Engine* self, Builder& builder, int threads, const std::string& isa) {
+            new (self) Engine(std::move(builder.network_), find_kernels(isa), threads);
+          },
+          nb::arg("builder"), nb::arg("threads"), nb::arg("isa"))
       .def("run", &run, nb::arg("x"), nb::arg("shapes"), nb::arg("out"), nb::arg("tune"))
-      .def("describe",
-           [](Engine& engine, int count, const std::vector<SizeTuple>& shapes, bool tune) {
-             return engine.describe(count, sizes_of(shapes), tune);
-           },
-           nb::arg("count"), nb::arg("shapes"), nb::arg("tune"))
+      .def(
+          "describe",
+          [](Engine& engine, int count, const std::vector<SizeTuple>& shapes, bool tune) {
+            return engine.describe(count, sizes_of(shapes), tune);
+          },
+          nb::arg("count"), nb::arg("shapes"), nb::arg("tune"))
       .def_prop_ro("plans", &Engine::plans)
       .def_prop_ro("isa", [](const Engine& engine) { return engine.kernels()->isa; })
       .def_prop_ro("threads", &Engine::threads);
   m.def("isa", [](const std::string& name) { return find_kernels(name)->isa; }, nb::arg("name") = "");
-  m.def("peak_gflops", [](int threads, const std::string& isa) { return peak_gflops(find_kernels(isa), threads); },
-        nb::arg("threads") = 1, nb::arg("isa") = "", nb::call_guard<nb::gil_scoped_release>());
+  m.def(
+      "peak_gflops", [](int threads, const std::string& isa) { return peak_gflops(find_kernels(isa), threads); },
+      nb::arg("threads") = 1, nb::arg("isa") = "", nb::call_guard<nb::gil_scoped_release>());
 }

@@ -5,11 +5,18 @@
 #include <memory>
 #include <vector>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 namespace harp {
 
-enum class Kind { conv, activation, affine, max_pool, avg_pool, adaptive_pool, add, multiply, concat, flatten, softmax };
+// clang-format off
+enum class Kind {
+  conv, activation, affine, max_pool, avg_pool, adaptive_pool, add, multiply, concat, flatten, softmax
+};
+// clang-format on
+
+// Whether it slides a window over a map.
+inline bool is_window(Kind kind) { return kind == Kind::conv || kind == Kind::max_pool || kind == Kind::avg_pool; }
 
 // A convolution's weights: non-zeros of output channel o are rows[o] to rows[o + 1], by ascending column
 // (channel within the group · kernel height + y) · kernel width + x. A linear layer is one of 1 x 1.

@@ -1,52 +1,44 @@
 #include "plan.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
-#include <ctime>
-#include <limits>
 #include <new>
+#include <utility>
 
-#include "planner.h"
+#include "arithmetic.h"
+#include "platform.h"
+#include "tuning.h"
 
 namespace harp {
 namespace {
-
-constexpr int TOGETHER = 8;  // channels that one thread takes at least: dense tiles compute several at once
 
 struct Share {
   int begin, end;
 };
 
 Share share(int units, int index, int team) {
-  const int parts = (units + TOGETHER - 1) / TOGETHER;
-  const auto edge = [&](int i) { return std::min(units, static_cast<int>(static_cast<long>(parts) * i / team) * TOGETHER); };
+  const int parts = ceil_div(units, tuning::CHANNELS_PER_THREAD);
+  const auto edge = [&](int i) {
+    const int part = static_cast<int>(static_cast<std::int64_t>(parts) * i / team);
+    return std::min(units, part * tuning::CHANNELS_PER_THREAD);
+  };
   return {edge(index), edge(index + 1)};
 }
 
 }  // namespace
 
-// Of this thread alone: what other programs do meanwhile does not count.
-double thread_seconds() {
-  timespec now;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-}
-
 Arena::Arena(std::size_t floats) {
   const std::size_t bytes = (std::max<std::size_t>(floats, 1) * sizeof(float) + 63) / 64 * 64;
-  data_ = static_cast<float*>(std::aligned_alloc(64, bytes));
+  data_ = static_cast<float*>(allocate_aligned(64, bytes));
   if (!data_) throw std::bad_alloc();
   std::memset(data_, 0, bytes);  // lanes without an image are computed, too: with numbers
 }
 
-Arena::~Arena() { std::free(data_); }
+Arena::~Arena() { free_aligned(data_); }
 
-Plan::Plan(std::shared_ptr<const Network> network, const Kernels* kernels, std::vector<Size> sizes, int images,
-           int positions)
-    : network_(std::move(network)), kernels_(kernels), sizes_(std::move(sizes)), images_(images) {
-  Planner(*this, positions).build();
-  const Layout &in = first_->layout, &out = last_->layout;
+Plan::Plan(std::shared_ptr<const Network> network, const Kernels* kernels, int images, Schedule schedule)
+    : network_(std::move(network)), kernels_(kernels), images_(images), schedule_(std::move(schedule)) {
+  const Layout &in = schedule_.first->layout, &out = schedule_.last->layout;
   for (int y = -in.top; y < in.rows + in.bottom; ++y)
     for (int x = -in.left; x < in.columns + in.right; ++x)
       for (int part = 0; part < in.parts(); ++part) {
@@ -59,7 +51,7 @@ Plan::Plan(std::shared_ptr<const Network> network, const Kernels* kernels, std::
 }
 
 void Plan::read(const Images& in, int first, int count, float* arena, int group, int begin, int end) const {
-  const Layout& l = first_->layout;
+  const Layout& l = schedule_.first->layout;
   const int pixels = l.size.height * l.size.width, channels = l.size.channels;
   GatherTask task{};
   task.dst_channel = l.channel();
@@ -70,7 +62,7 @@ void Plan::read(const Images& in, int first, int count, float* arena, int group,
   task.count = static_cast<int>(in_from_.size()) / l.parts();
   task.lanes = l.parts();
   for (int image = 0; image < count; ++image) {
-    task.dst = first_->at(arena, group) + image * l.parts();
+    task.dst = schedule_.first->at(arena, group) + image * l.parts();
     const std::ptrdiff_t start = static_cast<std::ptrdiff_t>(first + image) * channels * pixels;
     for (int channel = begin; channel < end; ++channel) {
       if (!in.bytes) {
@@ -82,15 +74,16 @@ void Plan::read(const Images& in, int first, int count, float* arena, int group,
       for (int i = 0; i < task.count; ++i, dst += task.dst_step)
         for (int lane = 0; lane < task.lanes; ++lane) {
           const std::int32_t from = task.from[static_cast<std::size_t>(i) * task.lanes + lane];
-          dst[lane] = from < 0 ? 0.0f : static_cast<float>(bytes[static_cast<std::ptrdiff_t>(from) * channels]) / 255.0f;
+          dst[lane] =
+              from < 0 ? 0.0f : static_cast<float>(bytes[static_cast<std::ptrdiff_t>(from) * channels]) / 255.0f;
         }
     }
   }
 }
 
 void Plan::write(float* out, int first, int count, float* arena, int group, int begin, int end) const {
-  const Layout& l = last_->layout;
-  const float* map = last_->at(arena, group);
+  const Layout& l = schedule_.last->layout;
+  const float* map = schedule_.last->at(arena, group);
   for (int image = 0; image < count; ++image)
     for (int channel = begin; channel < end; ++channel) {
       const float* from = map + channel * l.channel() + image * l.parts();
@@ -101,68 +94,39 @@ void Plan::write(float* out, int first, int count, float* arena, int group, int 
 
 void Plan::run(const Images& in, int count, float* out, float* arena, float* scratch, int index, int team,
                Barrier& barrier) const {
-  for (const Segment& segment : segments_) {
+  for (const Segment& segment : schedule_.segments) {
     const int groups = (count + segment.images - 1) / segment.images;
     for (int group = 0; group < groups; ++group) {
       const int first = group * segment.images, here = std::min(segment.images, count - first);
-      if (&segment == &segments_.front()) {
-        const Share s = share(first_->layout.size.channels, index, team);
+      if (&segment == &schedule_.segments.front()) {
+        const Share s = share(schedule_.first->layout.size.channels, index, team);
         read(in, first, here, arena, group, s.begin, s.end);
         barrier.wait();
       }
       for (std::size_t i = segment.begin; i < segment.end; ++i) {
-        const Share s = share(steps_[i]->units(), index, team);
-        if (s.begin < s.end) steps_[i]->run(arena, group, s.begin, s.end, scratch);
+        const Share s = share(schedule_.steps[i]->units(), index, team);
+        if (s.begin < s.end) schedule_.steps[i]->run(arena, group, s.begin, s.end, scratch);
         barrier.wait();
       }
     }
   }
-  const int images = last_->layout.images;
-  const Share s = share(last_->layout.size.channels, index, team);
+  const int images = schedule_.last->layout.images;
+  const Share s = share(schedule_.last->layout.size.channels, index, team);
   for (int group = 0; group * images < count; ++group)
     write(out, group * images, std::min(images, count - group * images), arena, group, s.begin, s.end);
   barrier.wait();
 }
 
-void Plan::tune(float* arena, float* scratch, double seconds_left) {
-  const double deadline = thread_seconds() + seconds_left;
-  for (ConvStep* conv : convs_) {
-    const auto seconds = [&](int repeats) {
-      double best = std::numeric_limits<double>::max();
-      for (int i = 0; i < repeats; ++i) {
-        const double start = thread_seconds();
-        conv->run(arena, 0, 0, conv->units(), scratch);
-        best = std::min(best, thread_seconds() - start);
-      }
-      return best;
-    };
-    const std::vector<Variant> all = conv->candidates();
-    double best = std::numeric_limits<double>::max();
-    Variant chosen = all.front();
-    for (const Variant& v : all) {
-      if (best < std::numeric_limits<double>::max() && thread_seconds() > deadline) break;
-      conv->choose(v);
-      double time = seconds(1);
-      if (time < 1.3 * best) time = std::min(time, seconds(time < 2e-4 ? 6 : 1));
-      if (time < 0.97 * best) {  // the guess stays unless another is clearly faster
-        best = time;
-        chosen = v;
-      }
-    }
-    conv->choose(chosen);
-  }
-}
-
 std::vector<std::string> Plan::describe() const {
   std::vector<std::string> lines(network_->nodes.size());
-  for (const auto& step : steps_) {
+  for (const auto& step : schedule_.steps) {
     if (step->node < 0) continue;
     const Layout& l = step->out->layout;
     std::string text = step->describe();
     if (!text.empty()) text += ", ";
     lines[step->node] = text + std::to_string(l.images) + " image" + (l.images == 1 ? "" : "s") + " x " +
-                        std::to_string(l.down) + "x" + std::to_string(l.across) + " parts of " + std::to_string(l.rows) +
-                        "x" + std::to_string(l.columns);
+                        std::to_string(l.down) + "x" + std::to_string(l.across) + " parts of " +
+                        std::to_string(l.rows) + "x" + std::to_string(l.columns);
   }
   return lines;
 }

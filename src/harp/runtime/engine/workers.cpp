@@ -1,6 +1,7 @@
 #include "workers.h"
 
-#include <unistd.h>
+#include "platform.h"
+#include "tuning.h"
 
 namespace harp {
 
@@ -14,15 +15,15 @@ void Barrier::wait() {
     return;
   }
   for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins)
-    if (spins > 4000) std::this_thread::yield();
+    if (spins > tuning::SPINS) std::this_thread::yield();
 }
 
-Workers::Workers(int threads) : process_(getpid()) {
+Workers::Workers(int threads) : process_(process_id()) {
   for (int index = 1; index < threads; ++index) helpers_.emplace_back([this, index] { help(index); });
 }
 
 Workers::~Workers() {
-  if (getpid() != process_) {  // the threads are not ours: they stayed with the parent
+  if (process_id() != process_) {  // the threads are not ours: they stayed with the parent
     for (auto& helper : helpers_) helper.detach();
     return;
   }
@@ -36,7 +37,7 @@ Workers::~Workers() {
 
 void Workers::run(const std::function<void(int)>& team, const std::function<void(int)>& work) {
   std::unique_lock busy(busy_, std::try_to_lock);
-  if (helpers_.empty() || !busy.owns_lock() || getpid() != process_) {
+  if (helpers_.empty() || !busy.owns_lock() || process_id() != process_) {
     team(1);
     work(0);
     return;
@@ -55,7 +56,7 @@ void Workers::run(const std::function<void(int)>& team, const std::function<void
 }
 
 void Workers::help(int index) {
-  long seen = 0;
+  std::int64_t seen = 0;
   for (;;) {
     const std::function<void(int)>* work;
     {

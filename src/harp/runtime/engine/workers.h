@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <cstdint>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -35,7 +36,7 @@ class Workers {
   std::mutex busy_, mutex_;
   std::condition_variable wake_, done_;
   const std::function<void(int)>* work_ = nullptr;
-  long round_ = 0;
+  std::int64_t round_ = 0;
   int running_ = 0;
   bool stop_ = false;
   int process_;

@@ -1,4 +1,4 @@
-// What the kernels are told. One table of functions per instruction set; kernels.cpp is compiled once for each.
+// What the kernels are told. One table of functions per instruction set; table.cpp is compiled once for each.
 //
 // Plain structs and pointers only: a header with inline functions would be compiled with AVX-512 in one unit and
 // without in another, and the linker keeps one of them.
@@ -122,9 +122,9 @@ struct Kernels {
   int lanes;
   int most_positions;       // of a sparse tile
   int most_dense_positions;
-  SparseKernel (*sparse)(int rows, int columns, int step);  // step: vectors between adjacent inputs, 1 or 2
-  DenseKernel (*dense)(int rows, int columns, int step);
-  WrappedKernel (*wrapped)(int rows, int columns);  // null when there is none
+  SparseKernel (*sparse_tile)(int rows, int columns, int step);  // step: vectors between adjacent inputs, 1 or 2
+  DenseKernel (*dense_tile)(int rows, int columns, int step);
+  WrappedKernel (*wrapped_map)(int rows, int columns);  // null when there is none
   void (*frame)(const Frame&, float* map);
   void (*move)(const Frame&, float* dst, const float* src, int lanes);  // one channel into the first lanes of another
   void (*activate)(float* x, std::size_t vectors, Activation, float slope);

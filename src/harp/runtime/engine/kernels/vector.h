@@ -1,5 +1,5 @@
 // A vector register and the few things done with it, in GCC's and Clang's generic vectors: no intrinsics but for
-// permutations. Everything is static: each unit of kernels.cpp gets its own copy, in its own instruction set.
+// permutations. Everything is static: each build of table.cpp gets its own copy, in its own instruction set.
 #pragma once
 
 #include <cmath>
@@ -15,6 +15,13 @@
 #define HARP_LANES 8
 #else
 #define HARP_LANES 4
+#endif
+
+// Loops of a constant number of rounds become straight code, with their variables in registers.
+#if defined(__clang__)
+#define UNROLLED_FOR _Pragma("unroll") for
+#else
+#define UNROLLED_FOR _Pragma("GCC unroll 24") for
 #endif
 
 namespace {

@@ -1,0 +1,54 @@
+// The order of planning, and its last part: from sketches to steps.
+#include "planner.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "sketch.h"
+
+namespace harp {
+namespace {
+
+std::unique_ptr<Step> make_step(const Kernels* kernels, const Sketch& s) {
+  const std::vector<const Place*> in(s.in.begin(), s.in.end());
+  if (!s.node) return std::make_unique<MoveStep>(kernels, in[0], s.out, s.how, s.first_channel);
+  switch (s.node->kind) {
+    case Kind::conv: return std::make_unique<ConvStep>(*s.node, kernels, in[0], s.residual, s.out, s.wrapped);
+    case Kind::max_pool:
+    case Kind::avg_pool: return std::make_unique<PoolStep>(*s.node, kernels, in[0], s.out);
+    case Kind::adaptive_pool: return std::make_unique<AdaptiveStep>(kernels, in[0], s.out);
+    case Kind::softmax: return std::make_unique<SoftmaxStep>(kernels, in[0], s.out);
+    default: return std::make_unique<PointwiseStep>(*s.node, kernels, in, s.out);
+  }
+}
+
+}  // namespace
+
+Schedule make_schedule(const Network& network, const Kernels* kernels, const std::vector<Size>& sizes, int images,
+                       int positions) {
+  const Task task{network, kernels, sizes, images, positions};
+  Draft draft = choose_layouts(task);
+  choose_frames(task, draft);
+  Schedule schedule;
+  schedule.segments = choose_segments(draft);
+  choose_lifetimes(task, draft, schedule.segments);
+  schedule.arena_floats = lay_out_arena(draft.places);
+  for (const Sketch& s : draft.sketches) {
+    std::unique_ptr<Step> step = make_step(kernels, s);
+    step->node = s.node ? s.index : -1;
+    if (auto* conv = dynamic_cast<ConvStep*>(step.get())) {
+      conv->choose(conv->guess());
+      schedule.convs.push_back(conv);
+    }
+    schedule.scratch_floats = std::max(schedule.scratch_floats, step->scratch_floats());
+    schedule.steps.push_back(std::move(step));
+  }
+  schedule.first = draft.values.front();
+  schedule.last = draft.values.back();
+  schedule.places = std::move(draft.places);  // which stay where they are in memory
+  schedule.nodes = std::move(draft.nodes);
+  return schedule;
+}
+
+}  // namespace harp

@@ -1,0 +1,64 @@
+// Convolutions and linear layers, by the non-zeros of their weights.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "../network.h"
+#include "step.h"
+
+namespace harp {
+
+// How a convolution is computed: what autotuning chooses.
+struct Variant {
+  bool dense = false;
+  int positions = 16;  // of a tile, at most
+  int blocks = 1;      // of input channels
+};
+
+class ConvStep : public Step {
+ public:
+  ConvStep(const Node& node, const Kernels* kernels, const Place* in, const Place* residual, const Place* out,
+           bool wrapped);
+  // Whether it should run without a frame around its input.
+  static bool should_wrap(const Node& node, const Kernels* kernels, const Layout& in, const Layout& out);
+  void run(float* arena, int group, int begin, int end, float* scratch) const override;
+  std::size_t scratch_floats() const override;
+  std::string describe() const override;
+
+  void choose(const Variant& variant);
+  Variant guess() const;
+  std::vector<Variant> candidates() const;
+
+ private:
+  struct Tile {
+    int y, x, rows, columns;
+  };
+  void tile(int positions);
+  void lay_out_taps();
+  void lay_out_wrapped();
+  void lay_out_shifts();
+  void lay_out_dense();
+  Store store(float* arena, int group, const Tile& tile) const;
+  void run_sparse(float* arena, int group, const Tile& tile, int begin, int end, float* scratch) const;
+  void run_wrapped(float* arena, int group, int begin, int end) const;
+  void run_dense(float* arena, int group, const Tile& tile, int begin, int end) const;
+  const float* origin(float* arena, int group, const Tile& tile) const;
+  std::int32_t offset(int column) const;
+  bool can_be_dense() const;
+
+  int scale() const { return node_.pool ? 2 : 1; }
+
+  const Node& node_;
+  const bool wrapped_;
+  Variant variant_;
+  std::vector<Tile> tiles_;
+  std::vector<Tap> taps_;
+  std::vector<std::uint32_t> rows_;       // [block][channel], one after the last
+  std::vector<std::int32_t> offsets_;     // dense
+  std::vector<float> dense_, bias_;
+  std::vector<Shift> shifts_;             // wrapped, as are the vectors they apply to
+  std::vector<std::int32_t> vectors_;
+};
+
+}  // namespace harp

@@ -1,0 +1,76 @@
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <stdexcept>
+#include <utility>
+
+#include "steps.h"
+
+namespace harp {
+
+MoveStep::MoveStep(const Kernels* kernels, const Place* from, const Place* out, How how, int first_channel)
+    : Step(kernels, {from}, out), how_(how), first_channel_(first_channel) {
+  const Layout &source = from->layout, &to = out->layout;
+  lanes_ = source.images * to.parts();
+  plain_ = how == How::pixels && source.images == to.images && source.same_places(to);
+  if (plain_) return;
+  moves_.fill = to.fill;
+  if (how == How::flatten) {
+    if (static_cast<std::ptrdiff_t>(source.size.height) * source.size.width * to.channel() >
+        std::numeric_limits<std::int32_t>::max())
+      throw std::invalid_argument("a map of this size is too large to be flattened by the engine");
+    for (int y = 0; y < source.size.height; ++y)
+      for (int x = 0; x < source.size.width; ++x) add((y * source.size.width + x) * to.channel(), y, x);
+    return;
+  }
+  for (int y = -to.top; y < to.rows + to.bottom; ++y)
+    for (int x = -to.left; x < to.columns + to.right; ++x) add(to.at(y, x), y, x);
+}
+
+// Where the number for a lane of position (y, x) comes from, in floats; -1: nowhere.
+std::ptrdiff_t MoveStep::lane_source(int lane, int y, int x) const {
+  const Layout &source = in[0]->layout, &to = out->layout;
+  const int image = lane / to.parts(), part = lane % to.parts();
+  if (how_ == How::broadcast) return source.pixel(image, 0, 0);
+  if (how_ == How::flatten) return part ? -1 : source.pixel(image, y, x);
+  const int py = part / to.across * to.rows + y, px = part % to.across * to.columns + x;
+  const bool inside = py >= 0 && py < to.size.height && px >= 0 && px < to.size.width;
+  return inside ? source.pixel(image, py, px) : -1;
+}
+
+// One vector of the target: an entry for each vector of the source that has some of its lanes.
+void MoveStep::add(std::ptrdiff_t target, int y, int x) {
+  const int lanes = in[0]->layout.lanes;
+  std::vector<std::pair<std::ptrdiff_t, Permutation>> parts;  // by source vector
+  for (int lane = 0; lane < lanes_; ++lane) {
+    const std::ptrdiff_t place = lane_source(lane, y, x);
+    if (place < 0) continue;
+    const std::ptrdiff_t vector = place - place % lanes;
+    auto part = std::find_if(parts.begin(), parts.end(), [&](const auto& p) { return p.first == vector; });
+    if (part == parts.end()) part = parts.insert(parts.end(), {vector, Permutation{}});
+    part->second.from[lane] = static_cast<std::int32_t>(place % lanes);
+    part->second.valid |= 1u << static_cast<unsigned>(lane);
+  }
+  if (parts.empty()) parts.emplace_back(0, Permutation{});
+  for (const auto& [vector, permutation] : parts)
+    moves_.add(static_cast<std::int32_t>(target), static_cast<std::int32_t>(vector), permutation);
+}
+
+void MoveStep::run(float* arena, int group, int begin, int end, float*) const {
+  const Layout &source = in[0]->layout, &to = out->layout;
+  const int together = to.images / source.images;
+  const std::ptrdiff_t each = how_ == How::flatten ? source.size.height * source.size.width : 1;  // channels from one
+  const float* src = in[0]->at(arena, group);
+  float* dst = out->at(arena, group / together) + group % together * lanes_ + first_channel_ * to.channel();
+  if (plain_) {
+    std::memcpy(dst + begin * to.channel(), src + begin * source.channel(),
+                sizeof(float) * (end - begin) * to.channel());
+    return;
+  }
+  const Frame moves = moves_.frame();
+  for (int channel = begin; channel < end; ++channel)
+    kernels->move(moves, dst + channel * each * to.channel(), src + channel * source.channel(), lanes_);
+}
+
+}  // namespace harp
