@@ -5,7 +5,7 @@ import statistics
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console as Terminal
 from rich.logging import RichHandler
@@ -20,9 +20,7 @@ from ..evaluation import Evaluation
 from ..judging import CHOSEN_BY_HAND
 from ..stages import Watch
 from ..training import EpochMetrics, StepProgress
-
-if TYPE_CHECKING:
-    from .main import StopRequest
+from .stopping import StopRequest
 
 UNTIMED, TIMED = 2, 5
 """The first steps of a stage warm up; the median of the next is what a step takes."""
@@ -35,7 +33,7 @@ LOG_EVERY_S = 30.0
 class Console:
     """Draws one bar for the stage or attack under way; everything else scrolls above it."""
 
-    def __init__(self, stop: "StopRequest", terminal: Terminal | None = None):
+    def __init__(self, stop: StopRequest, terminal: Terminal | None = None):
         self.terminal = terminal or Terminal(highlight=False, quiet=not leads())
         self.stop = stop
         self.watch = Watch(self._start, self._step, self._epoch, self._images, self._result, self._done, stop)
