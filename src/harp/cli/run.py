@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from ..recipes import MethodName, Recipe
+from ..recipes import MethodName, Recipe, data_title
 from .dry import DryRun, foretell
 from .parsing import Flat, parse, preset_of, source_of
 from .stopping import StopRequest
@@ -49,7 +49,7 @@ def run(arguments: list[str], stop: StopRequest) -> None:
 
     with Console(stop) as console:
         console.say(
-            f"{recipe.task.data}: a robust parent, then {', '.join(flags.methods)} at keep={recipe.prune.keep:g}"
+            f"{data_title(recipe.task.data, recipe.task.root)}: a robust parent, then {', '.join(flags.methods)} at keep={recipe.prune.keep:g}"
         )
         finals = run_all(recipe, flags.methods, flags.out, overwrite=flags.overwrite, watch=console.watch)
         if leads():
