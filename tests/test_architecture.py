@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 import tomllib
@@ -110,6 +111,19 @@ def test_no_file_or_folder_is_named_after_nothing_in_particular():
 def test_nothing_is_ever_unpickled():
     offenders = [f"{relative(path)}:{line}" for path in SOURCES for line in unpicklings(path.read_text("utf-8"))]
     assert offenders == []
+
+
+def test_files_are_written_in_one_place_only():
+    """Everything else goes through it, or would leave half a file after a crash, with permissions of its own."""
+    writes = re.compile(
+        r"\bos\.(replace|rename|chmod|umask)\(|\bmkstemp\(|\.write_(text|bytes)\(|\bopen\([^)\n]*[\"'][wx]b?[\"']"
+    )
+    found = {relative(p) for p in SOURCES if writes.search(p.read_text(encoding="utf-8"))}
+    others = {
+        "src/harp/data/source.py",
+        "src/harp/benching/probe.py",
+    }  # a folder that was unpacked; the kernel's switch
+    assert found == {"src/harp/files.py", *others}
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harp.checkpoint import RunDirectory, write_json
+from harp.checkpoint import RunDirectory
 from harp.evaluation import Evaluation
+from harp.files import write_json
 from harp.judging import EXAMPLES, evaluations_in, is_judged, judge
 from harp.recipes import Compute, Recipe, Task, Training
 from harp.recipes import Testing as Judging

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import read_json
+from .files import read_json
 from .pruning import ChannelBudget, prunable_weights
 from .pruning.channels import Limit
 from .recipes import ADMM, Recipe
