@@ -23,9 +23,9 @@ from cells import (
     print_header,
     run_all,
     run_job,
-    write_json,
 )
 
+from harp.files import write_json
 from harp.recipes import Compute, Pruning, Recipe, Task, Testing, Training
 
 REFERENCE = {

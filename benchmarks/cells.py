@@ -1,7 +1,6 @@
 """What the accuracy benchmarks share: cells (one method, keep and seed from one parent) run to a judged network."""
 
 import argparse
-import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -13,7 +12,8 @@ from typing import Any
 
 from harp import pipeline
 from harp.cards import environment
-from harp.checkpoint import RunDirectory, read_json
+from harp.checkpoint import RunDirectory
+from harp.files import read_json
 from harp.judging import judge
 from harp.pipeline import FINAL, recipe_for
 from harp.recipes import Recipe, Testing
@@ -110,11 +110,6 @@ def arguments(description: str, out: str) -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     return parser
-
-
-def write_json(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(list(records), indent=1) + "\n", encoding="utf-8")
 
 
 def copy_card(run: Path, to: Path, name: str) -> None:

@@ -38,7 +38,6 @@ from cells import (
     percent,
     print_header,
     run_all,
-    write_json,
 )
 
 from harp.benching.engines import ENGINES, Subject
@@ -48,6 +47,7 @@ from harp.cards import environment
 from harp.cli import main as harp
 from harp.data import ImageData
 from harp.exporting.run import export_run
+from harp.files import write_json
 from harp.pruning import macs
 from harp.recipes import Recipe, Testing, Training
 from harp.runs import load_network, open_data, recipe_of

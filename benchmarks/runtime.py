@@ -27,6 +27,7 @@ from harp.benching.probe import probe
 from harp.benching.race import Course, Entrant, busy, race, thread_counts
 from harp.benching.records import OURS, Record, write_records
 from harp.benching.work import sizes_of
+from harp.files import write_json
 from harp.runtime import peak_gflops
 from harp.runtime.format import write as write_file
 
@@ -72,7 +73,7 @@ def main() -> None:
     details["records"] = [dataclasses.asdict(record) for record in details["records"]]
     if flags.details is not None:
         flags.details.parent.mkdir(parents=True, exist_ok=True)
-        flags.details.write_text(json.dumps(details, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        write_json(flags.details, details)
     print("\n" + tables(json.loads(json.dumps(details))))
 
 

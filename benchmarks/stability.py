@@ -27,10 +27,10 @@ from cells import (
     print_header,
     run_all,
     run_job,
-    write_json,
 )
 
 from harp.checkpoint import RunDirectory
+from harp.files import write_json
 from harp.recipes import Pruning, Recipe, Task, Testing, Training
 
 PHOTOGRAPHS = {"attack_steps": 3, "attack_step_size": 4 / 255}

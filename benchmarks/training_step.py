@@ -12,7 +12,6 @@ runs nothing else. `--json FILE` also writes the records down.
 """
 
 import argparse
-import json
 import statistics
 import sys
 from dataclasses import asdict, dataclass
@@ -26,6 +25,7 @@ from step_variants import VARIANTS, Parts, build, share_of_parts
 
 from harp.cards import environment
 from harp.devices import keep_freed_memory
+from harp.files import write_json
 
 NETWORKS, BATCHES = ("vgg16_bn", "resnet18"), (32, 128)
 
@@ -130,7 +130,7 @@ def main() -> int:
                 found += [asdict(record) for record in records]
     if flags.json is not None:
         flags.json.parent.mkdir(parents=True, exist_ok=True)
-        flags.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_json(flags.json, found)
     return 0
 
 

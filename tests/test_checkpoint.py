@@ -1,9 +1,7 @@
 """Files that are whole or not there, and readers that nothing can fool: neither full disks, nor kills, nor hostile files."""
 
-import errno
 import json
 import math
-import os
 import pickle
 import resource
 import struct
@@ -18,18 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from harp import checkpoint
 from harp.checkpoint import (
-    PARTIAL,
     load_state,
     load_tensors,
     load_weights,
-    read_json,
     save_state,
     save_tensors,
-    write_bytes,
-    write_json,
-    write_json_lines,
 )
 
 DTYPES = (
@@ -75,63 +67,6 @@ def same(a: Any, b: Any) -> bool:
 # Writing
 
 
-def full_disk(*arguments: Any, **more: Any) -> Any:
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
-@pytest.mark.parametrize(
-    ("owner", "call"),
-    [(os, "fsync"), (os, "replace"), (os, "fdopen"), (checkpoint.tempfile, "mkstemp")],
-    ids=["fsync", "replace", "write", "create"],
-)
-def test_on_a_full_disk_the_old_file_stays_whole_and_the_error_names_it(owner, call, tmp_path, monkeypatch):
-    file = tmp_path / "card.json"
-    write_bytes(file, b"old")
-    with monkeypatch.context() as patched:
-        patched.setattr(owner, call, full_disk)
-        with pytest.raises(
-            OSError, match=r"could not write 3 bytes to .*card.json: No space left.*unchanged"
-        ) as caught:
-            write_bytes(file, b"new")
-    assert caught.value.errno == errno.ENOSPC
-    assert file.read_bytes() == b"old"
-    assert call == "fdopen" or [entry.name for entry in tmp_path.iterdir()] == ["card.json"]
-    write_bytes(file, b"new")
-    assert file.read_bytes() == b"new"
-
-
-def test_a_kill_between_writing_and_replacing_leaves_the_old_file_whole(tmp_path, monkeypatch):
-    file = tmp_path / "model.safetensors"
-    save_tensors(file, {"w": torch.zeros(3)})
-
-    def killed(*arguments: Any) -> None:
-        raise SystemExit
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "replace", killed)
-        patched.setattr(Path, "unlink", lambda self, missing_ok=False: None)  # the dead clean nothing up
-        with pytest.raises(SystemExit):
-            save_tensors(file, {"w": torch.ones(3)})
-    assert torch.equal(load_tensors(file)["w"], torch.zeros(3))
-    leftover = [entry for entry in tmp_path.iterdir() if entry != file]
-    assert [entry.name.endswith(PARTIAL) for entry in leftover] == [True]
-    save_tensors(file, {"w": torch.ones(3)})
-    assert torch.equal(load_tensors(file)["w"], torch.ones(3))
-
-
-def test_a_folder_that_is_a_file_is_named(tmp_path):
-    (tmp_path / "runs").write_text("")
-    with pytest.raises(OSError, match=r"could not write .* to .*runs/dense/recipe.json"):
-        write_json(tmp_path / "runs" / "dense" / "recipe.json", {})
-
-
-def test_json_never_holds_what_is_no_number(tmp_path):
-    for write, value in ((write_json, {"a": math.nan}), (write_json_lines, [{"a": math.inf}])):
-        with pytest.raises(ValueError, match="not JSON compliant"):
-            write(tmp_path / "x.json", value)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_tied_and_strided_tensors_are_written_out(tmp_path):
     whole = torch.arange(12.0).view(3, 4)
     save_tensors(tmp_path / "t", {"a": whole, "b": whole, "row": whole[1], "column": whole[:, 1], "t": whole.T})
@@ -146,38 +81,6 @@ def test_what_is_no_tensor_is_named_instead_of_written(tmp_path):
     with pytest.raises(TypeError, match=r"extra.*dict.*get_extra_state"):
         save_tensors(tmp_path / "t", {"extra": {"a": 1}})
     assert not (tmp_path / "t").exists()
-
-
-# Reading JSON
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"", "not valid JSON"),
-        (b'{"a": 1', "not valid JSON"),
-        (b"\xff\xfe", "not valid JSON"),
-        (b'{"a": NaN}', "NaN is no number"),
-        (b"[1, 2]", "holds a JSON list, expected an object"),
-        (b"null", "NoneType"),
-        (b"[" * DEEP, "not valid JSON"),
-        (b'{"a":' * DEEP, "not valid JSON"),
-        (b'{"a": ' + b"9" * 5000 + b"}", "not valid JSON"),
-    ],
-    ids=["empty", "truncated", "binary", "nan", "list", "null", "deep list", "deep object", "endless number"],
-)
-def test_damaged_json_is_a_value_error_that_names_the_file(content, said, tmp_path):
-    file = tmp_path / "card.json"
-    file.write_bytes(content)
-    with pytest.raises(ValueError, match=rf"card\.json.*{said}"):
-        read_json(file)
-
-
-def test_json_larger_than_anything_harp_writes_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "MAX_JSON_BYTES", 10)
-    (tmp_path / "card.json").write_text('{"a": "long"}')
-    with pytest.raises(ValueError, match=r"card\.json has 13 bytes"):
-        read_json(tmp_path / "card.json")
 
 
 # Reading safetensors

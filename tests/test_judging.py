@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from harp.checkpoint import RunDirectory, load_tensors, save_tensors, write_json
+from harp.checkpoint import RunDirectory, load_tensors, save_tensors
 from harp.evaluation import Evaluation
+from harp.files import write_json
 from harp.judging import EXAMPLES, evaluations_in, is_judged, judge
 from harp.recipes import Compute, Recipe, Task, Training
 from harp.recipes import Testing as Judging

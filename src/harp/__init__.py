@@ -1,22 +1,30 @@
 """HARP: holistic adversarially robust pruning (Zhao and Wressnegger, ICLR 2023)."""
 
-import re
 from importlib import import_module
-from pathlib import Path
+from importlib.util import find_spec
 from typing import Any
 
-# The stub lists the public names and where each is, so that editors see them too; nothing is imported before it is used.
-_STUB = Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8")
-_MODULES = {name: module for module, name in re.findall(r"^from \.(\w+) import (\w+) as \2$", _STUB, re.MULTILINE)}
+__version__ = "0.1.0"
+
+# Where each public name is. Nothing is imported before it is used; the stub beside tells type checkers the same.
+_PUBLIC = {
+    "attacks": "PGD Attack Threat autoattack fgsm",
+    "evaluation": "Evaluation evaluate",
+    "exporting": "Exported export",
+    "objectives": "Objective free_at mart n_fgsm natural pgd_at trades",
+    "pruning": "ERK GLOBAL HARP HYDRA LAMP LWM METHODS RANDOM RATES_ONLY Budget ChannelBudget Descent Mask "
+    "Method Penalty Ramp attach_masks bake_masks channel_budget freeze_masks hold_masks macs masks shrink trainable weight_budget",
+}
+_MODULES = {name: module for module, names in _PUBLIC.items() for name in names.split()}
 __all__ = sorted(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "runtime":
-        return import_module(".runtime", __name__)
-    if name not in _MODULES:
+    if name.startswith("_") or (name not in _MODULES and find_spec(f"{__name__}.{name}") is None):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
+        if name not in _MODULES:
+            return import_module(f".{name}", __name__)
         value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == __name__:

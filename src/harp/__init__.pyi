@@ -1,3 +1,15 @@
+from . import attacks as attacks
+from . import checkpoint as checkpoint
+from . import data as data
+from . import evaluation as evaluation
+from . import exporting as exporting
+from . import models as models
+from . import objectives as objectives
+from . import passes as passes
+from . import pruning as pruning
+from . import recipes as recipes
+from . import report as report
+from . import runtime as runtime
 from .attacks import PGD as PGD
 from .attacks import Attack as Attack
 from .attacks import Threat as Threat
@@ -40,3 +52,5 @@ from .pruning import masks as masks
 from .pruning import shrink as shrink
 from .pruning import trainable as trainable
 from .pruning import weight_budget as weight_budget
+
+__version__: str

@@ -3,14 +3,14 @@
 import os
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import read_json
+from . import __version__
+from .files import read_json
 from .pruning import ChannelBudget, prunable_weights
 from .pruning.channels import Limit
 from .recipes import ADMM, Recipe, data_title
@@ -163,7 +163,7 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
     """Versions and hardware, so that a number can be repeated. ``device`` is the one that the work was done on."""
     on_gpu = device is not None and device.type == "cuda"
     return {
-        "harp": _version(),
+        "harp": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -173,13 +173,6 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if on_gpu else "cpu" if device is None else device.type,
         "commit": _commit(),
     }
-
-
-def _version() -> str | None:
-    try:
-        return version("harp-pruning")
-    except PackageNotFoundError:  # a source tree on the path
-        return None
 
 
 def _cpu_name() -> str:

@@ -4,8 +4,6 @@ Nothing is ever unpickled; a foreign PyTorch checkpoint is read with ``weights_o
 """
 
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,11 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from .files import write_bytes
 from .models import match_names
 
-MAX_JSON_BYTES = 64 * 2**20
-PARTIAL = ".partial"
-"""How the name of a file ends while it is being written; one that stays was left by a killed process."""
 _SKELETON = "harp.state"
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 
@@ -79,54 +75,6 @@ class RunDirectory:
         """All that a run consists of, in the order in which to delete it: unfinished first, nameless last."""
         results = (self.card, self.resume.parent, self.evaluations, self.metrics, self.masks, self.widths, self.model)
         return (*results, self.recipe)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace ``path`` by ``content`` in one step: after a crash or on a full disk the old file is still whole."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"could not write {len(content):,} bytes to {path}: {error.strerror}; what was there is unchanged",
-        ) from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
-
-
-def write_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
-    write_bytes(path, "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode())
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``. Raises ValueError naming the file when it is too large, truncated or no object."""
-    size_bytes = path.stat().st_size
-    if size_bytes > MAX_JSON_BYTES:
-        raise ValueError(f"{path} has {size_bytes:,} bytes, more than any file harp writes ({MAX_JSON_BYTES:,})")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); it is damaged or not written by harp") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds a JSON {type(value).__name__}, expected an object")
-    return value
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Any], metadata: dict[str, str] | None = None) -> None:

@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import PARTIAL, RunDirectory, read_json, write_json
+from .checkpoint import RunDirectory
+from .files import PARTIAL, read_json, write_json
 from .recipes import Recipe, from_json, to_json
 
 _DECIDES = {

@@ -11,10 +11,11 @@ from torch import nn
 
 from .attacks import PGD, AutoAttack, Threat, autoattack, fgsm
 from .cards import read_card
-from .checkpoint import RunDirectory, save_tensors, write_json
+from .checkpoint import RunDirectory, save_tensors
 from .data import Images
 from .devices import launch, make_fabric, place
 from .evaluation import Evaluation, Ranks, collect_examples, evaluate
+from .files import write_json
 from .recipes import Compute, Recipe, Testing
 from .runs import load_network, open_data, open_run, recipe_of
 from .stages import SILENT, Watch

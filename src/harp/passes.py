@@ -53,7 +53,7 @@ def weight_passes(settings: Training) -> int | float:
 
 def learns(method: str) -> bool:
     """Whether a method trains anything in the prune stage."""
-    return method == ADMM or bool(METHODS[method].learn)
+    return bool(METHODS[method].learn)
 
 
 def fitted(recipe: Recipe, cost: Passes) -> Recipe:

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import RunDirectory, load_tensors, load_weights, read_json
+from .checkpoint import RunDirectory, load_tensors, load_weights
 from .data import ImageData, load_data, split
 from .data.source import MOVED
+from .files import read_json
 from .models import build_model
 from .pruning import (
     Budget,

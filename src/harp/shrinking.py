@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from .cards import environment, read_card
-from .checkpoint import RunDirectory, save_tensors, write_json
+from .checkpoint import RunDirectory, save_tensors
 from .claims import Claim
 from .data import ImageData
+from .files import write_json
 from .pruning import bake_masks, macs, shrink
 from .pruning.channels import evaluating, widths
 from .runs import load_network, open_data, open_run, recipe_of, split_seed_of

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from .attacks import PGD, Attack, Threat
 from .cards import make_card, name_of, of_smaller, read_card
-from .checkpoint import RunDirectory, load_weights, save_tensors, write_json, write_json_lines
+from .checkpoint import RunDirectory, load_weights, save_tensors
 from .choices import keep_rule, make_objective, method_of, sharpness_of
 from .claims import Claim
 from .data import ImageData, Images
 from .devices import launch, make_fabric, peak_memory_bytes, place
 from .evaluation import Evaluation, Ranks, evaluate
+from .files import write_json, write_json_lines
 from .progress import misses_budget
 from .pruning import Admm, Budget, ChannelBudget, attach_masks, bake_masks, freeze_masks, masks
 from .pruning.channels import widths

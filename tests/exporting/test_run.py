@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from harp import cli, stages
-from harp.checkpoint import RunDirectory, read_json, save_tensors, write_json
+from harp.checkpoint import RunDirectory, save_tensors
 from harp.exporting import rebuild
 from harp.exporting.run import export_run
+from harp.files import read_json, write_json
 from harp.recipes import Pruning, Recipe, Task
 from harp.runs import build_network, load_network, open_data
 from harp.runtime.format import read

@@ -1,7 +1,6 @@
 """One exported network against every dense engine: times, memory, sizes, and what follows."""
 
 import contextlib
-import json
 import platform
 import tempfile
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from harp.files import write_json
 from harp.runtime import isa, peak_gflops
 from harp.runtime.format import read
 
@@ -82,9 +82,7 @@ def bench(file: Path, plan: Plan, *, tell: Callable[[str], object] = lambda line
 
 def write_findings(path: Path, found: Findings) -> None:
     """Everything, as one JSON object."""
-    text = json.dumps({**asdict(found), "keep": found.work.keep}, indent=1, allow_nan=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{text}\n", encoding="utf-8")
+    write_json(path, {**asdict(found), "keep": found.work.keep})
 
 
 def memory_of(

@@ -1,10 +1,11 @@
 """What is measured, as records: one network, batch, thread count and engine each."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from harp.files import write_json
 
 from .timing import Times
 
@@ -51,7 +52,7 @@ class Record:
 
 
 def write_records(path: Path, records: Sequence[Record]) -> None:
-    path.write_text(json.dumps([record.to_json() for record in records], indent=1, allow_nan=False) + "\n", "utf-8")
+    write_json(path, [record.to_json() for record in records])
 
 
 def settings_of(records: Sequence[Record]) -> list[Setting]:

@@ -37,9 +37,9 @@ def main(argv: list[str] | None = None) -> int:
         print(HELP)
         return 0
     if arguments[0] == "--version":
-        from importlib.metadata import version
+        from .. import __version__
 
-        print(f"harp {version('harp-pruning')}")
+        print(f"harp {__version__}")
         return 0
     return _guarded(arguments)
 

@@ -11,8 +11,8 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ..checkpoint import write_json
 from ..comparison import Comparison, Cost, Failure, Job, Launcher, Todo, estimate, finished, run
+from ..files import write_json
 from ..report import write_sweep
 from ..report.differences import Difference, Summary
 from ..report.sweep import Group, Sweep, records

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from ..checkpoint import read_json, write_json
+from ..files import read_json, write_json
 from .result import pack, unpack
 
 FORMAT = 1

@@ -1,8 +1,6 @@
 """`harp.export`: a model to a file, which is read back and compared with the model before it takes its place."""
 
 import logging
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from harp.files import replacing
 from harp.pruning import prunable_weights
 from harp.runtime.format import read, write
 
@@ -77,9 +76,7 @@ def export(
     kept, total = sum(int(weight.count_nonzero()) for weight in weights), sum(weight.numel() for weight in weights)
     graph = trace(model, example) if format == "harp" else None
     allowed = TOLERANCES[values] if tolerance is None else tolerance
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as beside:
-        file = Path(beside) / path.name
+    with replacing(path) as file:
         if graph is None:
             write_onnx(model, example, file)
             runners = {"ONNX Runtime": open_onnx(file)}
@@ -89,7 +86,6 @@ def export(
         found = [compare(answers(run, example.cpu()), expected, by=name) for name, run in runners.items()]
         for agreement in found:
             need_agreement(agreement, allowed, values)
-        os.replace(file, path)
     dense_bytes = 4 * sum(parameter.numel() for parameter in model.parameters())
     return Exported(path, kept, total, path.stat().st_size, dense_bytes, found[-1])
 

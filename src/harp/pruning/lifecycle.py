@@ -11,7 +11,7 @@ from .channels.budget import ChannelBudget
 from .channels.reader import Reader
 from .channels.starts import attach_channel_masks, attach_frozen_channel_masks
 from .mask import Mask, masks, parametrizations
-from .methods import HARP, NOTHING, Method
+from .methods import HARP, NOTHING, WEIGHTS, Method
 
 NORMALISATION = (
     nn.modules.batchnorm._BatchNorm,
@@ -36,6 +36,11 @@ def attach_masks(model: nn.Module, budget: Budget, method: Method = HARP) -> nn.
         raise TypeError(f"budget={budget!r} must be a budget of this model, e.g. weight_budget(model, keep=0.01)")
     if not isinstance(method, Method):
         raise TypeError(f"method={method!r} must be a Method: HARP, HYDRA, …, or METHODS['harp']")
+    if method.learn == WEIGHTS:
+        raise ValueError(
+            "method=METHODS['r-admm'] learns weights, before there are masks: add the loss of harp.pruning.Admm(model, "
+            "budget, steps, rho=…) to yours, and cut with attach_masks(model, budget, LWM) at the end"
+        )
     if isinstance(budget, ChannelBudget):
         attach_channel_masks(model, budget, method)
     else:

@@ -11,6 +11,7 @@ from .mask import Estimator
 from .scores import magnitude, random, scaled_magnitude
 
 BOTH, NOTHING = frozenset({"scores", "keeps"}), frozenset[str]()
+WEIGHTS = frozenset({"weights"})
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Method:
     estimator: Estimator = marginal
 
     def __post_init__(self) -> None:
-        if not self.learn <= BOTH:
-            raise ValueError(f"learn={set(self.learn)} may contain only 'scores' and 'keeps'")
+        if not (self.learn <= BOTH or self.learn == WEIGHTS):
+            raise ValueError(f"learn={set(self.learn)} may contain only 'scores' and 'keeps', or 'weights' alone")
 
 
 HARP = Method(scaled_magnitude, starting_at(0.1, uniform), BOTH)
@@ -38,6 +39,7 @@ GLOBAL = Method(magnitude, global_magnitude)
 ERK = Method(magnitude, erk)
 LAMP = Method(magnitude, lamp)
 RANDOM = Method(random, uniform)
+R_ADMM = Method(magnitude, uniform, WEIGHTS)  # they learn before there are masks (harp.pruning.Admm); LWM's cut them
 
 METHODS = {
     "harp": HARP,
@@ -48,4 +50,5 @@ METHODS = {
     "erk": ERK,
     "lamp": LAMP,
     "random": RANDOM,
+    "r-admm": R_ADMM,
 }

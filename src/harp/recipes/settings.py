@@ -9,7 +9,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 Objective = Literal["natural", "pgd-at", "trades", "mart", "n-fgsm", "free-at"]
 MethodName = Literal["harp", "rates-only", "hydra", "lwm", "global", "erk", "lamp", "random", "r-admm"]
 ADMM = "r-admm"
-"""The method that is no row of the table: it learns weights."""
+"""The method that makes no masks while it learns: it moves weights."""
 S2AP_HOSTS = ("harp", "hydra")
 
 

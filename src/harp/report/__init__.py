@@ -1,11 +1,10 @@
 """One self-contained HTML page about any number of runs: reads files only, imports no torch, needs no network."""
 
 import datetime
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..files import write_bytes
 from .family import PAGES, read_family
 from .page import render_page
 from .sweep import Sweep
@@ -40,20 +39,5 @@ def write_sweep(sweep: Sweep, out: Path, *, date: datetime.date | None = None) -
 
 def _write(out: Path, page: str) -> Path:
     # A JSON text may smuggle in lone surrogates, which UTF-8 cannot say; a character reference can.
-    _replace(out, page.encode("utf-8", errors="xmlcharrefreplace"))
+    write_bytes(out, page.encode("utf-8", errors="xmlcharrefreplace"))
     return out
-
-
-def _replace(out: Path, content: bytes) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)  # mkstemp makes private files; a page is as public as any other file
-        os.replace(name, out)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

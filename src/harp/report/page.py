@@ -6,13 +6,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from .. import __version__
 from . import chart
 from .accuracies import accuracy_charts
 from .chart import Chart
@@ -26,7 +26,6 @@ from .results import Breakdown, Table, breakdown, results_table
 from .wording import MISSING, count, duration, method_name, plural, share
 
 TEMPLATES = Path(__file__).parent / "templates"
-DISTRIBUTION = "harp-pruning"
 
 
 @dataclass(frozen=True)
@@ -88,13 +87,9 @@ def render(template: str, **content: Any) -> str:
 
 
 def facts_of(runs: Sequence[Run], date: datetime.date) -> tuple[tuple[str, str], ...]:
-    try:
-        ours = version(DISTRIBUTION)
-    except PackageNotFoundError:  # run from a source tree that was never installed
-        ours = MISSING
     return (
         ("Date", f"{date.day} {date:%B %Y}"),
-        ("Report by", f"harp {ours}"),
+        ("Report by", f"harp {__version__}"),
         ("Runs made by", _joined(_software(run) for run in runs)),
         ("Hardware", _joined(_hardware(run) for run in runs)),
     )

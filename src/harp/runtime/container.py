@@ -5,10 +5,7 @@ Written here in a few lines, since the runtime depends on numpy alone.
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 MOST_HEADER_BYTES = 64 * 2**20
@@ -90,18 +87,3 @@ def _check_sum(content: bytes, claimed: Any) -> None:
     digest.update(memoryview(content)[place + 64 :])
     if digest.hexdigest() != claimed:
         raise ValueError("its checksum does not fit its content: damaged on its way, or edited")
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Replace ``path`` by ``content`` in one step: after a crash or on a full disk the old file is still whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

@@ -8,7 +8,8 @@ from typing import Any, Literal, TypeGuard
 
 import numpy as np
 
-from harp.runtime.container import pack, unpack, write_whole
+from harp.files import write_bytes
+from harp.runtime.container import pack, unpack
 from harp.runtime.graph import Graph, Node
 from harp.runtime.packing import Blueprint, Sparse, check_plan, pack_tensor, unpack_tensor
 from harp.runtime.shapes import shapes
@@ -35,7 +36,7 @@ def write(path: Path | str, graph: Graph, *, card: dict[str, Any], values: Liter
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"card={str(card)[:80]} cannot be said in JSON: {error}") from None
     texts = {"format": "harp", "version": str(VERSION), "graph": _compact(described), "card": told}
-    write_whole(Path(path), pack(texts, blobs))
+    write_bytes(Path(path), pack(texts, blobs))
 
 
 def read(path: Path | str) -> tuple[Graph, dict[str, Any]]:
