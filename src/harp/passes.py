@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from .pruning import METHODS
-from .recipes import ADMM, Pruning, Recipe, Training
+from .recipes import ADMM, Pruning, Recipe, Training, respelled
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,14 @@ def fitted(recipe: Recipe, cost: Passes) -> Recipe:
             "raise finetune.epochs, or lower prune.epochs"
         )
     return replace(recipe, finetune=replace(recipe.finetune, epochs=epochs))
+
+
+def equalised(mine: Recipe, shared: Recipe) -> Recipe:
+    """A method's recipe with as many passes as the ``shared`` one has with a method that learns masks and no plug-in.
+
+    What a method saves in the prune stage, or a plug-in takes, goes to finetuning or comes from it, in whole epochs.
+    """
+    return fitted(mine, passes(respelled(shared, "harp")))
 
 
 def _step(settings: Training) -> tuple[Passes, Passes]:
