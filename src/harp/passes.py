@@ -61,6 +61,10 @@ def fitted(recipe: Recipe, cost: Passes) -> Recipe:
 
     Raises ValueError when that is not even one.
     """
+    if recipe.prune.min_steps or recipe.finetune.min_steps:
+        raise ValueError(
+            "min_steps has no passes before it is known on how many images: take recipes.from_parent first"
+        )
     one = stage_passes(replace(recipe.finetune, epochs=1, warmup_epochs=0.0)).total
     left = cost.total - prune_passes(recipe.prune).total
     epochs = int((left + 1e-6) // one)

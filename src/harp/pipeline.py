@@ -9,7 +9,7 @@ from .checkpoint import RunDirectory
 from .claims import OtherRun, delete_run
 from .judging import attacks_of, is_judged, judge
 from .passes import equalised
-from .recipes import ADMM, S2AP_HOSTS, Recipe, normal_spelling, respelled
+from .recipes import ADMM, S2AP_HOSTS, Recipe, from_parent, normal_spelling, respelled
 from .runs import check_budget, open_data, open_dense, split_seed_of
 from .stages import SILENT, Watch, claim_for_child, finetune, pretrain, prune
 
@@ -27,7 +27,8 @@ def run_all(
 
     once = _Once(overwrite, watch)
     # What a later stage would refuse should not be found out when the parent is trained.
-    recipes = {spelling: recipe_for(spelling, recipe) for spelling in map(normal_spelling, methods)}
+    shared = on_its_data(recipe)
+    recipes = {spelling: recipe_for(spelling, shared) for spelling in map(normal_spelling, methods)}
     attacks_of(recipe.test, recipe)
     if overwrite or not RunDirectory(out / "dense").finished:  # reading the images may take a while
         check_budget(recipe, open_data(recipe))
@@ -95,6 +96,13 @@ class _Once:
             if not self.overwrite:
                 raise
             return stage(*arguments, overwrite=True, watch=self.watch).path
+
+
+def on_its_data(recipe: Recipe) -> Recipe:
+    """The recipe with pruning and finetuning as long as they will be on its images: methods share passes, not steps."""
+    if not (recipe.prune.min_steps or recipe.finetune.min_steps):
+        return recipe  # without reading the images
+    return from_parent(recipe, len(open_data(recipe).train))
 
 
 def recipe_for(spelling: str, recipe: Recipe) -> Recipe:

@@ -135,12 +135,13 @@ def _words_after(flag: str, arguments: list[str]) -> list[str]:
 
 def _comparison(flags: CompareFlags) -> "Comparison":
     from ..comparison import Comparison
+    from ..pipeline import on_its_data
 
     trained = [name for name in flags.parents if name in PRESETS]
     if trained and len(flags.parents) > 1:
         raise ValueError(f"parents names the preset {trained[0]!r} and others: name one preset alone, or dense runs")
     return Comparison(
-        plain(flags.recipe),
+        on_its_data(plain(flags.recipe)),
         flags.out,
         methods=flags.methods,
         keeps=flags.keeps,

@@ -81,6 +81,8 @@ class Training:
 
     epochs: int = 100
     """Sweeps over the training images. With free-at each takes `replays` steps on every batch, so divide by that."""
+    min_steps: int = 0
+    """Optimiser steps at the least: on a set too small for them, epochs are added until there are as many."""
     batch_size: int = 128
     """Images a step, over all devices together."""
     objective: Objective = "pgd-at"
@@ -113,6 +115,7 @@ class Training:
     def __post_init__(self) -> None:
         _check_choices(self)
         _check(self.epochs >= 1, self, "epochs", "must be at least 1")
+        _check(self.min_steps >= 0, self, "min_steps", "must not be negative; 0 leaves epochs as they are")
         _check(self.batch_size >= 1, self, "batch_size", "must be at least 1")
         _check(self.attack_steps >= 1, self, "attack_steps", "must be at least 1; objective 'natural' uses no attack")
         step_size = self.attack_step_size
