@@ -19,7 +19,7 @@ from .devices import alone, launch, make_fabric, peak_memory_bytes, place
 from .optimizers import make_optimizer
 from .passes import learns
 from .pruning import attach_masks, freeze_masks, masks
-from .recipes import ADMM, Pruning, Recipe, Training
+from .recipes import ADMM, Pruning, Recipe, Training, in_epochs, steps_an_epoch
 from .runs import (
     build_network,
     check_weights,
@@ -30,7 +30,7 @@ from .runs import (
     open_pruned,
     split_seed_of,
 )
-from .training import Course, batch_per_rank, steps_an_epoch, train_step
+from .training import Course, batch_per_rank, train_step
 from .workload import Workload, workload
 
 _UNTIMED, _TIMED = 1, 3
@@ -101,6 +101,7 @@ def _foresee_prune(recipe: Recipe, model: nn.Module, data: ImageData) -> Forecas
 
 
 def _foresee(stage: str, recipe: Recipe, settings: Training, model: nn.Module, data: ImageData) -> Forecast:
+    settings = in_epochs(settings, len(data.train))
     world = recipe.compute.devices * recipe.compute.num_nodes
     share = batch_per_rank(settings.batch_size, world)
     fabric = launch(make_fabric(alone(recipe.compute)), recipe.compute)

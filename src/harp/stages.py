@@ -21,7 +21,7 @@ from .files import write_json, write_json_lines
 from .progress import misses_budget
 from .pruning import Admm, Budget, ChannelBudget, attach_masks, bake_masks, freeze_masks, masks
 from .pruning.channels import widths
-from .recipes import ADMM, Pruning, Recipe, Training, data_title
+from .recipes import ADMM, Pruning, Recipe, Training, data_title, few_steps, in_epochs, steps_an_epoch
 from .runs import (
     build_network,
     check_weights,
@@ -41,7 +41,6 @@ from .training import (
     best_of,
     fit,
     seed_of,
-    steps_an_epoch,
 )
 
 log = logging.getLogger(__name__)
@@ -155,6 +154,9 @@ class _Stage:
 
     def train(self, model: nn.Module, settings: Training, what: str, budget: Budget | None = None) -> RunDirectory:
         model = place(model, self.fabric.device, channels_last=self.claim.recipe.compute.channels_last)
+        few, settings = few_steps(settings, len(self.data.train)), in_epochs(settings, len(self.data.train))
+        if few is not None:
+            log.warning("%s: %s", self.claim.stage, few)
         course, run, records = self._course(model, settings, budget), self.claim.run, []
         self.begin(f"{what}; {settings.epochs} epochs of {len(self.data.train):,} images")
         watch = self.watch

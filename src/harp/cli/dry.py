@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
-from ..recipes import MethodName, Recipe
+from ..recipes import Recipe
 
 if TYPE_CHECKING:
     from ..forecast import Forecast
@@ -24,14 +24,15 @@ def foretell(
     stage: Literal["prune", "finetune"] = "prune",
     *,
     weights: Path | None = None,
-    methods: Sequence[MethodName] = (),
+    methods: Sequence[str] = (),
 ) -> None:
     """Time a few steps of the stage that starts at ``parent``, of all stages for the ``methods``, or of pretraining."""
     from .. import forecast
-    from ..pipeline import recipe_for
+    from ..pipeline import on_its_data, recipe_for
 
     if methods:
-        found: Iterable[Forecast | None] = forecast.foresee_run([recipe_for(each, recipe) for each in methods])
+        shared = on_its_data(recipe)
+        found: Iterable[Forecast | None] = forecast.foresee_run([recipe_for(each, shared) for each in methods])
     elif parent is None:
         found = [forecast.foresee_pretrain(recipe, weights)]
     elif stage == "prune":

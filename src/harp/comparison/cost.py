@@ -12,7 +12,7 @@ from ..checkpoint import RunDirectory
 from ..choices import make_objective
 from ..devices import alone, launch, make_fabric, place
 from ..passes import stage_passes
-from ..recipes import Recipe, Training
+from ..recipes import Recipe, Training, in_epochs
 from ..runs import build_network, open_data
 from .jobs import Todo
 from .plan import Cell, Comparison
@@ -38,7 +38,7 @@ def estimate(comparison: Comparison, todo: Todo, at_a_time: int) -> Cost:
         return Cost(len(cells) * statistics.mean(done) / at_a_time, f"from the {len(done)} cells that are finished")
     data = open_data(comparison.recipe)
     pass_s = seconds_a_pass(comparison.recipe) * len(data.train)
-    pretrain = comparison.recipe.pretrain
+    pretrain = in_epochs(comparison.recipe.pretrain, len(data.train))
     passes = sum(cell.passes for cell in cells) + len(todo.first) * stage_passes(pretrain).total
     return Cost(passes * pass_s / at_a_time, f"from {_TIMED} timed steps; validation and evaluation not counted")
 

@@ -2,6 +2,7 @@
 
 from .flags import changes, flags, flat
 from .how import chance_words, how_words, with_fields
+from .lengths import few_steps, from_parent, images_used, in_epochs, steps_an_epoch, steps_of
 from .plain import from_json, recipe_in, to_json
 from .presets import PRESETS
 from .settings import (
@@ -35,13 +36,19 @@ __all__ = [
     "chance_words",
     "changes",
     "data_title",
+    "few_steps",
     "flags",
     "flat",
     "from_json",
+    "from_parent",
     "how_words",
+    "images_used",
+    "in_epochs",
     "normal_spelling",
     "recipe_in",
     "respelled",
+    "steps_an_epoch",
+    "steps_of",
     "to_json",
     "with_fields",
 ]
