@@ -33,6 +33,8 @@ class PretrainFlags:
     seed: int = 0
     weights: Path | None = None
     """A checkpoint of this network (safetensors, or a PyTorch state dict) to take instead of training."""
+    weights_key: str | None = None
+    """Of a checkpoint with several networks the one to take, such as state_dict_ema."""
     overwrite: bool = False
     """Replace a run that is already there."""
     dry_run: DryRun = False
@@ -138,7 +140,8 @@ def pretrain(arguments: list[str], stop: "StopRequest") -> None:
     from .console import Console
 
     with Console(stop) as console:
-        stages.pretrain(recipe, flags.out, weights=flags.weights, overwrite=flags.overwrite, watch=console.watch)
+        weights = {"weights": flags.weights, "weights_key": flags.weights_key}
+        stages.pretrain(recipe, flags.out, **weights, overwrite=flags.overwrite, watch=console.watch)
 
 
 def prune(arguments: list[str], stop: "StopRequest") -> None:
@@ -216,14 +219,8 @@ def export(arguments: list[str], stop: "StopRequest") -> None:
 
     from ..exporting.run import export_run
 
-    done = export_run(
-        flags.run,
-        flags.out,
-        values=flags.values,
-        format=flags.format,
-        tolerance=flags.tolerance,
-        overwrite=flags.overwrite,
-    )
+    how = {"values": flags.values, "format": flags.format, "tolerance": flags.tolerance}
+    done = export_run(flags.run, flags.out, **how, overwrite=flags.overwrite)
     print(f"{done.kept:,} of {done.total:,} weights are not zero")
     print(
         f"{done.size_bytes:,} bytes in {done.path}; dense float32 is {done.dense_bytes:,}: 1/{done.times_smaller:.3g}"
