@@ -232,3 +232,15 @@ def test_a_pruned_run_that_lost_its_masks_or_its_model_is_noticed(dense):
     run.model.unlink()
     with pytest.raises(ValueError, match=r"has lost its model.safetensors; make it again with --overwrite"):
         load_network(run.path, open_data(RECIPE))
+
+
+def test_the_key_of_a_checkpoint_is_part_of_the_run(dense):
+    plain = load_tensors(RunDirectory(dense).model)
+    torch.save({"state_dict": plain, "state_dict_ema": {n: t + 1 for n, t in plain.items()}}, "both.pt")
+    run = pretrain(RECIPE, Path("run"), weights=Path("both.pt"), weights_key="state_dict_ema")
+    assert torch.equal(load_tensors(run.model)["5.bias"], plain["5.bias"] + 1)
+    with pytest.raises(OtherRun, match=r"weights_key \('state_dict_ema' there, 'state_dict' here\)"):
+        pretrain(RECIPE, Path("run"), weights=Path("both.pt"), weights_key="state_dict")
+    with pytest.raises(ValueError, match=r"weights_key='ema' names a network in a checkpoint; name the file"):
+        pretrain(RECIPE, Path("other"), weights_key="ema")
+    assert not Path("other").exists()

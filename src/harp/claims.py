@@ -36,6 +36,7 @@ class Claim:
     run: RunDirectory
     parent: Path | None = None
     weights: Path | None = None
+    weights_key: str | None = None
     split_seed: int = 0
 
     @property
@@ -51,6 +52,7 @@ class Claim:
             "stage": self.stage,
             "parent": self.parent_from_here,
             "weights": None if self.weights is None else str(self.weights),
+            "weights_key": self.weights_key,
             "source_sha256": None if source is None else _sha256(source),
             "split_seed": self.split_seed,
             "recipe": to_json(self.recipe),

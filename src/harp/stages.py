@@ -64,11 +64,22 @@ Validate = Callable[[nn.Module], tuple[float, float]]
 
 
 def pretrain(
-    recipe: Recipe, out: Path, *, weights: Path | None = None, overwrite: bool = False, watch: Watch = SILENT
+    recipe: Recipe,
+    out: Path,
+    *,
+    weights: Path | None = None,
+    weights_key: str | None = None,
+    overwrite: bool = False,
+    watch: Watch = SILENT,
 ) -> RunDirectory:
-    """Train the recipe's network robustly from a seeded start, or take the ``weights`` of an existing checkpoint."""
-    check_weights(weights, recipe)
-    claim = Claim("pretrain", recipe, RunDirectory(out), weights=weights, split_seed=recipe.seed)
+    """Train the recipe's network robustly from a seeded start, or take the ``weights`` of an existing checkpoint.
+
+    Of a file with several networks ``weights_key`` names one.
+    """
+    check_weights(weights, recipe, weights_key)
+    claim = Claim(
+        "pretrain", recipe, RunDirectory(out), weights=weights, weights_key=weights_key, split_seed=recipe.seed
+    )
     if claim.is_done(overwrite=overwrite):
         return _settled(claim, watch)
     stage = _open(claim, recipe.pretrain, watch)
@@ -78,8 +89,8 @@ def pretrain(
         return stage.train(
             model, recipe.pretrain, f"{recipe.task.model} on {data_title(recipe.task.data, recipe.task.root)}"
         )
-    load_weights(model, weights)
-    stage.begin(f"{recipe.task.model} with the weights of {weights}")
+    load_weights(model, weights, key=weights_key)
+    stage.begin(f"{recipe.task.model} with the weights of {weights}{f', {weights_key}' if weights_key else ''}")
     return stage.finish(model, [])
 
 

@@ -82,9 +82,9 @@ def test_every_difference_is_listed():
         match_names(state, some_model())
     lines = [line.strip() for line in str(caught.value).splitlines()[1:]]
     assert sorted(lines) == [
-        "doubled: module.fc.weight is another fc.weight",
         "missing: fc.bias (4,)",
         "unexpected: extra.weight (2, 3)",
+        "unexpected: module.fc.weight (4, 64)",
         "wrong shape: conv1.weight (16, 1, 3, 3), the model has (16, 3, 3, 3)",
     ]
 
@@ -94,12 +94,86 @@ def test_normalisation_without_a_layer_for_it_is_an_error():
         match_names({**some_state(), "normalize.mean": torch.zeros(3, 1, 1)}, some_model())
 
 
-def test_two_layers_that_differ_only_by_an_alias_are_told_apart():
+@pytest.mark.parametrize("prefix", ["", "module.", "state.net.", "1."])
+def test_two_layers_that_differ_only_by_an_alias_are_told_apart_below_any_prefix(prefix):
     model = nn.ModuleDict({"fc": nn.Linear(2, 2), "linear": nn.Linear(2, 2)})
     state = {name: torch.rand(t.shape) for name, t in model.state_dict().items()}
-    assert_same(match_names(state, model), state)
-    with pytest.raises(ValueError, match=r"unexpected: module.linear.weight"):
-        match_names({"module." + name: t for name, t in state.items()}, model)
+    assert_same(match_names({prefix + name: t for name, t in state.items()}, model), state)
+
+
+def test_an_alias_of_a_layer_that_is_there_is_doubled():
+    state = some_state()
+    with pytest.raises(ValueError, match=r"doubled: linear\.bias is another fc\.bias"):
+        match_names({**state, "linear.bias": state["fc.bias"]}, some_model())
+
+
+def test_a_part_of_the_network_may_have_been_wrapped():
+    """As the ImageNet example of PyTorch does: only the features run on several devices."""
+    model = build_model("torchvision:squeezenet1_1", shape=(3, 32, 32), classes=4)
+    state = {name: torch.rand(t.shape) for name, t in model.state_dict().items()}
+    theirs = {name.replace("features.", "features.module."): t for name, t in state.items()}
+    assert_same(match_names(theirs, model), state)
+
+
+def test_the_average_of_swa_utils_is_the_network():
+    averaged = torch.optim.swa_utils.AveragedModel(some_model())
+    assert_same(match_names(averaged.state_dict(), some_model()), dict(averaged.module.state_dict()))
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1, 1), (1, 3, 1, 1)])
+@pytest.mark.parametrize(("mean", "std"), [("0.mean", "0.std"), ("normalizer.new_mean", "normalizer.new_std")])
+def test_the_normalisation_of_a_wrapper_is_taken_and_said(mean, std, shape, caplog):
+    """nn.Sequential(normalise, network) under DataParallel, and the robustness library's attacked model."""
+    state = some_state()
+    inside = "1." if mean[0] == "0" else "model."
+    theirs = {f"module.{mean}": torch.full(shape, 0.25), f"module.{std}": torch.full(shape, 0.5)}
+    theirs |= {f"module.{inside}{name}": t for name, t in state.items()}
+    found = match_names(theirs, some_model(MEAN_STD))
+    expected = {"normalize.mean": torch.full((3, 1, 1), 0.25), "normalize.std": torch.full((3, 1, 1), 0.5)}
+    assert_same(found, {**state, **expected})
+    assert "normalisation is taken: mean 0.25 0.25 0.25, std 0.5 0.5 0.5" in caplog.text
+
+
+def test_without_a_layer_for_it_the_flags_are_named():
+    theirs = {f"module.1.{name}": t for name, t in some_state().items()}
+    theirs |= {"module.0.mean": torch.tensor([0.5, 0.25, 0.5]), "module.0.std": torch.tensor([0.25, 0.5, 1.0])}
+    with pytest.raises(ValueError, match=r"0\.mean .*--task\.mean 0\.5 0\.25 0\.5 --task\.std 0\.25 0\.5 1"):
+        match_names(theirs, some_model())
+
+
+def test_a_normalisation_that_changes_nothing_needs_no_layer():
+    state = some_state()
+    theirs = {**state, "normalize.mean": torch.zeros(3), "normalize.std": torch.ones(3)}
+    assert_same(match_names(theirs, some_model()), state)
+
+
+def test_two_normalisations_that_differ_are_refused():
+    theirs = {f"1.{name}": t for name, t in some_state().items()}
+    for place, value in (("0", 0.5), ("attacker", 0.25)):
+        theirs |= {f"{place}.mean": torch.full((3,), value), f"{place}.std": torch.ones(3)}
+    with pytest.raises(ValueError, match=r"several normalisations: 0\.mean and attacker\.mean differ"):
+        match_names(theirs, some_model(MEAN_STD))
+
+
+def tied() -> nn.Module:
+    model = nn.ModuleDict({"a": nn.Linear(3, 3), "b": nn.Linear(3, 3, bias=False)})
+    model["b"].weight = model["a"].weight
+    return model
+
+
+@pytest.mark.parametrize("kept", ["a.weight", "b.weight"])
+def test_of_tied_weights_one_is_enough(kept):
+    state = {kept: torch.rand(3, 3), "a.bias": torch.rand(3)}
+    found = match_names(state, tied())
+    assert torch.equal(found["a.weight"], state[kept])
+    assert torch.equal(found["b.weight"], state[kept])
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_two_values_for_one_tensor_are_refused(prefix):
+    state = {name: torch.rand(t.shape) for name, t in tied().state_dict().items()}
+    with pytest.raises(ValueError, match=r"untied: a\.weight and b\.weight are one tensor in the model, and two"):
+        match_names({prefix + name: t for name, t in state.items()}, tied())
 
 
 def test_pruning_scores_beside_dense_weights_are_ignored_and_said_so(caplog):

@@ -27,6 +27,8 @@ class PretrainFlags:
     seed: int = 0
     weights: Path | None = None
     """A checkpoint of this network (safetensors, or a PyTorch state dict) to take instead of training."""
+    weights_key: str | None = None
+    """Of a checkpoint with several networks the one to take, such as state_dict_ema."""
     overwrite: bool = False
     """Replace a run that is already there."""
     dry_run: DryRun = False
@@ -78,7 +80,7 @@ def pretrain(arguments: list[str], stop: StopRequest) -> None:
     from .console import Console
 
     with Console(stop) as console:
-        stages.pretrain(recipe, flags.out, weights=flags.weights, overwrite=flags.overwrite, watch=console.watch)
+        stages.pretrain(recipe, flags.out, weights=flags.weights, weights_key=flags.weights_key, overwrite=flags.overwrite, watch=console.watch)
 
 
 def prune(arguments: list[str], stop: StopRequest) -> None:
