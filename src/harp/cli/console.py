@@ -18,8 +18,8 @@ from ..checkpoint import RunDirectory
 from ..devices import leads
 from ..evaluation import Evaluation
 from ..judging import CHOSEN_BY_HAND
-from ..stages import Watch
 from ..training import EpochMetrics, StepProgress
+from ..watch import Watch
 from .stopping import StopRequest
 
 UNTIMED, TIMED = 2, 5

@@ -8,7 +8,7 @@ from tyro.conf import Positional
 
 from ..recipes import MethodName, Recipe
 from .dry import DryRun, foretell
-from .parsing import Flat, parse, preset_of, source_of
+from .parsing import AcceptChanges, Flat, parse, preset_of, source_of
 from .stopping import StopRequest
 
 
@@ -27,6 +27,7 @@ class RunFlags:
     """Fraction of the weights that stays: short for --prune.keep."""
     overwrite: bool = False
     """Replace runs of other settings; what is finished with the same ones stays."""
+    accept_changes: AcceptChanges = False
     dry_run: DryRun = False
 
 
@@ -51,7 +52,14 @@ def run(arguments: list[str], stop: StopRequest) -> None:
         console.say(
             f"{recipe.task.data}: a robust parent, then {', '.join(flags.methods)} at keep={recipe.prune.keep:g}"
         )
-        finals = run_all(recipe, flags.methods, flags.out, overwrite=flags.overwrite, watch=console.watch)
+        finals = run_all(
+            recipe,
+            flags.methods,
+            flags.out,
+            overwrite=flags.overwrite,
+            accept_changes=flags.accept_changes,
+            watch=console.watch,
+        )
         if leads():
             console.table(finals)
             console.page(write_report(finals, flags.out / "report.html"))

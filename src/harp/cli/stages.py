@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from ..recipes import Compute, Pruning, Task, Training
 from .dry import DryRun, foretell
-from .parsing import Flat, parse, path_of, preset_of, recipe_of_run, source_of
+from .parsing import AcceptChanges, Flat, parse, path_of, preset_of, recipe_of_run, source_of
 from .stopping import StopRequest
 
 
@@ -29,6 +29,7 @@ class PretrainFlags:
     """A checkpoint of this network (safetensors, or a PyTorch state dict) to take instead of training."""
     overwrite: bool = False
     """Replace a run that is already there."""
+    accept_changes: AcceptChanges = False
     dry_run: DryRun = False
 
 
@@ -45,6 +46,7 @@ class PruneFlags:
     seed: int = 0
     overwrite: bool = False
     """Replace a run that is already there."""
+    accept_changes: AcceptChanges = False
     dry_run: DryRun = False
 
 
@@ -61,6 +63,7 @@ class FinetuneFlags:
     seed: int = 0
     overwrite: bool = False
     """Replace a run that is already there."""
+    accept_changes: AcceptChanges = False
     dry_run: DryRun = False
 
 
@@ -78,7 +81,14 @@ def pretrain(arguments: list[str], stop: StopRequest) -> None:
     from .console import Console
 
     with Console(stop) as console:
-        stages.pretrain(recipe, flags.out, weights=flags.weights, overwrite=flags.overwrite, watch=console.watch)
+        stages.pretrain(
+            recipe,
+            flags.out,
+            weights=flags.weights,
+            overwrite=flags.overwrite,
+            accept_changes=flags.accept_changes,
+            watch=console.watch,
+        )
 
 
 def prune(arguments: list[str], stop: StopRequest) -> None:
@@ -93,7 +103,14 @@ def prune(arguments: list[str], stop: StopRequest) -> None:
     from .console import Console
 
     with Console(stop) as console:
-        stages.prune(recipe, flags.run, flags.out, overwrite=flags.overwrite, watch=console.watch)
+        stages.prune(
+            recipe,
+            flags.run,
+            flags.out,
+            overwrite=flags.overwrite,
+            accept_changes=flags.accept_changes,
+            watch=console.watch,
+        )
 
 
 def finetune(arguments: list[str], stop: StopRequest) -> None:
@@ -108,4 +125,11 @@ def finetune(arguments: list[str], stop: StopRequest) -> None:
     from .console import Console
 
     with Console(stop) as console:
-        stages.finetune(recipe, flags.run, flags.out, overwrite=flags.overwrite, watch=console.watch)
+        stages.finetune(
+            recipe,
+            flags.run,
+            flags.out,
+            overwrite=flags.overwrite,
+            accept_changes=flags.accept_changes,
+            watch=console.watch,
+        )

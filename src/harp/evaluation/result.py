@@ -49,6 +49,8 @@ class Evaluation:
     right: str = ""
     """One bit an image, 1 where it was classified right, hexadecimal, in `evaluation_order`: two models judged on the same
     data can be compared image by image. Empty when unknown."""
+    inputs: str = ""
+    """Digest of the data set that was read and of the user's own code. Empty when unknown."""
 
     def __post_init__(self) -> None:
         wilson(self.correct, self.images)  # raises when the counts make no sense
@@ -86,7 +88,7 @@ class Evaluation:
         """The inverse of :meth:`to_json`. Raises ValueError naming the entry that is missing, mistyped or contradictory."""
         if not isinstance(record, dict):
             raise ValueError(f"an evaluation is a JSON object, got {type(record).__name__}")
-        record = {"right": "", **record}
+        record = {"right": "", "inputs": "", **record}
         for name, kinds in _FIELDS.items():
             value = record.get(name)
             if name not in record or isinstance(value, bool) or not isinstance(value, kinds):
@@ -132,6 +134,7 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "per_attack": (dict,),
     "notes": (list,),
     "right": (str,),
+    "inputs": (str,),
 }
 
 
