@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 
 from .checkpoint import RunDirectory
 from .data import ImageData
+from .data.fingerprint import fingerprint
 from .data.soundness import Progress, leave_out, report_broken, streamed_files, unchanged_folders, unreadable
 from .evaluation import Ranks
 from .inputs import changes, inputs_of, listing_of, read_inputs
@@ -36,12 +37,13 @@ def open_inputs(
     files that cannot be read, unless the recipe says to skip them.
     """
     data = read_data(recipe, origin)
-    found = () if origin is None else changes(origin, inputs_of(recipe, data), accept=accept)
+    inputs = inputs_of(recipe, data)
+    found = () if origin is None else changes(origin, inputs, accept=accept)
     fabric = launch()
     data = _look_through(data, recipe, origin, Ranks(fabric.global_rank, fabric.world_size, fabric.device), progress)
     before = None if origin is None else read_inputs(origin)
     accepted = [*(before["accepted"] if before else []), *found]
-    return Opened(data, {**inputs_of(recipe, data), "accepted": accepted}, fabric)
+    return Opened(data, {**inputs, "data": fingerprint(data), "accepted": accepted}, fabric)
 
 
 def _look_through(
