@@ -1,10 +1,10 @@
 """The user's own code, by import path: found beside the command, named when it is not there."""
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-import torchvision
 
 from harp.importing import import_factory, sources_of
 
@@ -97,4 +97,4 @@ def test_what_is_installed_beside_a_package_is_none_of_its_sources(tmp_path, mon
 def test_a_network_of_a_library_has_the_version_of_the_library():
     found = sources_of("torchvision.models.resnet:resnet18")
     assert list(found) == ["torchvision", "torchvision.models.resnet"]
-    assert found["torchvision"] == torchvision.__version__
+    assert found["torchvision"] == version("torchvision")
