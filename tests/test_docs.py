@@ -21,6 +21,7 @@ import harp
 from harp.cards import make_card
 from harp.checkpoint import RunDirectory
 from harp.claims import Claim
+from harp.data import load_data
 from harp.models import build_model
 from harp.recipes import PRESETS, Recipe
 
@@ -333,6 +334,8 @@ def test_the_tables_of_the_run_directory_list_what_is_written():
     assert documented_keys("harp.training.EpochMetrics") == {f.name for f in dataclasses.fields(metrics)}
     assert documented_keys("recipe") == set(Claim("pretrain", Recipe(), RunDirectory(Path("run"))).record)
     assert documented_keys("card") == set(card)
+    data = load_data("digits")
+    assert documented_keys("inputs") == set(importlib.import_module("harp.inputs").inputs_of(Recipe(), data))
     assert documented_keys("evaluation") == set(evaluation.to_json())
     text = (ROOT / "docs" / "reference" / "run-directory.md").read_text(encoding="utf-8")
     assert [name for name in [*card["environment"], *card["validation"]] if f"`{name}`" not in text] == []

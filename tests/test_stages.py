@@ -63,7 +63,7 @@ def test_three_stages_end_with_the_exact_budget_and_never_look_at_the_test_set(d
     assert sum(int(mask.sum()) for mask in kept.values()) == card_of(final.path)["kept"] == 42 == round(0.25 * 168)
     assert all(not weights[name][~mask].any() for name, mask in kept.items())
     assert sorted(path.name for path in final.path.iterdir()) == sorted(
-        ["recipe.json", "metrics.jsonl", "model.safetensors", "masks.safetensors", "card.json"]
+        ["recipe.json", "inputs.json", "metrics.jsonl", "model.safetensors", "masks.safetensors", "card.json"]
     )
     assert len(final.metrics.read_text(encoding="utf-8").splitlines()) == 2
 

@@ -80,11 +80,23 @@ class Claim:
             )
         return not different and not overwrite and self.run.finished
 
-    def begin(self) -> None:
-        """Make the directory this stage's: a finished or another run in it goes, an unfinished one is continued."""
-        if self.run.recipe.exists() and (self.run.finished or self._differences()):
+    def origin(self, *, overwrite: bool = False) -> RunDirectory | None:
+        """The run whose inputs are to be those of today: this one where the stage goes on with it, else its parent."""
+        goes_on = self.run.inputs.exists() and not self.run.finished and not self._differences()
+        if goes_on and not overwrite:
+            return self.run
+        return None if self.parent is None else RunDirectory(self.parent)
+
+    def begin(self, inputs: dict[str, Any] | None, *, anew: bool = False) -> None:
+        """Make the directory this stage's: a finished or another run in it goes, an unfinished one is continued.
+
+        That goes, too, if the stage is to begin ``anew``. ``inputs`` are noted beside the recipe.
+        """
+        if self.run.recipe.exists() and (anew or self.run.finished or self._differences()):
             delete_run(self.run)
         sweep(self.run)
+        if inputs is not None:
+            write_json(self.run.inputs, inputs)
         if not self.run.recipe.exists():
             write_json(self.run.recipe, self.record)
 

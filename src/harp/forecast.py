@@ -65,14 +65,14 @@ def foresee_pretrain(recipe: Recipe, weights: Path | None = None) -> Forecast | 
 
 def foresee_prune(recipe: Recipe, parent: Path) -> Forecast | None:
     """None for a method that learns nothing there, and is done at once."""
-    open_dense(parent)
-    data = open_data(recipe, split_seed=split_seed_of(parent))
+    run = open_dense(parent)
+    data = open_data(recipe, split_seed=split_seed_of(parent), run=run)
     return _foresee_prune(recipe, load_network(parent, data), data)
 
 
 def foresee_finetune(recipe: Recipe, parent: Path) -> Forecast:
-    open_pruned(parent)
-    data = open_data(recipe, split_seed=split_seed_of(parent))
+    run = open_pruned(parent)
+    data = open_data(recipe, split_seed=split_seed_of(parent), run=run)
     return _foresee("finetune", recipe, recipe.finetune, load_network(parent, data), data)
 
 

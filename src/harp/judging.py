@@ -1,8 +1,8 @@
 """Judge a finished run on the test set, once, and note the result in its card."""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from math import isclose
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from .data import Images
 from .devices import launch, make_fabric, place
 from .evaluation import Evaluation, Ranks, collect_examples, evaluate
 from .files import write_json
+from .inputs import identity
+from .opening import open_inputs
 from .recipes import Compute, Recipe, Testing
-from .runs import load_network, open_data, open_run, recipe_of
-from .stages import SILENT, Watch
+from .runs import load_network, open_run, recipe_of
+from .watch import SILENT, Watch
 
 EXAMPLES = 8
 """Images shown in the report."""
@@ -26,7 +28,9 @@ _DIGITS = 1e-5
 """How far two lengths of a step may differ, relative to each other, and be the same: older cards kept six digits."""
 
 
-def judge(path: Path, testing: Testing, compute: Compute, *, watch: Watch = SILENT) -> list[Evaluation]:
+def judge(
+    path: Path, testing: Testing, compute: Compute, *, accept_changes: bool = False, watch: Watch = SILENT
+) -> list[Evaluation]:
     """Clean accuracy, then accuracy under the attack at each eps. What the card holds already is not computed again.
 
     Interrupted, the same call goes on where it was, on as many devices as it is given then. Several share the batches
@@ -35,12 +39,13 @@ def judge(path: Path, testing: Testing, compute: Compute, *, watch: Watch = SILE
     run, recipe = open_run(path), recipe_of(path)
     attacks = attacks_of(testing, recipe)
     fabric = launch(make_fabric(compute), compute)
-    data = open_data(recipe)
+    opened = open_inputs(recipe, run, lambda: fabric, accept=accept_changes, progress=watch.on_reading)
+    data = opened.data
     model = place(load_network(path, data), fabric.device, channels_last=compute.channels_last)
     images = min(testing.images or len(data.test), len(data.test))
     watch.on_start("evaluate", f"{read_card(run.card)['name']} on {images:,} test images")
     ranks = Ranks(fabric.global_rank, fabric.world_size, fabric.device)
-    work = _Work(run, model, data.test, images, testing, recipe.seed, watch, ranks)
+    work = _Work(run, model, data.test, images, testing, recipe.seed, watch, ranks, opened.inputs)
     results = [work.result_of(attack) for attack in attacks]
     if testing.attack != "clean" and ranks.rank == 0 and not run.examples.exists():
         shown = _to_show(attacks, recipe.task.eps)
@@ -86,6 +91,7 @@ class _Work:
     seed: int
     watch: Watch
     ranks: Ranks
+    inputs: dict[str, Any]
 
     def result_of(self, attack: PGD | AutoAttack | None) -> Evaluation:
         """The card's own result for this attack, or a new one, which is then in the card."""
@@ -102,7 +108,8 @@ class _Work:
 
     def _known(self, attack: PGD | AutoAttack | None) -> Evaluation | None:
         known = evaluations_in(self.run.card)
-        return next((e for e in known if _answers(e, attack, self.images, self.seed)), None)
+        asked = (e for e in known if _answers(e, attack, self.images, self.seed))
+        return next((e for e in asked if e.inputs in ("", identity(self.inputs))), None)
 
     def _evaluate(self, attack: PGD | AutoAttack | None) -> Evaluation:
         def tick(done: int, total: int) -> None:
@@ -110,7 +117,7 @@ class _Work:
             if self.ranks.any_of(self.watch.should_stop()):
                 raise KeyboardInterrupt(f"stopped in {_name(attack)}")
 
-        return evaluate(
+        found = evaluate(
             self.model,
             self.test,
             attack,
@@ -121,10 +128,11 @@ class _Work:
             on_progress=tick,
             ranks=self.ranks,
         )
+        return replace(found, notes=(*found.notes, *_doubts(self.inputs)), inputs=identity(self.inputs))
 
     def _state(self, attack: PGD | AutoAttack | None) -> Path:
         """A file for each question that can be asked: what one has found is no answer to another."""
-        question = repr((attack, self.images, self.testing.batch_size, self.seed)).encode()
+        question = repr((attack, self.images, self.testing.batch_size, self.seed, identity(self.inputs))).encode()
         digest = hashlib.blake2b(question, digest_size=4).hexdigest()
         return self.run.evaluations / f"{_name(attack)}-{digest}.json"
 
@@ -151,6 +159,14 @@ def _answers(found: Evaluation, attack: PGD | AutoAttack | None, images: int, se
 def how_of(attack: PGD | AutoAttack | None) -> tuple[float | None, bool, int]:
     """What the name of an attack does not tell: length of a step, random start, restarts."""
     return (attack.step_size, attack.random_start, attack.restarts) if isinstance(attack, PGD) else (None, True, 1)
+
+
+def _doubts(inputs: dict[str, Any]) -> Iterator[str]:
+    """What is to be said of any number found on these inputs."""
+    if inputs["accepted"]:
+        yield f"inputs changed since the first stage, which was accepted: {'; '.join(inputs['accepted'])}"
+    if left_out := inputs["data"].get("left_out"):
+        yield f"{len(left_out):,} files of the data set cannot be read and were left out"
 
 
 def _name(attack: PGD | AutoAttack | None) -> str:

@@ -11,21 +11,28 @@ from .judging import attacks_of, is_judged, judge
 from .passes import equalised
 from .recipes import ADMM, S2AP_HOSTS, Recipe, from_parent, normal_spelling, respelled
 from .runs import check_budget, open_data, open_dense, split_seed_of
-from .stages import SILENT, Watch, claim_for_child, finetune, pretrain, prune
+from .stages import claim_for_child, finetune, pretrain, prune
+from .watch import SILENT, Watch
 
 MASKS, FINAL = "masks", "final"
 """The two runs of a cell, in its folder."""
 
 
 def run_all(
-    recipe: Recipe, methods: Sequence[str], out: Path, *, overwrite: bool = False, watch: Watch = SILENT
+    recipe: Recipe,
+    methods: Sequence[str],
+    out: Path,
+    *,
+    overwrite: bool = False,
+    accept_changes: bool = False,
+    watch: Watch = SILENT,
 ) -> list[Path]:
     """Run all stages for each method from one parent; the finished networks, dense first. Interrupted, it goes on.
 
     ``overwrite`` replaces runs of other settings; what is finished with the same ones stays.
     """
 
-    once = _Once(overwrite, watch)
+    once = _Once(overwrite, watch, accept_changes)
     # What a later stage would refuse should not be found out when the parent is trained.
     shared = on_its_data(recipe)
     recipes = {spelling: recipe_for(spelling, shared) for spelling in map(normal_spelling, methods)}
@@ -38,7 +45,7 @@ def run_all(
         masked = once(prune, mine, parent, out / f"{method}-masks")
         finals.append(once(finetune, mine, masked, out / method))
     for final in finals:
-        judge(final, recipe.test, recipe.compute, watch=watch)
+        judge(final, recipe.test, recipe.compute, accept_changes=accept_changes, watch=watch)
     return finals
 
 
@@ -88,14 +95,16 @@ class _Once:
 
     overwrite: bool
     watch: Watch
+    accept_changes: bool = False
 
     def __call__(self, stage: Callable[..., RunDirectory], *arguments: Any) -> Path:
+        how = {"accept_changes": self.accept_changes, "watch": self.watch}
         try:
-            return stage(*arguments, watch=self.watch).path
+            return stage(*arguments, **how).path
         except OtherRun:
             if not self.overwrite:
                 raise
-            return stage(*arguments, overwrite=True, watch=self.watch).path
+            return stage(*arguments, overwrite=True, **how).path
 
 
 def on_its_data(recipe: Recipe) -> Recipe:

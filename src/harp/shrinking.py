@@ -13,6 +13,7 @@ from .checkpoint import RunDirectory, save_tensors
 from .claims import Claim
 from .data import ImageData
 from .files import write_json
+from .inputs import check_code, read_inputs
 from .pruning import bake_masks, macs, shrink
 from .pruning.channels import evaluating, widths
 from .runs import load_network, open_data, open_run, recipe_of, split_seed_of
@@ -20,7 +21,7 @@ from .runs import load_network, open_data, open_run, recipe_of, split_seed_of
 _TIMED, _UNTIMED, _LONGEST_S = 50, 5, 5.0
 
 
-def shrink_run(path: Path, out: Path, *, overwrite: bool = False) -> RunDirectory:
+def shrink_run(path: Path, out: Path, *, overwrite: bool = False, accept_changes: bool = False) -> RunDirectory:
     """Write a run of the physically smaller network, its widths beside it. Its card has the sizes before and after.
 
     Raises ValueError when the run has no masks on channels. What was shrunk already is not shrunk again.
@@ -35,11 +36,12 @@ def shrink_run(path: Path, out: Path, *, overwrite: bool = False) -> RunDirector
     claim = Claim("shrink", recipe, RunDirectory(out), parent=path, split_seed=split_seed_of(path))
     if claim.is_done(overwrite=overwrite):
         return claim.settle()
-    data = open_data(recipe, split_seed=claim.split_seed)
+    check_code(run, recipe, accept=accept_changes)
+    data = open_data(recipe, split_seed=claim.split_seed, run=run)
     model, image = bake_masks(load_network(path, data)), _image(data)
     before = sizes(model, image)
     shrink(model, image, exclude=recipe.prune.exclude)
-    claim.begin()
+    claim.begin(read_inputs(run))
     _write(claim, model, before, sizes(model, image))
     return claim.settle()
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -16,8 +17,10 @@ from .choices import keep_rule, make_objective, method_of, sharpness_of
 from .claims import Claim
 from .data import ImageData, Images
 from .devices import launch, make_fabric, peak_memory_bytes, place
-from .evaluation import Evaluation, Ranks, evaluate
+from .evaluation import Ranks, evaluate
 from .files import write_json, write_json_lines
+from .inputs import changes
+from .opening import open_inputs
 from .progress import misses_budget
 from .pruning import Admm, Budget, ChannelBudget, attach_masks, bake_masks, freeze_masks, masks
 from .pruning.channels import widths
@@ -27,39 +30,25 @@ from .runs import (
     check_weights,
     load_network,
     make_budget,
-    open_data,
     open_dense,
     open_pruned,
     recipe_of,
     split_seed_of,
+    with_validation,
 )
 from .training import (
     Course,
     EpochMetrics,
-    StepProgress,
     batch_per_rank,
     best_of,
     fit,
     seed_of,
 )
+from .watch import SILENT, Watch
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Watch:
-    """How a caller follows a stage and stops it."""
-
-    on_start: Callable[[str, str], None] = lambda stage, what: None
-    on_step: Callable[[StepProgress], None] = lambda progress: None
-    on_epoch: Callable[[EpochMetrics], None] = lambda metrics: None
-    on_images: Callable[[str, int, int], None] = lambda attack, done, images: None
-    on_result: Callable[[Evaluation], None] = lambda found: None
-    on_done: Callable[[RunDirectory], None] = lambda run: None
-    should_stop: Callable[[], bool] = lambda: False
-
-
-SILENT = Watch()
 Validate = Callable[[nn.Module], tuple[float, float]]
 
 
@@ -70,6 +59,7 @@ def pretrain(
     weights: Path | None = None,
     weights_key: str | None = None,
     overwrite: bool = False,
+    accept_changes: bool = False,
     watch: Watch = SILENT,
 ) -> RunDirectory:
     """Train the recipe's network robustly from a seeded start, or take the ``weights`` of an existing checkpoint.
@@ -82,7 +72,7 @@ def pretrain(
     )
     if claim.is_done(overwrite=overwrite):
         return _settled(claim, watch)
-    stage = _open(claim, recipe.pretrain, watch)
+    stage = _open(claim, recipe.pretrain, watch, overwrite=overwrite, accept=accept_changes)
     torch.manual_seed(seed_of(recipe.seed, "init"))
     model = build_network(recipe, stage.data)
     if weights is None:
@@ -94,14 +84,22 @@ def pretrain(
     return stage.finish(model, [])
 
 
-def prune(recipe: Recipe, parent: Path, out: Path, *, overwrite: bool = False, watch: Watch = SILENT) -> RunDirectory:
+def prune(
+    recipe: Recipe,
+    parent: Path,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    accept_changes: bool = False,
+    watch: Watch = SILENT,
+) -> RunDirectory:
     """Learn masks of exactly the recipe's budget on the parent's weights, which rest; ADMM moves them to where it cuts."""
     open_dense(parent)
     claim = claim_for_child("prune", recipe, parent, out)
     if claim.is_done(overwrite=overwrite):
         return _settled(claim, watch)
     settings = recipe.prune
-    stage = _open(claim, settings, watch)
+    stage = _open(claim, settings, watch, overwrite=overwrite, accept=accept_changes)
     model = load_network(parent, stage.data)
     torch.manual_seed(seed_of(recipe.seed, "scores"))
     budget = make_budget(model, settings, stage.data)
@@ -118,7 +116,13 @@ def prune(recipe: Recipe, parent: Path, out: Path, *, overwrite: bool = False, w
 
 
 def finetune(
-    recipe: Recipe, parent: Path, out: Path, *, overwrite: bool = False, watch: Watch = SILENT
+    recipe: Recipe,
+    parent: Path,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    accept_changes: bool = False,
+    watch: Watch = SILENT,
 ) -> RunDirectory:
     """Train the weights that survived; the masks stay as they are, and method and budget are the parent's."""
     open_pruned(parent)
@@ -126,7 +130,7 @@ def finetune(
     claim = claim_for_child("finetune", recipe, parent, out)
     if claim.is_done(overwrite=overwrite):
         return _settled(claim, watch)
-    stage = _open(claim, recipe.finetune, watch)
+    stage = _open(claim, recipe.finetune, watch, overwrite=overwrite, accept=accept_changes)
     what = f"{name_of(recipe, 'finetune')}: the weights that stayed learn"
     return stage.train(load_network(parent, stage.data), recipe.finetune, what)
 
@@ -145,13 +149,18 @@ def _settled(claim: Claim, watch: Watch) -> RunDirectory:
     return claim.run
 
 
-def _open(claim: Claim, settings: Training, watch: Watch) -> "_Stage":
+def _open(claim: Claim, settings: Training, watch: Watch, *, overwrite: bool, accept: bool) -> "_Stage":
     """Look at all that is asked for before other processes are started, which would only repeat what is wrong."""
     compute = claim.recipe.compute
     batch_per_rank(settings.batch_size, compute.devices * compute.num_nodes)
     fabric = make_fabric(compute)
-    data = open_data(claim.recipe, split_seed=claim.split_seed)
-    return _Stage(claim, launch(fabric, compute), data, watch)
+    origin = claim.origin(overwrite=overwrite)
+    opened = open_inputs(
+        claim.recipe, origin, lambda: launch(fabric, compute), accept=accept, progress=watch.on_reading
+    )
+    data = with_validation(opened.data, claim.recipe, claim.split_seed)
+    anew = origin != claim.run and bool(changes(claim.run, opened.inputs, accept=True))
+    return _Stage(claim, fabric, data, opened.inputs, anew, watch)
 
 
 @dataclass(frozen=True)
@@ -161,6 +170,8 @@ class _Stage:
     claim: Claim
     fabric: Fabric
     data: ImageData
+    inputs: dict[str, Any]
+    anew: bool
     watch: Watch
 
     def train(self, model: nn.Module, settings: Training, what: str, budget: Budget | None = None) -> RunDirectory:
@@ -211,7 +222,7 @@ class _Stage:
     def begin(self, what: str) -> None:
         """Make the directory this stage's, the first rank for all."""
         if self.fabric.is_global_zero:
-            self.claim.begin()
+            self.claim.begin(self.inputs, anew=self.anew)
         self.fabric.barrier()
         self.watch.on_start(self.claim.stage, what)
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from harp.data import InMemory, Streamed, load_data
 from harp.data.folder import EXTENSIONS
@@ -56,12 +56,32 @@ def test_a_validation_directory_beside_a_test_directory_is_the_validation_split(
 def test_one_tree_is_split_by_its_seed(tmp_path):
     write_tree(tmp_path, per_class=10)
     first, again, other = (load_data("folder", root=tmp_path, split_seed=seed) for seed in (0, 0, 1))
-    assert (len(first.train), len(first.test)) == (16, 4)
-    assert first.test.labels.tolist() == [0, 0, 1, 1]
+    assert first.train.labels.unique().tolist() == first.test.labels.unique().tolist() == [0, 1]
     assert torch.equal(pixels_of(first.test), pixels_of(again.test))
     assert not torch.equal(pixels_of(first.test), pixels_of(other.test))
     seen = torch.cat([pixels_of(first.train), pixels_of(first.test)])[:, 0, 0, 0]
     assert len(seen.unique()) == 20
+
+
+def test_a_file_more_brings_no_training_image_into_the_test_split(tmp_path):
+    write_tree(tmp_path, per_class=30)
+    before = load_data("folder", root=tmp_path)
+    write_image(tmp_path / "cat" / "0a.png", 200)
+    after = load_data("folder", root=tmp_path)
+    trained, tested = set(before.train.names), set(after.test.names)
+    assert len(trained) > 30
+    assert not trained & tested
+    assert set(before.test.names) <= tested
+
+
+def test_the_root_may_be_the_working_directory(tmp_path, monkeypatch):
+    write_tree(tmp_path, per_class=10)
+    expected = load_data("folder", root=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for root in (".", "./"):
+        data = load_data("folder", root=root)
+        assert (data.train.names, data.test.names) == (expected.train.names, expected.test.names)
+        assert data.files == expected.files
 
 
 def test_a_class_may_be_called_train(tmp_path):
@@ -129,6 +149,45 @@ def test_a_corrupt_image_names_its_path(tmp_path, how, name):
         load_data("folder", root=tmp_path)
 
 
+def test_all_corrupt_images_are_listed_at_once_whichever_split_they_are_in(tmp_path):
+    write_splits(tmp_path)
+    broken = [
+        tmp_path / "train" / "cat" / "0.png",
+        tmp_path / "train" / "dog" / "2.png",
+        tmp_path / "test" / "cat" / "1.png",
+    ]
+    for path, how in zip(broken, ["empty", "truncated", "text"], strict=True):
+        damage(path, how)
+    with pytest.raises(ValueError, match=r"3 of 10 images cannot be read.*--task\.skip-broken") as refused:
+        load_data("folder", root=tmp_path)
+    assert all(f"cannot read the image {path}" in str(refused.value) for path in broken)
+
+
+def test_corrupt_images_can_be_left_out(tmp_path, caplog):
+    write_splits(tmp_path)
+    damage(tmp_path / "train" / "dog" / "1.png", "truncated")
+    damage(tmp_path / "test" / "cat" / "0.png", "empty")
+    data = load_data("folder", root=tmp_path, skip_broken=True)
+    assert data.train.names == (
+        "train/cat/0.png",
+        "train/cat/1.png",
+        "train/cat/2.png",
+        "train/dog/0.png",
+        "train/dog/2.png",
+    )
+    assert (pixels_of(data.train)[:, 0, 0, 0] * 255).round().tolist() == [0, 1, 2, 100, 102]
+    assert data.files is not None
+    assert sorted(data.files.left_out) == ["test/cat/0.png", "train/dog/1.png"]
+    assert "2 of 10 images cannot be read and are left out" in caplog.text
+
+
+def test_a_link_that_leads_nowhere_is_a_corrupt_image(tmp_path):
+    write_splits(tmp_path)
+    (tmp_path / "train" / "cat" / "9.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(ValueError, match=r"1 of 11 images cannot be read[^\n]*\n.*train/cat/9\.png"):
+        load_data("folder", root=tmp_path)
+
+
 def test_images_of_several_sizes_need_an_image_size(tmp_path):
     write_splits(tmp_path)
     path = tmp_path / "train" / "dog" / "big.png"
@@ -162,6 +221,48 @@ def test_images_without_class_directories_are_refused(tmp_path):
     write_image(tmp_path / "0.png", 0)
     with pytest.raises(ValueError, match="a directory of images for every class"):
         load_data("folder", root=tmp_path)
+
+
+@pytest.mark.parametrize("flat", ["test", "val"])
+def test_a_test_directory_without_classes_is_described_as_it_is(tmp_path, flat):
+    write_tree(tmp_path / "train")
+    for number in range(3):
+        write_image(tmp_path / flat / f"{number}.png", number)
+    expected = rf"has train/<class>/ but a {flat}/ with 3 images directly in it: put test images into test/<class>/"
+    with pytest.raises(ValueError, match=expected):
+        load_data("folder", root=tmp_path)
+
+
+def test_a_train_directory_without_classes_is_described_as_it_is(tmp_path):
+    write_tree(tmp_path / "test")
+    write_image(tmp_path / "train" / "0.png", 0)
+    with pytest.raises(ValueError, match=r"has test/<class>/ but a train/ with 1 images directly in it"):
+        load_data("folder", root=tmp_path)
+
+
+def test_two_flat_directories_are_not_taken_for_the_classes_train_and_test(tmp_path):
+    for part in ("train", "test"):
+        write_image(tmp_path / part / "0.png", 0)
+    with pytest.raises(ValueError, match=r"a test/ with 1 images directly in it and a train/ with 1 images"):
+        load_data("folder", root=tmp_path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_is_read_upright(tmp_path, orientation):
+    upright = np.zeros((6, 4, 3), np.uint8)
+    upright[0, 0] = 200
+    turned = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1]}
+    lying = {n + 4: pixels.transpose(1, 0, 2) for n, pixels in turned.items()}
+    stored = Image.fromarray(np.ascontiguousarray((turned | lying)[orientation]))
+    exif = stored.getexif()
+    exif[ExifTags.Base.Orientation] = orientation
+    for part in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / part / name).mkdir(parents=True)
+            stored.save(tmp_path / part / name / "0.png", exif=exif)
+    data = load_data("folder", root=tmp_path)
+    assert data.shape == (3, 6, 4)
+    assert np.array_equal((pixels_of(data.train)[0] * 255).round().permute(1, 2, 0).numpy(), upright)
 
 
 @pytest.mark.parametrize(("present", "missing"), [("train", "none of test/, val/"), ("test", "no train/<class>/")])

@@ -15,6 +15,11 @@ class RunDirectory:
         return self.path / "recipe.json"
 
     @property
+    def inputs(self) -> Path:
+        """The images and the code that it was made from, to be compared with those of today."""
+        return self.path / "inputs.json"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
@@ -56,4 +61,4 @@ class RunDirectory:
     def entries(self) -> tuple[Path, ...]:
         """All that a run consists of, in the order in which to delete it: unfinished first, nameless last."""
         results = (self.card, self.resume.parent, self.evaluations, self.metrics, self.masks, self.widths, self.model)
-        return (*results, self.recipe)
+        return (*results, self.inputs, self.recipe)

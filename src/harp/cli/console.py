@@ -18,8 +18,8 @@ from ..checkpoint import RunDirectory
 from ..devices import leads
 from ..evaluation import Evaluation
 from ..judging import evaluations_in
-from ..stages import Watch
 from ..training import EpochMetrics, StepProgress
+from ..watch import Watch
 from .stopping import StopRequest
 
 UNTIMED, TIMED = 2, 5

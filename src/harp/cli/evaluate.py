@@ -7,7 +7,7 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from ..recipes import Compute, Testing
-from .parsing import Flat, parse, path_of, recipe_of_run
+from .parsing import AcceptChanges, Flat, parse, path_of, recipe_of_run
 from .stopping import StopRequest
 
 
@@ -19,6 +19,7 @@ class EvaluateFlags:
     """The run directory to judge; the results are added to its card."""
     testing: Annotated[Testing, Flat]
     compute: Compute
+    accept_changes: AcceptChanges = False
 
 
 def evaluate(arguments: list[str], stop: StopRequest) -> None:
@@ -30,5 +31,5 @@ def evaluate(arguments: list[str], stop: StopRequest) -> None:
     from .console import Console
 
     with Console(stop) as console:
-        judging.judge(flags.run, flags.testing, flags.compute, watch=console.watch)
+        judging.judge(flags.run, flags.testing, flags.compute, accept_changes=flags.accept_changes, watch=console.watch)
         console.table([flags.run])

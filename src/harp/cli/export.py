@@ -6,7 +6,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from .parsing import parse
+from .parsing import AcceptChanges, parse
 from .stopping import StopRequest
 
 
@@ -26,6 +26,7 @@ class ExportFlags:
     """How far logits of validation images may be off, relative to the largest; None: 1e-4, for f16 1e-2."""
     overwrite: bool = False
     """Replace a file that is already there."""
+    accept_changes: AcceptChanges = False
 
 
 def export(arguments: list[str], stop: StopRequest) -> None:
@@ -40,6 +41,7 @@ def export(arguments: list[str], stop: StopRequest) -> None:
         format=flags.format,
         tolerance=flags.tolerance,
         overwrite=flags.overwrite,
+        accept_changes=flags.accept_changes,
     )
     print(f"{done.kept:,} of {done.total:,} weights are not zero")
     print(

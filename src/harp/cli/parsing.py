@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 from tyro.conf import arg
@@ -13,6 +13,10 @@ from ..recipes import PRESETS, Recipe, recipe_in
 Flat = arg(name="")
 NUMBERS = ConstructorRegistry()
 """How flags that are numbers are read: 8/255, too."""
+
+AcceptChanges = Annotated[
+    bool, arg(help="Go on although the images, or code of yours, have changed since the run; the results note it.")
+]
 
 
 def parse(kind: Callable[..., Any], command: str, arguments: list[str], default: Any) -> Any:

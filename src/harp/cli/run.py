@@ -8,7 +8,7 @@ from tyro.conf import Positional
 
 from ..recipes import data_title, normal_spelling
 from .dry import DryRun, foretell
-from .parsing import Flat, parse, preset_of, source_of
+from .parsing import AcceptChanges, Flat, parse, preset_of, source_of
 from .shown import OfMethods, of_methods, plain, refuse_single
 from .stopping import StopRequest
 
@@ -28,6 +28,7 @@ class RunFlags:
     """Fraction of the weights that stays: short for --prune.keep."""
     overwrite: bool = False
     """Replace runs of other settings; what is finished with the same ones stays."""
+    accept_changes: AcceptChanges = False
     dry_run: DryRun = False
 
 
@@ -51,7 +52,14 @@ def run(arguments: list[str], stop: StopRequest) -> None:
         console.say(
             f"{data_title(recipe.task.data, recipe.task.root)}: a robust parent, then {', '.join(methods)} at keep={recipe.prune.keep:g}"
         )
-        finals = run_all(recipe, methods, flags.out, overwrite=flags.overwrite, watch=console.watch)
+        finals = run_all(
+            recipe,
+            methods,
+            flags.out,
+            overwrite=flags.overwrite,
+            accept_changes=flags.accept_changes,
+            watch=console.watch,
+        )
         if leads():
             console.table(finals)
             console.page(write_report(finals, flags.out / "report.html"))

@@ -8,7 +8,7 @@ from rich.console import Console as Terminal
 from rich.table import Table
 from tyro.conf import Positional
 
-from .parsing import parse
+from .parsing import AcceptChanges, parse
 from .stopping import StopRequest
 
 
@@ -22,6 +22,7 @@ class ShrinkFlags:
     """The run directory to write."""
     overwrite: bool = False
     """Replace a run that is already there."""
+    accept_changes: AcceptChanges = False
 
 
 def shrink(arguments: list[str], stop: StopRequest) -> None:
@@ -30,7 +31,7 @@ def shrink(arguments: list[str], stop: StopRequest) -> None:
     from ..cards import read_card
     from ..shrinking import shrink_run
 
-    run = shrink_run(flags.run, flags.out, overwrite=flags.overwrite)
+    run = shrink_run(flags.run, flags.out, overwrite=flags.overwrite, accept_changes=flags.accept_changes)
     terminal, card = Terminal(highlight=False), read_card(run.card)
     terminal.print(f"[bold]{card['name']}[/bold] in {run.path}", soft_wrap=True)
     terminal.print(table_of(card["shrunk"]["before"], card["shrunk"]["after"]))

@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from ..recipes import Compute, Pruning, Task, Training
 from .dry import DryRun, foretell
-from .parsing import Flat, parse, path_of, preset_of, recipe_of_run, source_of
+from .parsing import AcceptChanges, Flat, parse, path_of, preset_of, recipe_of_run, source_of
 from .stopping import StopRequest
 
 
@@ -31,6 +31,7 @@ class PretrainFlags:
     """Of a checkpoint with several networks the one to take, such as state_dict_ema."""
     overwrite: bool = False
     """Replace a run that is already there."""
+    accept_changes: AcceptChanges = False
     dry_run: DryRun = False
 
 
@@ -47,6 +48,7 @@ class PruneFlags:
     seed: int = 0
     overwrite: bool = False
     """Replace a run that is already there."""
+    accept_changes: AcceptChanges = False
     dry_run: DryRun = False
 
 
@@ -63,6 +65,7 @@ class FinetuneFlags:
     seed: int = 0
     overwrite: bool = False
     """Replace a run that is already there."""
+    accept_changes: AcceptChanges = False
     dry_run: DryRun = False
 
 
@@ -80,7 +83,15 @@ def pretrain(arguments: list[str], stop: StopRequest) -> None:
     from .console import Console
 
     with Console(stop) as console:
-        stages.pretrain(recipe, flags.out, weights=flags.weights, weights_key=flags.weights_key, overwrite=flags.overwrite, watch=console.watch)
+        stages.pretrain(
+            recipe,
+            flags.out,
+            weights=flags.weights,
+            weights_key=flags.weights_key,
+            overwrite=flags.overwrite,
+            accept_changes=flags.accept_changes,
+            watch=console.watch,
+        )
 
 
 def prune(arguments: list[str], stop: StopRequest) -> None:
@@ -95,7 +106,14 @@ def prune(arguments: list[str], stop: StopRequest) -> None:
     from .console import Console
 
     with Console(stop) as console:
-        stages.prune(recipe, flags.run, flags.out, overwrite=flags.overwrite, watch=console.watch)
+        stages.prune(
+            recipe,
+            flags.run,
+            flags.out,
+            overwrite=flags.overwrite,
+            accept_changes=flags.accept_changes,
+            watch=console.watch,
+        )
 
 
 def finetune(arguments: list[str], stop: StopRequest) -> None:
@@ -110,4 +128,11 @@ def finetune(arguments: list[str], stop: StopRequest) -> None:
     from .console import Console
 
     with Console(stop) as console:
-        stages.finetune(recipe, flags.run, flags.out, overwrite=flags.overwrite, watch=console.watch)
+        stages.finetune(
+            recipe,
+            flags.run,
+            flags.out,
+            overwrite=flags.overwrite,
+            accept_changes=flags.accept_changes,
+            watch=console.watch,
+        )

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..checkpoint import RunDirectory
 from ..claims import Claim, OtherRun
+from ..data import ImageData
 from ..judging import attacks_of, how_of, is_judged
 from ..pipeline import cell_is_done
 from ..recipes import PRESETS, Recipe, changes, flags, flat, how_words, to_json
@@ -52,7 +53,7 @@ def outstanding(comparison: Comparison, *, overwrite: bool = False) -> Todo:
     for parent in comparison.parents:
         if open_run(parent).masks.exists():
             raise ValueError(f"parents names {parent}, which is pruned already; name the dense run that it came from")
-    data = open_data(comparison.recipe)
+    data = _open_as_parents(comparison)
     tests = len(data.test)
     for recipe in {(c.granularity, c.recipe.prune.keep): c.recipe for c in comparison.cells}.values():
         check_budget(recipe, data)
@@ -64,7 +65,7 @@ def outstanding(comparison: Comparison, *, overwrite: bool = False) -> Todo:
 
 def finished(comparison: Comparison) -> Sweep:
     """The cells and parents that are done, read back."""
-    tests, recipe = len(open_data(comparison.recipe).test), comparison.recipe
+    tests, recipe = len(_open_as_parents(comparison).test), comparison.recipe
     made = [
         Entry(c.method, c.recipe.prune.keep, c.granularity, c.recipe.seed, c.passes, c.final)
         for c in comparison.cells
@@ -81,6 +82,12 @@ def finished(comparison: Comparison) -> Sweep:
     )
     images = min(recipe.test.images or tests, tests)
     return read_sweep([*dense, *made], test, images=images, baseline=comparison.reference, seeds=comparison.seeds)
+
+
+def _open_as_parents(comparison: Comparison) -> ImageData:
+    """The images without the files that the parents left out, where there is one."""
+    parents = (RunDirectory(parent) for parent in comparison.dense)
+    return open_data(comparison.recipe, run=next((run for run in parents if run.inputs.exists()), None))
 
 
 def _is_sound(cell: Cell, tests: int) -> bool:

@@ -9,8 +9,9 @@ from harp.data.digits import read_digits
 from harp.data.fashion_mnist import read_fashion_mnist
 from harp.data.folder import read_folder
 from harp.data.imagenet import read_imagenet
-from harp.data.images import ImageData, Images, InMemory, split
+from harp.data.images import ImageData, Images, InMemory
 from harp.data.source import Source
+from harp.data.splitting import split
 from harp.data.streamed import Streamed
 from harp.data.svhn import read_svhn
 from harp.importing import import_factory
@@ -47,12 +48,14 @@ def load_data(
     download: bool = False,
     split_seed: int = 0,
     augment: Augment | None = None,
+    skip_broken: bool = False,
 ) -> ImageData:
     """Load a data set of `DATASETS` by name; `Source` explains the options.
 
     `package.module:factory` is the user's own: a function without arguments that returns an ImageData.
-    `split_seed` cuts the test split off a folder that is one tree. Nothing is downloaded unless `download` says so:
-    a missing file raises FileNotFoundError that names it.
+    `split_seed` cuts the test split off a folder that is one tree. Image files that cannot be decoded are listed in one
+    ValueError, or left out with `skip_broken`; a streamed one is only found when it is read. Nothing is downloaded
+    unless `download` says so: a missing file raises FileNotFoundError that names it.
     """
     if ":" in name:
         data = import_factory(name)()
@@ -64,4 +67,4 @@ def load_data(
             f"name={name!r}: expected one of {', '.join(DATASETS)}; your own images are a folder, or package.module:factory"
         )
     root = Path(root).expanduser() if root is not None else None
-    return DATASETS[name](Source(root, image_size, workers, download, split_seed, augment))
+    return DATASETS[name](Source(root, image_size, workers, download, split_seed, augment, skip_broken))

@@ -3,9 +3,10 @@
 import torch
 
 from harp.data.augment import Augment
-from harp.data.images import ImageData, InMemory, split
+from harp.data.images import ImageData, InMemory
 from harp.data.resize import square
 from harp.data.source import Source, reject_download
+from harp.data.splitting import split
 
 _TEST_FRACTION = 0.2
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from harp.data.augment import hash_index
 from harp.data.decode import open_rgb
-from harp.data.folder import scan_splits
+from harp.data.folder import listing_of, scan_splits
 from harp.data.images import ImageData
 from harp.data.source import Source, reject_download, required_root
 from harp.data.streamed import Streamed
@@ -22,16 +22,17 @@ def read_imagenet(source: Source) -> ImageData:
     reject_download(source, "imagenet", "is only handed out by its authors (image-net.org)")
     if source.augment is not None:
         raise ValueError(f"augment={source.augment}: imagenet always trains on random resized crops; leave it out")
-    trees = scan_splits(required_root(source, "imagenet"))
+    root = required_root(source, "imagenet")
+    trees = scan_splits(root)
     if len(trees) == 1:
         raise ValueError(f"root={str(source.root)!r} has no train/<class>/ and val/<class>/")
     size = _SIZE if source.image_size is None else source.image_size
     splits = {
-        name: Streamed(tree.paths, tree.labels, (3, size, size), CropReader(size), source.workers)
+        name: Streamed(tree.paths, tree.labels, (3, size, size), CropReader(size), source.workers, str(root))
         for name, tree in trees.items()
     }
-    classes = trees["train"].classes
-    return ImageData("imagenet", classes, splits["train"], splits["test"], splits.get("validation"))
+    classes, files = trees["train"].classes, listing_of(root, trees)
+    return ImageData("imagenet", classes, splits["train"], splits["test"], splits.get("validation"), files)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from harp.data.augment import Augment, hash_index
+from harp.data.augment import Augment
+from harp.data.listing import Listing
 
 Shape = tuple[int, int, int]
 """Channels, height, width."""
@@ -44,11 +45,15 @@ class Images(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class InMemory:
-    """Images as one tensor, uint8 or float32 in [0, 1], NCHW. uint8 becomes float32 batch by batch."""
+    """Images as one tensor, uint8 or float32 in [0, 1], NCHW. uint8 becomes float32 batch by batch.
+
+    `names`, one per image, decide which part of a split an image belongs to; without them, its position does.
+    """
 
     images: Tensor
     labels: Tensor
     augment: Augment = field(default_factory=Augment)
+    names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         images = self.images
@@ -59,6 +64,8 @@ class InMemory:
                 "(`.permute(0, 3, 1, 2)` turns NHWC into NCHW, `.float()` makes float32)"
             )
         check_labels(self.labels, len(images))
+        if self.names is not None and len(self.names) != len(images):
+            raise ValueError(f"names has {len(self.names)} entries for {len(images)} images: expected one for each")
         # A NaN fails both comparisons.
         if images.dtype == torch.float32 and not (images.amin() >= 0 and images.amax() <= 1):
             low, high = images.amin().item(), images.amax().item()
@@ -76,7 +83,8 @@ class InMemory:
         return len(self.images)
 
     def subset(self, indices: Tensor) -> "InMemory":
-        return replace(self, images=self.images[indices], labels=self.labels[indices])
+        names = None if self.names is None else tuple(self.names[i] for i in indices.tolist())
+        return replace(self, images=self.images[indices], labels=self.labels[indices], names=names)
 
     def batches(
         self, order: Tensor, batch_size: int, *, augment_seed: int | None = None
@@ -91,21 +99,22 @@ class InMemory:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set: its classes and its splits. `validation` is None where the data set brings none of its own."""
+    """A data set: its classes and its splits. `validation` is None where the data set brings none of its own.
+
+    `files` lists the image files it was read from, where it was read from a folder of them.
+    """
 
     name: str
     classes: tuple[str, ...]
     train: Images
     test: Images
     validation: Images | None = None
+    files: Listing | None = None
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
             raise ValueError(f"{self.name} has the classes {self.classes}: expected two or more")
-        splits = {"train": self.train, "test": self.test, "validation": self.validation}
-        for name, images in splits.items():
-            if images is None:
-                continue
+        for name, images in self.splits.items():
             if int(images.labels.max()) >= len(self.classes):
                 raise ValueError(
                     f"{self.name}: a label of {name} is {int(images.labels.max())}, but there are only "
@@ -121,23 +130,11 @@ class ImageData:
     def shape(self) -> Shape:
         return self.train.shape
 
-
-def split(images: Images, fraction: float, seed: int) -> tuple[Images, Images]:
-    """Cut a validation split of round(fraction · n) images of every class off `images`: (the rest, validation).
-
-    Every class with two or more images is in both parts. The same arguments give the same parts on every machine.
-    """
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction={fraction}: expected a fraction between 0 and 1, for example 0.1")
-    rank = hash_index(torch.arange(len(images)), seed)
-    chosen = torch.zeros(len(images), dtype=torch.bool)
-    for label in images.labels.unique():
-        members = (images.labels == label).nonzero()[:, 0]
-        count = min(max(round(fraction * len(members)), 1), len(members) - 1)
-        chosen[members[rank[members].argsort()[:count]]] = True
-    if not chosen.any():
-        raise ValueError(f"{len(images)} images are too few to split: every class has a single image")
-    return images.subset((~chosen).nonzero()[:, 0]), images.subset(chosen.nonzero()[:, 0])
+    @property
+    def splits(self) -> dict[str, Images]:
+        """The splits that there are, by name."""
+        found = {"train": self.train, "test": self.test, "validation": self.validation}
+        return {name: images for name, images in found.items() if images is not None}
 
 
 def chunks(order: Tensor, batch_size: int, length: int) -> list[Tensor]:

@@ -19,7 +19,7 @@ class Source:
 
     `image_size` is the side of the images in pixels, None leaves them as they are. `workers` are the processes that
     decode streamed images: None is one a core (at most 8), 0 decodes in this process. `augment` replaces the data
-    set's own augmentation.
+    set's own augmentation. `skip_broken` leaves out files that cannot be decoded, instead of raising.
     """
 
     root: Path | None = None
@@ -28,6 +28,7 @@ class Source:
     download: bool = False
     split_seed: int = 0
     augment: Augment | None = None
+    skip_broken: bool = False
 
     def __post_init__(self) -> None:
         if self.image_size is not None and self.image_size < 1:

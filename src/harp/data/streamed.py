@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from harp.data.images import Shape, as_float, check_labels, chunks
+from harp.data.listing import names_below
 
 _MOST_WORKERS = 8
 
@@ -23,19 +24,28 @@ Reader = Callable[[str, int, int | None], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Streamed:
-    """Images read from `paths` by worker processes; see `harp.data.source.Source` for `workers`."""
+    """Images read from `paths` by worker processes; see `harp.data.source.Source` for `workers`.
+
+    With a `root` they have names: their paths below it.
+    """
 
     paths: tuple[str, ...]
     labels: Tensor
     shape: Shape
     reader: Reader
     workers: int | None = None
+    root: str | None = None
 
     def __post_init__(self) -> None:
         check_labels(self.labels, len(self.paths))
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """See `InMemory`."""
+        return None if self.root is None else names_below(self.root, self.paths)
 
     def subset(self, indices: Tensor) -> "Streamed":
         return replace(self, paths=tuple(self.paths[i] for i in indices.tolist()), labels=self.labels[indices])

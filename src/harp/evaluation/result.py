@@ -56,6 +56,8 @@ class Evaluation:
     restarts: int = 1
     chance: float | None = None
     """Share of the most frequent class among the images: what always giving the same answer would reach."""
+    inputs: str = ""
+    """Digest of the data set that was read and of the user's own code. Empty when unknown."""
 
     def __post_init__(self) -> None:
         wilson(self.correct, self.images)  # raises when the counts make no sense
@@ -109,7 +111,7 @@ class Evaluation:
         """The inverse of :meth:`to_json`. Raises ValueError naming the entry that is missing, mistyped or contradictory."""
         if not isinstance(record, dict):
             raise ValueError(f"an evaluation is a JSON object, got {type(record).__name__}")
-        record = with_fields(record)
+        record = with_fields({"inputs": "", **record})
         for name, kinds in _FIELDS.items():
             value = record.get(name)
             if name not in record or isinstance(value, bool) != (kinds == (bool,)) or not isinstance(value, kinds):
@@ -160,6 +162,7 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "random_start": (bool,),
     "restarts": (int,),
     "chance": (*_NUMBER, _NOTHING),
+    "inputs": (str,),
 }
 
 

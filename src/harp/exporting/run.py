@@ -8,6 +8,7 @@ import torch
 
 from harp.cards import read_card
 from harp.data import ImageData
+from harp.inputs import check_code
 from harp.pruning import bake_masks, masks, shrink
 from harp.runs import load_network, open_data, open_run, recipe_of, split_seed_of
 
@@ -26,6 +27,7 @@ def export_run(
     format: Format = "harp",
     tolerance: float | None = None,
     overwrite: bool = False,
+    accept_changes: bool = False,
 ) -> Exported:
     """Write the network of the run at ``path`` to ``out``, checked on validation images, never on test images.
 
@@ -36,7 +38,8 @@ def export_run(
     if out.exists() and not overwrite:
         raise FileExistsError(f"{out} is there already; replace it with --overwrite, or name another --out")
     recipe = recipe_of(path)
-    data = open_data(recipe, split_seed=split_seed_of(path))
+    check_code(run, recipe, accept=accept_changes)
+    data = open_data(recipe, split_seed=split_seed_of(path), run=run)
     model, images = load_network(path, data), _examples(data)
     if masks(model):
         bake_masks(model)

@@ -46,6 +46,8 @@ class Task:
     """Resize images to this many pixels a side; None keeps their own size."""
     download: bool = False
     """Fetch the data set from its official address when it is missing."""
+    skip_broken: bool = False
+    """Leave out image files that cannot be decoded, and note which; otherwise they are listed and nothing begins."""
     validation: float = 0.1
     """Share of the training set that is cut off to choose the best epoch. The test set never chooses anything."""
     model: str = "vgg_small"
