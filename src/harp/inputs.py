@@ -8,10 +8,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from .checkpoint import RunDirectory, read_json
+from .checkpoint import RunDirectory
 from .data import ImageData
 from .data.fingerprint import differences, fingerprint, listing_in
 from .data.listing import Listing
+from .files import read_json
 from .importing import sources_of
 from .recipes import Recipe
 
