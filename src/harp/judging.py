@@ -42,7 +42,8 @@ def judge(path: Path, testing: Testing, compute: Compute, *, watch: Watch = SILE
     results = [work.result_of(attack) for attack in attacks]
     if testing.attack != "clean" and ranks.rank == 0 and not run.examples.exists():
         shown = PGD(Threat(recipe.task.norm, recipe.task.eps), steps=20)
-        examples = collect_examples(model, data.test, shown, k=EXAMPLES, seed=recipe.seed)
+        stop = watch.should_stop
+        examples = collect_examples(model, data.test, shown, k=EXAMPLES, seed=recipe.seed, should_stop=stop)
         save_tensors(run.examples, examples, {"attack": shown.name, "eps": repr(shown.threat.eps)})
     fabric.barrier()
     return results
@@ -107,6 +108,7 @@ class _Work:
             seed=None if isinstance(attack, AutoAttack) else self.seed,
             state=self._state(attack),
             on_progress=tick,
+            should_stop=self.watch.should_stop,
             ranks=self.ranks,
         )
         return replace(found, notes=(*found.notes, *_how(attack)))

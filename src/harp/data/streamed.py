@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from harp.data.images import Shape, as_float, check_labels, chunks
+from harp.data.images import Shape, as_float, as_int64, check_labels, chunks
 
 _MOST_WORKERS = 8
 
@@ -32,6 +32,7 @@ class Streamed:
     workers: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", as_int64(self.labels))
         check_labels(self.labels, len(self.paths))
 
     def __len__(self) -> int:
