@@ -52,9 +52,9 @@ def pgd_at(attack: Attack) -> Objective:
 
 
 def _guarded(attack: Attack) -> Attack:
-    """An attack, the user's own too, that is only given images it can be made for."""
+    """An attack, the user's own too, that is only given images and labels it can be made for."""
     check_attack(attack)
-    return lambda model, x, y: attack(model, as_images(model, x), y)
+    return lambda model, x, y: attack(model, as_images(model, x), as_labels(y, len(x)))
 
 
 def _on_attacked(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
@@ -73,8 +73,8 @@ def n_fgsm(threat: Threat, *, noise: float = 2.0, step: float = 1.0) -> Objectiv
 
     def craft(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         x = as_images(model, x)
-        start = x.detach() + torch.empty_like(x).uniform_(-noise * threat.eps, noise * threat.eps)
         with attacking(model), torch.enable_grad():
+            start = x.detach() + torch.empty_like(x).uniform_(-noise * threat.eps, noise * threat.eps)
             start.requires_grad_(True)
             (gradient,) = torch.autograd.grad(_cross_entropy(logits_of(model, start), y, "sum"), start)
         return (start.detach() + step * threat.eps * gradient.sign()).clamp(0.0, 1.0)

@@ -21,7 +21,7 @@ def as_images(model: nn.Module, x: Tensor) -> Tensor:
     To look at pixels on a GPU stops the processor until the GPU is idle, so a training step there looks at the model's
     first batch only: images of the wrong scale are wrong from the start. In eval mode, and on a CPU, each batch is looked at.
     """
-    _check_module(model)
+    check_module(model)
     if not (_is_on_gpu(x) and _trains(model)):
         check_images(x)
     elif model not in _trained:
@@ -46,21 +46,22 @@ def check_images(x: Tensor) -> None:
         )
 
 
-def as_labels(y: Tensor, batch: int, classes: int) -> Tensor:
+def as_labels(y: Tensor, batch: int, classes: int | None = None) -> Tensor:
     """Labels of any integer type as int64, one for each image of a batch.
 
-    Raises ValueError for labels that are no class numbers or none of the model's classes (on a GPU, which looking would
-    hold up, the range is not checked).
+    Raises ValueError for labels that are no class numbers or none of the model's classes, if these are known (on a GPU,
+    which looking would hold up, the range is not checked).
     """
     if not isinstance(y, Tensor):
         raise TypeError(f"labels y are a {type(y).__name__}, expected a tensor: torch.as_tensor(y)")
     if y.shape != (batch,):
-        fix = "y.argmax(1) for one-hot labels" if y.shape == (batch, classes) else "one class number for each image"
+        one_hot = y.dim() == 2 and y.shape[1] > 1
+        fix = "y.argmax(1) for one-hot labels" if one_hot else "one class number for each image"
         raise ValueError(f"labels y have the shape {tuple(y.shape)}, expected ({batch},): {fix}")
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise ValueError(f"labels y are {y.dtype}, expected integers, the numbers of the classes: y.long()")
     y = _normal(y.long())
-    if y.device.type == "cpu" and len(y) and not (y.min() >= 0 and y.max() < classes):
+    if classes is not None and y.device.type == "cpu" and len(y) and not (y.min() >= 0 and y.max() < classes):
         raise ValueError(
             f"labels y run from {y.min().item()} to {y.max().item()}, and the model has {classes} classes, numbered from 0; "
             "correct the labels, or give the model an output for every class"
@@ -122,7 +123,7 @@ def attacking(model: nn.Module) -> Iterator[None]:
 
 def _what_to_restore(model: nn.Module) -> tuple[list[nn.Module], list[nn.Parameter]]:
     """The modules in training mode and the parameters that learn. Raises ValueError for weights no gradient can pass."""
-    _check_module(model)
+    check_module(model)
     if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
         raise ValueError(
             "the model's weights were made inside torch.inference_mode, and no gradient can pass them: "
@@ -146,7 +147,8 @@ def _to_eval_mode(model: nn.Module) -> None:
         ) from error
 
 
-def _check_module(model: nn.Module) -> None:
+def check_module(model: nn.Module) -> None:
+    """Raises TypeError for what is no module: a function, say."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is a {type(model).__name__}, expected a torch.nn.Module that returns logits")
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from ..attacks import Attack, as_labels, attacking, check_attack, check_images, logits_of
+from ..attacks import Attack, as_labels, attacking, check_attack, check_images, check_module, logits_of
 from ..attacks.autoattack import AutoAttack, classified, square_note
 from ..data import Images
 from ..pruning import hold_masks
@@ -227,5 +227,6 @@ def _identity(
 
 
 def _device_of(model: nn.Module) -> torch.device:
+    check_module(model)
     first = next(iter([*islice(model.parameters(), 1), *islice(model.buffers(), 1)]), None)
     return torch.device("cpu") if first is None else first.device
