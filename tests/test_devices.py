@@ -75,6 +75,33 @@ def test_processes_that_know_of_no_others_do_not_write_one_run_together(environm
         launch(make_fabric(compute), compute)
 
 
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+SRUN = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_TASKS_PER_NODE": "1,3"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "compute", "said"),
+    [
+        (
+            TORCHRUN,
+            Compute(device="cpu", num_nodes=2),
+            "devices=1, but torchrun or srun has started 2 of its 2 processes",
+        ),
+        (SRUN, Compute(device="cpu", devices=2, num_nodes=2), "devices=2, but torchrun or srun has started 1 of its 4"),
+        (
+            SRUN | {"SLURM_STEP_TASKS_PER_NODE": "1(x4)"},
+            Compute(device="cpu", devices=2, num_nodes=2),
+            "--compute.devices 1 with as many nodes as make 4, or start 2 on each",
+        ),
+    ],
+)
+def test_as_many_processes_as_asked_for_but_not_on_each_node_are_refused(environment, compute, said, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=said):
+        launch(make_fabric(compute), compute)
+
+
 def test_the_number_of_threads_is_the_one_asked_for():
     before = torch.get_num_threads()
     try:

@@ -213,5 +213,23 @@ def test_torchrun_starts_the_ranks_as_well(tiny: Path):
     assert len(Path("dense/metrics.jsonl").read_text().splitlines()) == 1
 
 
+@pytest.mark.slow
+def test_two_processes_on_one_node_are_not_two_nodes(tiny: Path):
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": f"{os.getcwd()}:{os.environ.get('PYTHONPATH', '')}",
+    }
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "harp.cli"]
+    words = [*two(1, devices=1), "--compute.num-nodes", "2"]
+    finished = subprocess.run([*command, *words], env=environment, capture_output=True, text=True, timeout=300)
+    assert finished.returncode != 0
+    assert (
+        "harp pretrain: devices=1, but torchrun or srun has started 2 of its 2 processes on one node" in finished.stderr
+    )
+    assert "IndexError" not in finished.stderr
+    assert not Path("dense").exists()
+
+
 if __name__ == "__main__":
     trained(2, Path(sys.argv[1]))

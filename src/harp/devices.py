@@ -4,6 +4,7 @@ import ctypes
 import logging
 import os
 import platform
+import re
 import subprocess
 import sys
 import threading
@@ -76,12 +77,26 @@ def _check_processes(fabric: Fabric, compute: Compute) -> None:
             f"devices={compute.devices} times num_nodes={compute.num_nodes} is not {started}, the processes that torchrun "
             "or srun has started: one for each device of each node"
         )
+    for here in _processes_on_nodes():
+        if started > 1 and here != compute.devices:
+            raise ValueError(
+                f"devices={compute.devices}, but torchrun or srun has started {here} of its {started} processes on one node: "
+                f"say --compute.devices {here} with as many nodes as make {started}, or start {compute.devices} on each"
+            )
     ours = isinstance(getattr(fabric.strategy, "cluster_environment", None), LightningEnvironment)
     if ours and compute.num_nodes > 1 and "NODE_RANK" not in os.environ:
         raise ValueError(
             f"num_nodes={compute.num_nodes} needs torchrun or srun, which start this command on every node and tell it "
             "where the others are"
         )
+
+
+def _processes_on_nodes() -> list[int]:
+    """How many processes were started on a node: by torchrun on this one, by srun on each (it writes "2(x3),1")."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return [int(os.environ["LOCAL_WORLD_SIZE"])] if "LOCAL_WORLD_SIZE" in os.environ else []
+    counts = re.findall(r"(\d+)(?:\(x(\d+)\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    return [int(count) for count, times in counts for _ in range(int(times or 1))]
 
 
 def _watch(processes: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -48,8 +48,8 @@ def judge(
     work = _Work(run, model, data.test, images, testing, recipe.seed, watch, ranks, opened.inputs)
     results = [work.result_of(attack) for attack in attacks]
     if testing.attack != "clean" and ranks.rank == 0 and not run.examples.exists():
-        shown = _to_show(attacks, recipe.task.eps)
-        examples = collect_examples(model, data.test, shown, k=EXAMPLES, seed=recipe.seed)
+        shown, stop = _to_show(attacks, recipe.task.eps), watch.should_stop
+        examples = collect_examples(model, data.test, shown, k=EXAMPLES, seed=recipe.seed, should_stop=stop)
         save_tensors(run.examples, examples, {"attack": shown.name, "eps": repr(shown.threat.eps)})
     fabric.barrier()
     return results
@@ -126,6 +126,7 @@ class _Work:
             seed=None if isinstance(attack, AutoAttack) else self.seed,
             state=self._state(attack),
             on_progress=tick,
+            should_stop=self.watch.should_stop,
             ranks=self.ranks,
         )
         return replace(found, notes=(*found.notes, *_doubts(self.inputs)), inputs=identity(self.inputs))

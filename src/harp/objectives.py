@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .attacks import Attack, Threat, ascend, attacking, check_attack, check_images, check_labels, check_steps
+from .attacks import Attack, Threat, as_images, as_labels, ascend, attacking, check_attack, check_steps, logits_of
 
 Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -41,19 +41,24 @@ def natural() -> Objective:
     """Cross-entropy on the images as they are."""
 
     def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        return _cross_entropy(model(x), y)
+        return _cross_entropy(logits_of(model, as_images(model, x)), y)
 
     return loss
 
 
 def pgd_at(attack: Attack) -> Objective:
     """Adversarial training (Madry et al. 2018): cross-entropy on the attacked images."""
+    return RobustLoss(_guarded(attack), _on_attacked)
+
+
+def _guarded(attack: Attack) -> Attack:
+    """An attack, the user's own too, that is only given images and labels it can be made for."""
     check_attack(attack)
-    return RobustLoss(attack, _on_attacked)
+    return lambda model, x, y: attack(model, as_images(model, x), as_labels(y, len(x)))
 
 
 def _on_attacked(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
-    return F.cross_entropy(model(x_adv), y)
+    return _cross_entropy(logits_of(model, x_adv), y)
 
 
 def n_fgsm(threat: Threat, *, noise: float = 2.0, step: float = 1.0) -> Objective:
@@ -67,13 +72,11 @@ def n_fgsm(threat: Threat, *, noise: float = 2.0, step: float = 1.0) -> Objectiv
         raise ValueError(f"noise={noise} must not be negative and step={step} must be positive; the paper uses 2 and 1")
 
     def craft(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        check_images(x)
-        start = x.detach() + torch.empty_like(x).uniform_(-noise * threat.eps, noise * threat.eps)
+        x = as_images(model, x)
         with attacking(model), torch.enable_grad():
+            start = x.detach() + torch.empty_like(x).uniform_(-noise * threat.eps, noise * threat.eps)
             start.requires_grad_(True)
-            logits = model(start)
-            check_labels(y, logits.shape[1])
-            (gradient,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), start)
+            (gradient,) = torch.autograd.grad(_cross_entropy(logits_of(model, start), y, "sum"), start)
         return (start.detach() + step * threat.eps * gradient.sign()).clamp(0.0, 1.0)
 
     return RobustLoss(craft, _on_attacked)
@@ -85,12 +88,12 @@ def trades(threat: Threat, *, beta: float = 6.0, steps: int = 10, step_size: flo
     _check_beta(beta)
 
     def craft(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        check_images(x)
+        x = as_images(model, x)
         with attacking(model):
             with torch.no_grad():
-                clean = model(x)
+                clean = logits_of(model, x)
             return ascend(
-                lambda z: divergence(clean, model(z)).sum(),
+                lambda z: divergence(clean, logits_of(model, z)).sum(),
                 x.detach(),
                 threat,
                 steps=steps,
@@ -101,7 +104,7 @@ def trades(threat: Threat, *, beta: float = 6.0, steps: int = 10, step_size: flo
 
     def loss(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
         # One pass over both halves: batch-norm statistics are those of clean and attacked images together.
-        logits, logits_adv = model(torch.cat([x, x_adv])).chunk(2)
+        logits, logits_adv = logits_of(model, torch.cat([x, x_adv])).chunk(2)
         return _cross_entropy(logits, y) + beta * divergence(logits, logits_adv).mean()
 
     return RobustLoss(craft, loss)
@@ -110,16 +113,17 @@ def trades(threat: Threat, *, beta: float = 6.0, steps: int = 10, step_size: flo
 def mart(attack: Attack, *, beta: float = 5.0) -> Objective:
     """MART (Wang et al. 2020): boosted CE on x' plus β · KL weighted by how unsure the model is of the clean image."""
     _check_beta(beta)
-    check_attack(attack)
+    craft = _guarded(attack)
 
     def loss(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
-        logits, logits_adv = model(torch.cat([x, x_adv])).chunk(2)
+        logits, logits_adv = logits_of(model, torch.cat([x, x_adv])).chunk(2)
+        y = as_labels(y, *logits.shape)
         strongest_wrong = F.softmax(logits_adv, dim=1).scatter(1, y[:, None], 0.0).amax(1)
         boosted = _cross_entropy(logits_adv, y) - torch.log1p(1e-4 - strongest_wrong).mean()
         true = F.softmax(logits, dim=1).gather(1, y[:, None]).squeeze(1)
         return boosted + beta * (divergence(logits, logits_adv) * (1 - true)).mean()
 
-    return RobustLoss(attack, loss)
+    return RobustLoss(craft, loss)
 
 
 class FreeAT:
@@ -145,7 +149,11 @@ class FreeAT:
 
     def craft(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """The images under the perturbation as it stands, which takes a gradient from the next backward pass."""
-        check_images(x)
+        if torch.is_inference_mode_enabled():
+            raise ValueError(
+                "free_at climbs by the gradient of the backward pass: call it outside torch.inference_mode"
+            )
+        x = as_images(model, x)
         self._climb()
         self.delta = self._carried(x)
         # With the layout of x, which a file does not keep: other layouts may round otherwise.
@@ -156,7 +164,7 @@ class FreeAT:
 
     def loss(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
         x_adv.grad = None  # of several passes the last one counts, by which the optimiser descends
-        return _cross_entropy(model(x_adv), y)
+        return _cross_entropy(logits_of(model, x_adv), y)
 
     def _carried(self, x: Tensor) -> Tensor:
         """The perturbation so far; zeros at first, and for images of another shape."""
@@ -200,9 +208,8 @@ def divergence(
     return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)
 
 
-def _cross_entropy(logits: Float[Tensor, "batch classes"], y: Tensor) -> Tensor:
-    check_labels(y, logits.shape[1])
-    return F.cross_entropy(logits, y)
+def _cross_entropy(logits: Float[Tensor, "batch classes"], y: Tensor, reduction: str = "mean") -> Tensor:
+    return F.cross_entropy(logits, as_labels(y, *logits.shape), reduction=reduction)
 
 
 def _check_beta(beta: float) -> None:

@@ -274,8 +274,11 @@ def _validator(images: Images, attack: Attack, seed: int, should_stop: Callable[
             raise KeyboardInterrupt("stopped in the validation")
 
     def validate(model: nn.Module) -> tuple[float, float]:
-        clean = evaluate(model, images, seed=seed, on_progress=tick, ranks=ranks)
-        return clean.accuracy, evaluate(model, images, attack, seed=seed, on_progress=tick, ranks=ranks).accuracy
+        def accuracy(attack: Attack | None) -> float:
+            found = evaluate(model, images, attack, seed=seed, on_progress=tick, should_stop=should_stop, ranks=ranks)
+            return found.accuracy
+
+        return accuracy(None), accuracy(attack)
 
     return validate
 

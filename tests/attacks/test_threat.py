@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from harp.attacks import Threat
-from harp.attacks.threat import check_images, unit_l2
+from harp.attacks.guard import check_images
+from harp.attacks.threat import unit_l2
 
 EPSILONS = [0.0, 1e-9, 1e-4, 8 / 255, 0.031, 0.1, 0.5, 1.0]
 

@@ -1,8 +1,9 @@
 """Everything that attacks is ``(model, x, y) -> x_adv``."""
 
 from .autoattack import AutoAttack, AutoAttackResult, autoattack
-from .pgd import PGD, Attack, ascend, attacking, check_attack, check_images, check_steps, cw_margin, fgsm
-from .threat import Threat, check_labels
+from .guard import as_images, as_labels, attacking, check_images, check_module, dtype_of, logits_of
+from .pgd import PGD, Attack, ascend, check_attack, check_steps, cw_margin, fgsm
+from .threat import Threat
 
 __all__ = [
     "PGD",
@@ -10,13 +11,17 @@ __all__ = [
     "AutoAttack",
     "AutoAttackResult",
     "Threat",
+    "as_images",
+    "as_labels",
     "ascend",
     "attacking",
     "autoattack",
     "check_attack",
     "check_images",
-    "check_labels",
+    "check_module",
     "check_steps",
     "cw_margin",
+    "dtype_of",
     "fgsm",
+    "logits_of",
 ]

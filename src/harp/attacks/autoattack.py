@@ -7,19 +7,19 @@ on the same images, batch size and seed it finds what the authors' ``run_standar
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 from pyautoattack import checks
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from pyautoattack.fab_pt import FABAttack_PT
 from pyautoattack.square import SquareAttack
 from torch import Tensor, nn
 
-from .pgd import attacking
+from .guard import as_images, as_labels, attacking, logits_of, single
 from .threat import Threat
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 FEWEST_CLASSES = {"apgd-ce": 2, "apgd-dlr": 3, "apgd-t": 4, "fab-t": 2, "square": 2}
 """Every attack there is, and the fewest classes it is defined for (the DLR loss compares three logits, targeted four)."""
 
+_Ask = Callable[[Tensor], Tensor]
 _NORMS = {"linf": "Linf", "l2": "L2"}
 
 
@@ -103,22 +104,24 @@ class AutoAttack:
             notes.append(f"{classes} classes: the targeted attacks aim at all {classes - 1} other classes")
         return notes
 
-    def check(self, model: nn.Module, x: Float[Tensor, "batch channels h w"], y: Int[Tensor, " batch"]) -> list[str]:
+    def check(self, model: nn.Module, x: Tensor, y: Tensor) -> list[str]:
         """The authors' checks on clean images: does the model answer at random, in probabilities, or by gradients?
 
         Raises ValueError for images that one of the attacks cannot handle.
         """
+        x = as_images(model, x)
         if self.threat.norm == "l2" and "square" in self.attacks and min(x.shape[2:]) < 5:
             size = f"{x.shape[2]} x {x.shape[3]}"
             raise ValueError(f"Square in l2 needs images of 5 x 5 or more, got {size}; leave it out of attacks")
         logger, said = _listener()
         with attacking(model), seeded(self.seed), torch.no_grad():
-            checks.check_randomized(model, x, y, bs=len(x), logger=logger)
-            checks.check_range_output(model, x, logger=logger)
+            ask = _asking(model)
+            checks.check_randomized(ask, x, y, bs=len(x), logger=logger)
+            checks.check_range_output(ask, x, logger=logger)
             trace = sys.gettrace()
             checks.funcs.update(dict.fromkeys(checks.funcs, 0))  # it counts over the whole life of the process
             try:
-                checks.check_dynamic(model, x, logger=logger)
+                checks.check_dynamic(ask, x, logger=logger)
             finally:
                 sys.settrace(trace)
         if "square" in self.attacks and x.shape[2] != x.shape[3]:
@@ -126,27 +129,31 @@ class AutoAttack:
         return said
 
     def attack_once(
-        self, name: str, model: nn.Module, x: Float[Tensor, "batch channels h w"], y: Int[Tensor, " batch"]
+        self, name: str, model: nn.Module, x: Tensor, y: Tensor
     ) -> tuple[Float[Tensor, "batch channels h w"], list[str]]:
         """One attack of the suite on one batch: images inside the threat, and what the authors' code warned of.
 
         Whether an image fooled the model is for the caller to find out from the model.
         """
+        x = as_images(model, x)
         if self.threat.eps == 0:
             return x.clone(), []
         logger, said = _listener()
         with attacking(model), seeded(self.seed), torch.no_grad():
-            attack = self._build(name, model, model(x[:1]).shape[1], x.device, logger)
-            found = attack.perturb(x.contiguous(), y)
+            classes = logits_of(model, x[:1]).shape[1]
+            attack = self._build(name, _asking(model), classes, x.device, logger)
+            found = attack.perturb(single(x).contiguous(), as_labels(y, len(x), classes)).to(x.dtype)
         zero_gradients = [f"{name} met zero gradients, which blind it: compare with Square"] if said else []
         return inside(found, x, self.threat), zero_gradients
 
-    def run(
-        self, model: nn.Module, x: Float[Tensor, "batch channels h w"], y: Int[Tensor, " batch"]
-    ) -> AutoAttackResult:
+    def run(self, model: nn.Module, x: Tensor, y: Tensor) -> AutoAttackResult:
         """The whole suite on one batch. Raises ValueError when the model has a single class."""
+        x = as_images(model, x)
         with attacking(model), torch.no_grad():
-            logits = model(x)
+            logits = logits_of(model, x)
+            y = as_labels(y.cpu(), *logits.shape).to(
+                x.device
+            )  # looked at on a GPU, too: one that is none ends the process
             notes = [*self.departures(logits.shape[1]), *self.check(model, x, y)]
             right, x_adv = classified(logits, y), x.clone()
             survived = {}
@@ -154,7 +161,7 @@ class AutoAttack:
                 left = right.nonzero()[:, 0]
                 if len(left):
                     found, said = self.attack_once(name, model, x[left], y[left])
-                    beaten = ~classified(model(found), y[left])
+                    beaten = ~classified(logits_of(model, found), y[left])
                     x_adv[left[beaten]] = found[beaten]
                     right[left[beaten]] = False
                     notes += said
@@ -163,9 +170,7 @@ class AutoAttack:
         notes += square_note({name: float(left.float().mean()) for name, left in survived.items()})
         return AutoAttackResult(x_adv, survived, tuple(dict.fromkeys(notes)))
 
-    def __call__(
-        self, model: nn.Module, x: Float[Tensor, "batch channels h w"], y: Int[Tensor, " batch"]
-    ) -> Float[Tensor, "batch channels h w"]:
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Float[Tensor, "batch channels h w"]:
         return self.run(model, x, y).x_adv
 
     def cost(self, name: str, classes: int) -> int:
@@ -177,7 +182,7 @@ class AutoAttack:
     def _targets(self, classes: int) -> int:
         return min(self.target_classes, classes - 1)
 
-    def _build(self, name: str, model: nn.Module, classes: int, device: torch.device, logger: logging.Logger):
+    def _build(self, name: str, model: _Ask, classes: int, device: torch.device, logger: logging.Logger):
         """The authors' attack, with the settings that their ``version="standard"`` gives it."""
         eps, targets = self.threat.eps, self._targets(classes)
         common = {"norm": _NORMS[self.threat.norm], "n_restarts": 1, "eps": eps, "seed": self.seed, "device": device}
@@ -202,7 +207,7 @@ def autoattack(threat: Threat, *, seed: int = 0, attacks: tuple[str, ...] = STAN
     return AutoAttack(threat, seed, attacks)
 
 
-def classified(logits: Float[Tensor, "batch classes"], y: Int[Tensor, " batch"]) -> Bool[Tensor, " batch"]:
+def classified(logits: Float[Tensor, "batch classes"], y: Integer[Tensor, " batch"]) -> Bool[Tensor, " batch"]:
     """True where the answer is finite and its largest logit is the true class."""
     return (logits.argmax(1) == y) & logits.isfinite().all(1)
 
@@ -228,6 +233,11 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=range(torch.cuda.device_count()), device_type="cuda"):
         torch.manual_seed(seed)
         yield
+
+
+def _asking(model: nn.Module) -> _Ask:
+    """The model as the authors' code, which knows nothing of precisions and of odd answers, is to ask it."""
+    return lambda x: logits_of(model, x)
 
 
 def _listener() -> tuple[logging.Logger, list[str]]:

@@ -1,31 +1,31 @@
 """PGD (Madry et al. 2018), FGSM (Goodfellow et al. 2015) and the Carlini–Wagner margin inside PGD."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from .threat import Threat, check_images, check_labels
+from .guard import as_images, as_labels, attacking, logits_of
+from .threat import Threat
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """``(model, x, y) -> x_adv``: leaves the model's mode, its gradients and its batch-norm statistics as they were."""
 
 
-def cw_margin(logits: Float[Tensor, "batch classes"], y: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+def cw_margin(logits: Float[Tensor, "batch classes"], y: Tensor) -> Float[Tensor, " batch"]:
     """Best wrong logit minus true logit, the loss f of Carlini and Wagner 2017, with no confidence floor."""
-    check_labels(y, logits.shape[1])
+    y = as_labels(y, *logits.shape)
     true = logits.gather(1, y[:, None]).squeeze(1)
     wrong = logits.scatter(1, y[:, None], float("-inf")).amax(1)
     return wrong - true
 
 
-def cross_entropy(logits: Float[Tensor, "batch classes"], y: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-    check_labels(y, logits.shape[1])
+def cross_entropy(logits: Float[Tensor, "batch classes"], y: Tensor) -> Float[Tensor, " batch"]:
+    y = as_labels(y, *logits.shape)
     return F.cross_entropy(logits, y, reduction="none")
 
 
@@ -61,10 +61,8 @@ class PGD:
     def name(self) -> str:
         return f"{'cw' if self.loss == 'cw' else 'pgd'}-{self.steps}"
 
-    def __call__(
-        self, model: nn.Module, x: Float[Tensor, "batch ..."], y: Int[Tensor, " batch"]
-    ) -> Float[Tensor, "batch ..."]:
-        check_images(x)
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Float[Tensor, "batch ..."]:
+        x = as_images(model, x)
         with attacking(model):
             runs = [self._one_run(model, x, y) for _ in range(self.restarts)]
             if len(runs) == 1:
@@ -74,12 +72,12 @@ class PGD:
 
     @torch.no_grad()
     def _final_loss(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        return LOSSES[self.loss](model(x), y)
+        return LOSSES[self.loss](logits_of(model, x), y)
 
     def _one_run(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         x = x.detach()
         return ascend(
-            lambda x_adv: LOSSES[self.loss](model(x_adv), y).sum(),
+            lambda x_adv: LOSSES[self.loss](logits_of(model, x_adv), y).sum(),
             x,
             self.threat,
             steps=self.steps,
@@ -123,24 +121,3 @@ def fgsm(threat: Threat) -> PGD:
     """The fast gradient sign method: one step of size eps from the image itself."""
     # A step of 0 is no step, and eps may be 0.
     return PGD(threat, steps=1, step_size=threat.eps or 1.0, random_start=False)
-
-
-@contextmanager
-def attacking(model: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradient for any parameter, as long as an attack takes; then everything is as it was before.
-
-    What an attack wants is the gradient of the image: a masked weight need not be traced then, and an attack that calls
-    ``backward()`` leaves nothing behind.
-    """
-    training = [module for module in model.modules() if module.training]
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    model.eval()
-    try:
-        for parameter in learning:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for module in training:
-            module.training = True
-        for parameter in learning:
-            parameter.requires_grad_(True)

@@ -5,7 +5,7 @@ from numbers import Real
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 Norm = Literal["linf", "l2"]
@@ -66,25 +66,6 @@ def unit_l2(x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
     largest = x.flatten(1).abs().amax(1).clamp_min(torch.finfo(x.dtype).tiny)
     x = x / _per_image(largest, x)
     return x / _per_image(x.flatten(1).norm(dim=1).clamp_min(1e-12), x)
-
-
-def check_images(x: Float[Tensor, "batch ..."]) -> None:
-    """Raises ValueError when a pixel lies outside [0, 1] or is NaN: eps and clipping would mean something else there."""
-    low, high = x.aminmax() if x.numel() else (x.new_zeros(()), x.new_zeros(()))
-    if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"images x must lie in [0, 1], got values from {low.item():.4g} to {high.item():.4g}; "
-            "divide bytes by 255, and make normalisation the first layer of the model"
-        )
-
-
-def check_labels(y: Int[Tensor, " batch"], classes: int) -> None:
-    """Raises ValueError for a label that is none of the model's classes; on a GPU, which looking would hold up, nothing."""
-    if y.device.type == "cpu" and y.numel() and not (y.min() >= 0 and y.max() < classes):
-        raise ValueError(
-            f"labels y run from {y.min().item()} to {y.max().item()}, and the model has {classes} classes, numbered from 0; "
-            "correct the labels, or give the model an output for every class"
-        )
 
 
 def _per_image(values: Tensor, x: Tensor) -> Tensor:

@@ -56,6 +56,7 @@ class InMemory:
     names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", as_int64(self.labels))
         images = self.images
         if images.ndim != 4 or images.dtype not in (torch.uint8, torch.float32):
             raise ValueError(
@@ -156,12 +157,18 @@ def check_labels(labels: Tensor, count: int) -> None:
     if labels.dtype != torch.int64 or labels.shape != (count,):
         raise ValueError(
             f"labels has type {labels.dtype} and shape {tuple(labels.shape)}: "
-            f"expected int64 and ({count},), one for every image"
+            f"expected int64 and ({count},), one for every image (`.argmax(1)` of one-hot labels)"
         )
     if not count:
         raise ValueError("there are no images: expected one or more in every split")
     if int(labels.min()) < 0:
         raise ValueError(f"a label is {int(labels.min())}: classes are numbered from 0")
+
+
+def as_int64(labels: Tensor) -> Tensor:
+    """Integers of any width as int64; all else as it is."""
+    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    return labels.long() if whole else labels
 
 
 def as_float(images: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from harp.data.images import Shape, as_float, check_labels, chunks
+from harp.data.images import Shape, as_float, as_int64, check_labels, chunks
 from harp.data.listing import names_below
 
 _MOST_WORKERS = 8
@@ -37,6 +37,7 @@ class Streamed:
     root: str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", as_int64(self.labels))
         check_labels(self.labels, len(self.paths))
 
     def __len__(self) -> int:

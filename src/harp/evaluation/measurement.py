@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import FunctionType
@@ -13,7 +14,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from ..attacks import PGD, Attack, attacking, check_attack, check_images
+from ..attacks import PGD, Attack, as_labels, attacking, check_attack, check_images, check_module, logits_of
 from ..attacks.autoattack import AutoAttack, classified, square_note
 from ..data import Images
 from ..pruning import hold_masks
@@ -23,6 +24,7 @@ from .journal import Identity, Journal, fingerprint, open_journal, tensor_bytes
 from .phases import Phase, name_of, phases_of, plain_phase, progress, seed_for, threat_of
 from .ranks import ALONE, Ranks
 from .result import Evaluation, pack
+from .stopping import asked_before_each_pass
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ def evaluate(
     state: Path | None = None,
     seed: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
     ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Accuracy on the first ``images`` images of `evaluation_order` (None: all); ``attack`` None is clean accuracy.
@@ -65,10 +68,12 @@ def evaluate(
     ``seed`` draws the random starts (0 if not given); AutoAttack brings its own. ``state`` names a file that is replaced
     after each batch: the same call after an interruption goes on from there and ends with the same result. It is left
     complete, for the caller to delete once the result is kept. ``on_progress(done, total)`` is told how much of the work
-    is done, in images; it may raise to interrupt.
+    is done, in images; it may raise to interrupt. ``should_stop`` is asked before every pass of the model, in the middle
+    of an attack too: when it says so, KeyboardInterrupt is raised.
 
     Several processes that call it alike, each with its ``ranks``, share the batches of each attack and all return the
-    result that one would have; the first writes the state. An interruption must then be raised on all of them.
+    result that one would have; the first writes the state. If ``on_progress`` interrupts, it must do so on all of them;
+    where ``should_stop`` is True, all stop.
 
     Raises ValueError, before any attack, for images outside [0, 1], labels beyond the model's classes, a model whose
     output is not finite or not (batch, classes), and a state that is damaged or of another evaluation.
@@ -80,10 +85,9 @@ def evaluate(
     order = _chosen(data, images, batch_size)
     seed = seed_for(attack, seed)
     place = _device_of(model) if device is None else torch.device(device)
-    with attacking(model), hold_masks(model):
+    with attacking(model), hold_masks(model), asked_before_each_pass(model, should_stop):
         x, y = next(data.batches(order[:batch_size], batch_size))
-        classes = check_model(model, x.to(place), data.labels[order])
-        notes = doubts(model, x.to(place), y.to(place), attack, classes)
+        classes, notes = ranks.unless_stopped(lambda: _first_look(model, x.to(place), y.to(place), data, order, attack))
         phases = phases_of(attack, classes, seed)
         identity = {} if state is None else _identity(model, data, attack, order, x, batch_size, seed)
         journal = ranks.from_first(lambda: open_journal(state, identity, len(order)))
@@ -106,6 +110,7 @@ def collect_examples(
     *,
     device: torch.device | str | None = None,
     seed: int | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Tensor]:
     """The first ``k`` images of `evaluation_order` before and after an attack, with the answers: x, x_adv, y,
     clean_prediction, adversarial_prediction. AutoAttack leaves an image that it cannot beat as it was.
@@ -113,13 +118,21 @@ def collect_examples(
     order = _chosen(data, min(k, len(data)), max(k, 1))
     place = _device_of(model) if device is None else torch.device(device)
     x, y = (batch.to(place) for batch in next(data.batches(order, len(order))))
-    with attacking(model), hold_masks(model), torch.no_grad():
+    with attacking(model), hold_masks(model), asked_before_each_pass(model, should_stop), torch.no_grad():
         check_model(model, x, data.labels[order])
         phase = plain_phase(attack, seed_for(attack, seed))
         x_adv, _ = phase.attack(model, x, y, 0)
-        before, after = model(x).argmax(1), model(x_adv).argmax(1)
+        before, after = logits_of(model, x).argmax(1), logits_of(model, x_adv).argmax(1)
     found = {"x": x, "x_adv": x_adv, "y": y, "clean_prediction": before, "adversarial_prediction": after}
     return {name: tensor.cpu() for name, tensor in found.items()}
+
+
+def _first_look(
+    model: nn.Module, x: Tensor, y: Tensor, data: Images, order: Tensor, attack: Attack | None
+) -> tuple[int, list[str]]:
+    """The number of classes, and what there is to note, from the first batch."""
+    classes = check_model(model, x, data.labels[order])
+    return classes, doubts(model, x, y, attack, classes)
 
 
 def _run(
@@ -140,11 +153,10 @@ def _run(
     mine = batches[journal.batches + ranks.rank :: ranks.world]
     images = data.batches(order[torch.cat(mine)], batch_size) if mine else iter(())
     for first in range(journal.batches, len(batches), ranks.world):
-        notes: list[str] = []
-        if first + ranks.rank < len(batches):
-            x, y = (part.to(place) for part in next(images))
-            answer, notes = _one_batch(phase, model, x, y, first + ranks.rank)
-            right[batches[first + ranks.rank]] = answer.cpu()
+        number, batch = first + ranks.rank, next(images, None)  # none where the other ranks have the last ones
+        answer, notes = ranks.unless_stopped(partial(_one_batch, phase, model, batch, place, number))
+        if answer is not None:
+            right[batches[number]] = answer.cpu()
         right = ranks.all_of(right)
         journal.right, journal.batches = right, min(first + ranks.world, len(batches))
         journal.notes += [note for note in ranks.union(notes) if note not in journal.notes]
@@ -157,15 +169,20 @@ def _run(
     yield
 
 
-def _one_batch(phase: Phase, model: nn.Module, x: Tensor, y: Tensor, number: int) -> tuple[Tensor, list[str]]:
+def _one_batch(
+    phase: Phase, model: nn.Module, batch: tuple[Tensor, Tensor] | None, place: torch.device, number: int
+) -> tuple[Tensor | None, list[str]]:
     """Which images of a batch are still right after the phase, and what there is to note."""
+    if batch is None:
+        return None, []
+    x, y = (part.to(place) for part in batch)
     if phase.name == "clean":
         check_images(x)
     x_adv, notes = phase.attack(model, x, y, number)
-    logits = model(x_adv)
+    logits = logits_of(model, x_adv)
     if phase.name == "clean" and not logits.isfinite().all():
         raise ValueError("the model's output on clean images is NaN or infinite; its weights may be damaged")
-    return classified(logits, y), notes
+    return classified(logits, as_labels(y, *logits.shape)), notes
 
 
 def _result(attack: Attack | None, journal: Journal, notes: list[str], seed: int, labels: Tensor) -> Evaluation:
@@ -220,5 +237,6 @@ def _identity(
 
 
 def _device_of(model: nn.Module) -> torch.device:
+    check_module(model)
     first = next(iter([*islice(model.parameters(), 1), *islice(model.buffers(), 1)]), None)
     return torch.device("cpu") if first is None else first.device

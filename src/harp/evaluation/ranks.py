@@ -1,6 +1,7 @@
 """Processes that share one evaluation: each takes every ``world``-th batch, and all know what all have found."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -8,6 +9,8 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Bool
 from torch import Tensor
+
+from .stopping import Stopped
 
 Found = TypeVar("Found")
 
@@ -32,6 +35,17 @@ class Ranks:
     def any_of(self, asked: bool) -> bool:
         """Whether any rank says so."""
         return not bool(self.all_of(torch.tensor([not asked])))
+
+    def unless_stopped(self, work: Callable[[], Found]) -> Found:
+        """What the work of this rank returns. Where that of any rank is `Stopped`, all raise KeyboardInterrupt."""
+        if self.world == 1:
+            return work()
+        done: list[Found] = []
+        with suppress(Stopped):
+            done.append(work())
+        if self.any_of(not done):
+            raise Stopped("stopped in an evaluation")
+        return done[0]
 
     def union(self, notes: list[str]) -> list[str]:
         """The notes of all ranks, each once, in the order of the ranks."""

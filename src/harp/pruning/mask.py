@@ -206,7 +206,7 @@ def masks(model: nn.Module) -> dict[str, Mask]:
 
 def parametrizations(module: nn.Module) -> dict[str, ParametrizationList]:
     """The parametrizations on a module, masks among them, by the name of the tensor each computes."""
-    chains = module._modules.get("parametrizations")
+    chains = next((child for name, child in module.named_children() if name == "parametrizations"), None)
     if not isinstance(chains, nn.ModuleDict):
         return {}
     return {name: chain for name, chain in chains.items() if isinstance(chain, ParametrizationList)}
