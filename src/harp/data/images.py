@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from harp.data.augment import Augment, hash_index
+from harp.runtime.preprocessing import Preprocessing
 
 Shape = tuple[int, int, int]
 """Channels, height, width."""
@@ -91,13 +92,17 @@ class InMemory:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set: its classes and its splits. `validation` is None where the data set brings none of its own."""
+    """A data set: its classes and its splits. `validation` is None where the data set brings none of its own.
+
+    `preprocessing` says how an image file becomes an image as the splits hold them; None where nobody has said.
+    """
 
     name: str
     classes: tuple[str, ...]
     train: Images
     test: Images
     validation: Images | None = None
+    preprocessing: Preprocessing | None = None
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
