@@ -21,7 +21,9 @@ def recommend(records: Sequence[Record]) -> list[str]:
     """One sentence on what to deploy, then why: one line a setting. All records are of one network."""
     duels = [found for setting in settings_of(records) if (found := duel(records, setting))]
     if not duels:
-        return ["No recommendation: harp and at least one dense engine must run; pip install 'harp-pruning[bench]'."]
+        return [
+            "No recommendation: harp and at least one dense engine must run; pip install '.[bench]' in a checkout of harp."
+        ]
     return [_verdict(duels), *(_reason(found) for found in duels)]
 
 

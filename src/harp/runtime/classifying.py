@@ -1,5 +1,6 @@
 """Image files in, classes out: what the card of a network says of its images, applied."""
 
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harp.runtime.graph import Shape
-from harp.runtime.preprocessing import Preprocessing, read_preprocessing
+from harp.runtime.preprocessing import EXTENSIONS, Preprocessing, read_preprocessing
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def preprocessing_in(card: dict[str, Any]) -> Preprocessing | None:
 
 def classify(
     run: Callable[[np.ndarray], np.ndarray],
-    paths: Iterable[Path | str],
+    paths: Path | str | Iterable[Path | str],
     how: Preprocessing,
     names: tuple[str, ...] | None,
     *,
@@ -50,12 +51,10 @@ def classify(
     batch: int,
 ) -> list[Prediction]:
     """Read images on ``threads`` threads, ``batch`` at a time, and run the network on them."""
-    if isinstance(paths, str | Path):
-        raise TypeError(f"paths={str(paths)!r} is one path: expected several, [path] makes a list of it")
     if batch < 1:
         raise ValueError(f"batch={batch}: expected 1 or more images at once")
     read = _reader(how)
-    chosen = [str(path) for path in paths]
+    chosen = image_files(paths)
     found: list[Prediction] = []
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(chosen), batch):
@@ -66,6 +65,28 @@ def classify(
                 label = int(row.argmax())
                 found.append(Prediction(path, label, None if names is None else names[label], row))
     return found
+
+
+def image_files(paths: Path | str | Iterable[Path | str]) -> list[str]:
+    """The files as they are named, and in the place of every directory the images in it, deeper ones too, sorted.
+
+    Hidden files are left out. Raises ValueError naming a directory without images.
+    """
+    found: list[str] = []
+    for path in [paths] if isinstance(paths, str | Path) else paths:
+        if not os.path.isdir(path):
+            found.append(os.fspath(path))
+            continue
+        inside = [os.path.join(place, name) for place, _, names in os.walk(path) for name in names]
+        images = sorted(image for image in inside if _is_image(os.path.basename(image)))
+        if not images:
+            raise ValueError(f"{path} holds no images: expected files ending in {', '.join(EXTENSIONS)}")
+        found += images
+    return found
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
 
 
 def check_preprocessing(how: Preprocessing | None, image: Shape) -> Preprocessing:

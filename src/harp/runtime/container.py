@@ -92,6 +92,14 @@ def _check_sum(content: bytes, claimed: Any) -> None:
         raise ValueError("its checksum does not fit its content: damaged on its way, or edited")
 
 
+def compared_sizes(size_bytes: int, dense_bytes: int) -> str:
+    """A size beside that of the dense network in words: "1/91 of …", or "1.003 times …" where it is no smaller."""
+    dense = f"dense float32 ({dense_bytes:,} bytes)"
+    if dense_bytes >= 1.01 * size_bytes:
+        return f"1/{dense_bytes / size_bytes:.3g} of {dense}"
+    return f"{size_bytes / max(1, dense_bytes):.3g} times {dense}"
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Replace ``path`` by ``content`` in one step: after a crash or on a full disk the old file is still whole."""
     path.parent.mkdir(parents=True, exist_ok=True)

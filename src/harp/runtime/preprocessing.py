@@ -5,6 +5,8 @@ from typing import Any, Literal, get_args
 
 Mode = Literal["RGB", "L"]
 Resample = Literal["mean-or-bilinear", "bilinear"]
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+"""Of the files that are taken for images in a directory, in lower case."""
 CHANNELS: dict[Mode, int] = {"RGB": 3, "L": 1}
 
 

@@ -129,11 +129,16 @@ class Session:
         return out.reshape(len(x), *values[-1])
 
     def classify(
-        self, paths: Iterable[Path | str], *, preprocessing: Preprocessing | None = None, batch: int = 64
+        self,
+        paths: Path | str | Iterable[Path | str],
+        *,
+        preprocessing: Preprocessing | None = None,
+        batch: int = 64,
     ) -> list[Prediction]:
         """The class of every image file, read exactly as the images that the network was trained on. Needs Pillow.
 
-        ``preprocessing`` is for files that do not say how. Raises ValueError naming a file that is no image.
+        A directory stands for the images in it, in the order of their names. ``preprocessing`` is for networks whose
+        file does not say how. Raises ValueError naming a file that is no image.
         """
         how = check_preprocessing(preprocessing or self.preprocessing, self.input)
         return classify(self, paths, how, self.classes, threads=self.threads, batch=batch)
