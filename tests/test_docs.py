@@ -164,15 +164,17 @@ def test_an_excerpt_that_drifted_is_noticed():
 
 PARSE = """
 import contextlib, io, json, pathlib, sys
-from harp.cli import commands, main
+from harp.cli import commands, main, plain
 from harp.recipes import Recipe, to_json
 
 class Parsed(Exception):
     pass
 
-def parse(*arguments, real=commands._parse):
-    real(*arguments)
-    raise Parsed  # in place of the work that would follow
+def only_parsing(real):
+    def parse(*arguments):
+        real(*arguments)
+        raise Parsed  # in place of the work that would follow
+    return parse
 
 def run(arguments):
     if len(arguments) > 1 and arguments[0] in ("prune", "finetune", "evaluate", "compare", "cell"):
@@ -186,7 +188,7 @@ def run(arguments):
     except SystemExit as stop:
         return stop.code or 0
 
-commands._parse = parse
+commands._parse, plain._parse = only_parsing(commands._parse), only_parsing(plain._parse)
 answers = []
 for arguments in json.loads(sys.argv[1]):
     said = io.StringIO()
@@ -227,7 +229,7 @@ def test_a_command_with_a_mistake_is_not_accepted(tmp_path: Path):
 
 def test_every_flag_in_running_text_exists(tmp_path: Path):
     stages = ["run digits", "pretrain digits", "prune", "finetune", "evaluate"]
-    helps = [*stages, "report", "export", "bench", "compare", "cell"]
+    helps = [*stages, "report", "export", "bench", "compare", "cell", "info", "classify"]
     answers = parsed([[*line.split(), "--help"] for line in helps], tmp_path)
     assert all(status == 0 for status, _ in answers), answers
     known = {"--help", "--version"} | {flag for _, said in answers for flag in FLAG.findall(said)}

@@ -17,7 +17,7 @@ def info(arguments: list[str], stop: "StopRequest") -> None:
     parser = argparse.ArgumentParser("harp info", description="Print what an exported network, or a run, holds.")
     parser.add_argument("file", type=Path, help="a file that `harp export` wrote, or a run directory")
     parser.add_argument("--json", action="store_true", help="print everything that is known as one JSON object")
-    asked = parser.parse_args(arguments)
+    asked = _parse(parser, arguments)
     known = _of_run(asked.file) if asked.file.is_dir() else _of_file(asked.file)
     print(json.dumps(known, indent=1) if asked.json else "\n".join(_lines(known)))
 
@@ -30,7 +30,7 @@ def classify(arguments: list[str], stop: "StopRequest") -> None:
     parser.add_argument("images", type=Path, nargs="+", help="image files, or directories of them")
     parser.add_argument("--threads", type=int, help="CPUs to use; all by default")
     parser.add_argument("--batch", type=int, default=64, help="images at once (64)")
-    asked = parser.parse_args(arguments)
+    asked = _parse(parser, arguments)
 
     from ..runtime import load
     from ..runtime.classifying import image_files
@@ -40,6 +40,10 @@ def classify(arguments: list[str], stop: "StopRequest") -> None:
     for start in range(0, len(paths), max(1, asked.batch)):
         for found in session.classify(paths[start : start + max(1, asked.batch)], batch=asked.batch):
             print(f"{found.path}\t{found.label if found.name is None else found.name}", flush=True)
+
+
+def _parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
+    return parser.parse_args(arguments)
 
 
 PLAIN: "dict[str, Command]" = {"info": info, "classify": classify}

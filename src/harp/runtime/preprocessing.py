@@ -7,7 +7,8 @@ Mode = Literal["RGB", "L"]
 Resample = Literal["mean-or-bilinear", "bilinear"]
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 """Of the files that are taken for images in a directory, in lower case."""
-CHANNELS: dict[Mode, int] = {"RGB": 3, "L": 1}
+MODES: dict[int, Mode] = {3: "RGB", 1: "L"}
+"""By the number of channels."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,14 @@ class Preprocessing:
             raise ValueError(f"size={self.size}: expected (height, width) in pixels, each 1 or more")
         if smallest < min(self.size) or (self.shorter_side is not None and self.size[0] != self.size[1]):
             raise ValueError(f"shorter_side={self.shorter_side}: expected the side of the square {self.size}, or more")
-        known = {"mode": tuple(CHANNELS), "orientation": ("exif",), "resample": get_args(Resample)}
+        known = {"mode": get_args(Mode), "orientation": ("exif",), "resample": get_args(Resample)}
         for name, choices in known.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected {' or '.join(map(repr, choices))}")
 
     @property
     def channels(self) -> int:
-        return CHANNELS[self.mode]
+        return next(channels for channels, mode in MODES.items() if mode == self.mode)
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "size": list(self.size)}
@@ -61,8 +62,7 @@ def preprocessing_of(shape: tuple[int, int, int]) -> Preprocessing | None:
     None where images cannot have so many channels.
     """
     channels, height, width = shape
-    mode = next((mode for mode, count in CHANNELS.items() if count == channels), None)
-    return None if mode is None else Preprocessing((height, width), mode)
+    return Preprocessing((height, width), MODES[channels]) if channels in MODES else None
 
 
 def read_preprocessing(described: Any) -> Preprocessing:
