@@ -160,7 +160,10 @@ def test_the_central_part_has_the_proportions_that_are_wanted():
         ({"size": (0, 4)}, r"size=\(0, 4\): expected \(height, width\)"),
         ({"size": (4, 4), "mode": "HSV"}, "mode='HSV': expected 'RGB' or 'L'"),
         ({"size": (4, 4), "resample": "lanczos"}, "resample='lanczos': expected 'mean-or-bilinear' or 'bilinear'"),
-        ({"size": (4, 4), "shorter_side": 3}, "shorter_side=3: expected the side of the square"),
+        ({"size": (4, 4), "shorter_side": 3}, "shorter_side=3: expected None, or at least the side"),
+        ({"size": (4, 4), "shorter_side": 0}, "shorter_side=0: expected None"),
+        ({"size": (4, 6), "shorter_side": 8}, "shorter_side=8: expected None"),
+        ({"size": (4, "4")}, r"size=\(4, '4'\): expected"),
     ],
 )
 def test_what_cannot_be_applied_is_refused(wrong, message):

@@ -31,12 +31,13 @@ class Preprocessing:
     whole factor."""
 
     def __post_init__(self) -> None:
-        smallest = self.shorter_side or min(self.size, default=0)
-        sides = (*self.size, smallest)
-        if len(self.size) != 2 or not all(type(side) is int and side >= 1 for side in sides):
+        if len(self.size) != 2 or not all(type(side) is int and side >= 1 for side in self.size):
             raise ValueError(f"size={self.size}: expected (height, width) in pixels, each 1 or more")
-        if smallest < min(self.size) or (self.shorter_side is not None and self.size[0] != self.size[1]):
-            raise ValueError(f"shorter_side={self.shorter_side}: expected the side of the square {self.size}, or more")
+        shorter = self.shorter_side
+        if shorter is not None and (type(shorter) is not int or {*self.size} != {min(*self.size, shorter)}):
+            raise ValueError(
+                f"shorter_side={shorter!r}: expected None, or at least the side of a square size={self.size}"
+            )
         known = {"mode": get_args(Mode), "orientation": ("exif",), "resample": get_args(Resample)}
         for name, choices in known.items():
             if getattr(self, name) not in choices:
