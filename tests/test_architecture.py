@@ -77,6 +77,8 @@ def test_asking_for_help_answers_without_torch():
         "compare digits --help",
         "cell --help",
         "shrink --help",
+        "info --help",
+        "classify --help",
     ]
     statements = f"""
 import sys

@@ -250,5 +250,5 @@ def test_a_missing_engine_is_named_with_the_command_that_installs_it(
     name: Any, package: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(__import__("sys").modules, package, None)
-    with pytest.raises(ValueError, match=rf"needs the package {package}.*pip install 'harp-pruning\[{name}\]'"):
+    with pytest.raises(ValueError, match=rf"needs the package {package}.*pip install '\.\[{name}\]'"):
         make_launcher(name, 1, (), threads=1)

@@ -166,7 +166,7 @@ def test_an_excerpt_that_drifted_is_noticed():
 PARSE = """
 import contextlib, io, json, pathlib, sys
 import tyro
-from harp.cli import main
+from harp.cli import main, plain
 from harp.recipes import Recipe, to_json
 
 class Parsed(Exception):
@@ -189,6 +189,8 @@ def run(arguments):
         return stop.code or 0
 
 tyro.cli = parse
+real_plain = plain._parse
+plain._parse = lambda *arguments: parse(*arguments, real=real_plain)
 answers = []
 for arguments in json.loads(sys.argv[1]):
     said = io.StringIO()
@@ -229,7 +231,7 @@ def test_a_command_with_a_mistake_is_not_accepted(tmp_path: Path):
 
 def test_every_flag_in_running_text_exists(tmp_path: Path):
     stages = ["run digits", "pretrain digits", "prune", "finetune", "evaluate"]
-    helps = [*stages, "report", "export", "bench", "compare", "cell"]
+    helps = [*stages, "report", "export", "bench", "compare", "cell", "info", "classify"]
     answers = parsed([[*line.split(), "--help"] for line in helps], tmp_path)
     assert all(status == 0 for status, _ in answers), answers
     known = {"--help", "--version"} | {flag for _, said in answers for flag in FLAG.findall(said)}

@@ -29,7 +29,7 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == __name__:
             raise
-        message = f"harp.{name} needs {error.name}: pip install 'harp-pruning[train]'"
+        message = f"harp.{name} needs {error.name}: pip install '.[train]' in a checkout of harp"
         raise ModuleNotFoundError(message, name=error.name) from error
     globals()[name] = value
     return value

@@ -14,6 +14,7 @@ from .files import read_json
 from .pruning import ChannelBudget, prunable_weights
 from .pruning.channels import Limit
 from .recipes import ADMM, Recipe, data_title
+from .runtime.preprocessing import Preprocessing
 from .training import EpochMetrics
 
 CARD_FORMAT = 1
@@ -38,6 +39,7 @@ def make_card(
     device: torch.device | None = None,
     peak_memory_bytes: int | None = None,
     budget: ChannelBudget | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> dict[str, Any]:
     """The card of a finished stage. ``model`` is plain; ``chosen`` are its masks by weight name, empty when dense.
 
@@ -62,6 +64,7 @@ def make_card(
         "parent": parent,
         "data": data_title(recipe.task.data, recipe.task.root),
         "classes": list(classes),
+        "preprocessing": None if preprocessing is None else preprocessing.to_json(),
         "model": recipe.task.model,
         "kept": kept,
         "total": total,

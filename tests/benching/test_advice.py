@@ -67,7 +67,7 @@ def test_every_setting_gets_its_reason():
 @pytest.mark.parametrize("records", [[], [record("harp", 1.0)], [record("torch", 1.0)]])
 def test_without_two_to_compare_nothing_is_recommended(records):
     assert recommend(records) == [
-        "No recommendation: harp and at least one dense engine must run; pip install 'harp-pruning[bench]'."
+        "No recommendation: harp and at least one dense engine must run; pip install '.[bench]' in a checkout of harp."
     ]
 
 

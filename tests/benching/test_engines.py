@@ -69,7 +69,9 @@ def test_openvino_is_told_to_compute_in_float32(subject: Subject, monkeypatch: p
 def test_an_engine_that_is_not_installed_is_named_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else real(name))
-    assert absence("openvino") == ("openvino is left out: openvino is not installed; pip install 'harp-pruning[bench]'")
+    assert absence("openvino") == (
+        "openvino is left out: openvino is not installed; pip install '.[bench]' in a checkout of harp"
+    )
     assert absence("torch") is None
 
 

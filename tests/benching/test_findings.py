@@ -76,7 +76,7 @@ def test_an_absent_engine_is_named_and_the_others_run(net: Path, stand_in, monke
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else real(name))
     found = bench(net, tiny(batches=(1,)))
     assert [r.engine for r in found.records] == ["harp"]
-    assert [note for note in found.notes if "pip install 'harp-pruning[bench]'" in note]
+    assert [note for note in found.notes if "pip install '.[bench]'" in note]
     assert found.advice[0].startswith("No recommendation")
 
 

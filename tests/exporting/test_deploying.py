@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 import harp
+from harp.runtime import Preprocessing
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "deploy.py"
 WITHOUT_TORCH = """
@@ -36,7 +37,9 @@ def test_the_example_classifies_a_folder_as_the_model_does(channels, tmp_path):
     model = nn.Sequential(nn.Conv2d(channels, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 3)).eval()
     classes = ["cat", "dog", "eel"]
     pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 8, channels), dtype=np.uint8)
-    harp.export(model, torch.rand(4, channels, 8, 8), tmp_path / "net.harp", card={"classes": classes})
+    how = Preprocessing((8, 8), "L" if channels == 1 else "RGB").to_json()
+    card = {"classes": classes, "preprocessing": how}
+    harp.export(model, torch.rand(4, channels, 8, 8), tmp_path / "net.harp", card=card)
     for number, image in enumerate(pixels):
         (tmp_path / "photos").mkdir(exist_ok=True)
         Image.fromarray(image.squeeze()).save(tmp_path / "photos" / f"{number}.png")
@@ -44,7 +47,7 @@ def test_the_example_classifies_a_folder_as_the_model_does(channels, tmp_path):
     with torch.no_grad():
         expected = model(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255).argmax(1)
     assert [line.split("\t")[1] for line in said[:-1]] == [classes[label] for label in expected]
-    assert re.fullmatch(r"5 images, [\d,]+ a second on 1 threads, decoding aside", said[-1])
+    assert re.fullmatch(r"5 images, [\d,]+ per second on 1 threads, decoding included", said[-1])
 
 
 def test_the_example_is_short():

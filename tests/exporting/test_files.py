@@ -13,7 +13,7 @@ from torch import nn
 
 import harp
 import harp.runtime
-from harp.exporting import rebuild
+from harp.exporting import Agreement, Exported, rebuild
 from harp.runtime.format import read
 
 
@@ -79,15 +79,20 @@ def test_the_engine_has_the_last_word(model, example, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_without_an_engine_the_file_is_compared_in_torch_and_that_is_said(
-    model, example, tmp_path, monkeypatch, caplog
-):
-    def missing(path, autotune):
-        raise RuntimeError("this installation has no compiled engine")
+def test_without_an_engine_the_file_is_compared_in_numpy(model, example, tmp_path, monkeypatch):
+    monkeypatch.setattr("harp.runtime.session._engine", None)
+    done = harp.export(model, example, tmp_path / "net.harp")
+    assert done.agreement.by == "harp.runtime"
+    assert done.agreement.difference < 1e-5
 
-    monkeypatch.setattr(harp.runtime, "load", missing)
-    assert harp.export(model, example, tmp_path / "net.harp").agreement.by == "PyTorch"
-    assert "compared in PyTorch alone: this installation has no compiled engine" in caplog.text
+
+def test_a_size_beside_the_dense_one_is_a_fraction_only_where_it_is_smaller():
+    def said(size: int) -> str:
+        return Exported(Path("net"), 1, 1, size, 10_000, Agreement(1, 0.0, 0, "harp.runtime")).compared
+
+    assert said(100) == "1/100 of dense float32 (10,000 bytes)"
+    assert said(10_030) == "as large as dense float32 (10,000 bytes)"
+    assert said(12_500) == "1.25 times dense float32 (10,000 bytes)"
 
 
 def test_f16_that_changes_logits_too_much_is_refused_with_the_amount(model, example, tmp_path):
@@ -207,5 +212,5 @@ def test_onnx_takes_what_a_graph_cannot_hold(tmp_path):
 
 def test_onnx_names_what_has_to_be_installed(model, example, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"needs onnx, onnxscript, onnxruntime: pip install 'harp-pruning\[bench\]'"):
+    with pytest.raises(ValueError, match=r"needs onnx, onnxscript, onnxruntime: pip install '\.\[bench\]'"):
         harp.export(model, example, tmp_path / "net.onnx", format="onnx")

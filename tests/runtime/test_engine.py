@@ -333,24 +333,6 @@ print(sorted(m for m in sys.modules if m.split(".")[0] in ("torch", "scipy", "sa
     assert np.abs(np.load(tmp_path / "y.npy") - reference).max() <= bound * np.abs(reference).max()
 
 
-def test_without_the_extension_the_error_says_how_to_get_it(tmp_path: Path):
-    write(tmp_path / "net.harp", plain(0.1), card={})
-    program = f"""
-import sys
-sys.modules["harp.runtime._engine"] = None
-import harp.runtime
-from harp.runtime.format import read
-read({str(tmp_path / "net.harp")!r})
-try:
-    harp.runtime.load({str(tmp_path / "net.harp")!r})
-except RuntimeError as error:
-    print(error)
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert "no compiled engine" in done.stdout, done.stderr
-    assert "pip install" in done.stdout
-
-
 def test_the_peak_is_a_number_of_gigaflops():
     assert 1 < harp.runtime.peak_gflops(1) < 10_000
     assert harp.runtime.isa() in available()

@@ -25,7 +25,9 @@ def recommend(records: Sequence[Record], disturbed: bool = False) -> list[str]:
     """
     duels = [found for setting in settings_of(records) if (found := duel(records, setting))]
     if not duels:
-        return ["No recommendation: harp and at least one dense engine must run; pip install 'harp-pruning[bench]'."]
+        return [
+            "No recommendation: harp and at least one dense engine must run; pip install '.[bench]' in a checkout of harp."
+        ]
     return [_DISTURBED if disturbed else _verdict(duels), *(_reason(found) for found in duels)]
 
 

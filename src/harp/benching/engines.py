@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from harp.runtime.session import COMPILE
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -60,9 +62,9 @@ def absence(name: str) -> str | None:
     wanted = (*engine.imports, *(ONNX_WRITERS if engine.reads_onnx else ()))
     lacking = [package for package in wanted if importlib.util.find_spec(package) is None]
     if lacking and not engine.dense:
-        return f"{name} cannot run: this harp has no compiled engine; reinstall it with a C++ compiler at hand"
+        return f"{name} cannot run: this harp has no compiled engine; with a C++ compiler, in a checkout of harp: {COMPILE}"
     if lacking:
-        return f"{name} is left out: {lacking[0]} is not installed; pip install 'harp-pruning[bench]'"
+        return f"{name} is left out: {lacking[0]} is not installed; pip install '.[bench]' in a checkout of harp"
     compiler = os.environ.get("CXX", "g++")
     if engine.compiler and shutil.which(compiler) is None:
         return f"{name} is left out: there is no C++ compiler {compiler!r}; install one, or name it in CXX"

@@ -79,7 +79,16 @@ def show(found: "Findings", terminal: Terminal) -> None:
 
 def times(found: "Findings") -> Table:
     """One row an engine and setting; the speed-up is harp's over that engine, by medians."""
-    table = _table("Time of a batch, ms", "engine", "batch", "threads", "median", "quartiles", "best", "speed-up")
+    table = _table(
+        "Time of a batch, ms, all engines in float32",
+        "engine",
+        "batch",
+        "threads",
+        "median",
+        "quartiles",
+        "best",
+        "speed-up",
+    )
     for setting in settings_of(found.records):
         here = at(found.records, setting)
         ours = next((r for r in here if r.engine == OURS), None)
@@ -115,7 +124,10 @@ def sizes(found: "Findings") -> Table:
     s = found.sizes
     forms = {"this file": s.file, "dense float32": s.dense, f"dense float32, {s.compressor}": s.compressed}
     for form, size_bytes in (forms if s.onnx is None else {**forms, "ONNX": s.onnx}).items():
-        table.add_row(form, f"{size_bytes:,}", f"1/{short(s.dense / size_bytes)}")
+        smaller = s.dense >= 1.01 * size_bytes
+        table.add_row(
+            form, f"{size_bytes:,}", f"1/{short(s.dense / size_bytes)}" if smaller else short(size_bytes / s.dense)
+        )
     return table
 
 

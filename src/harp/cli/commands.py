@@ -21,7 +21,11 @@ COMMANDS = {
     "presets": "presets",
     "compare": "compare",
     "cell": "compare",
+    "info": "plain",
+    "classify": "plain",
 }
+PLAIN = ("info", "classify")
+"""Commands of a base installation, which needs no tyro."""
 
 
 def command(name: str) -> Command:

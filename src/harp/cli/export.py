@@ -44,7 +44,5 @@ def export(arguments: list[str], stop: StopRequest) -> None:
         accept_changes=flags.accept_changes,
     )
     print(f"{done.kept:,} of {done.total:,} weights are not zero")
-    print(
-        f"{done.size_bytes:,} bytes in {done.path}; dense float32 is {done.dense_bytes:,}: 1/{done.times_smaller:.3g}"
-    )
+    print(f"{done.size_bytes:,} bytes in {done.path}: {done.compared}")
     print(f"Checked on {done.agreement.images} validation images: {done.agreement}")

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from .commands import COMMANDS, command
+from .commands import COMMANDS, PLAIN, command
 from .stopping import StopRequest
 
 HELP = """\
@@ -18,6 +18,8 @@ harp: keep 1 % of an adversarially robust network, and its accuracy, clean and u
   harp shrink   runs/final  --out runs/small         a channel-pruned network, physically smaller
   harp report   runs/*                               one HTML page about all of them
   harp export   runs/final  --out net.harp           one small file that runs without torch
+  harp info     net.harp                             what a file or a run holds
+  harp classify net.harp photos/                     the class of every image
   harp bench    net.harp                             its time, memory and size beside dense engines
   harp compare  runs/dense --methods harp hydra      every method, keep and seed on the same passes: a table, a page
 
@@ -27,7 +29,7 @@ HARP_TRACEBACK=1 in the environment shows where an error comes from, in your own
 """
 
 
-INSTALL = "pip install 'harp-pruning[train]'"
+INSTALL = "pip install '.[train]' in a checkout of harp"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,7 +53,8 @@ def _guarded(arguments: list[str]) -> int:
         # What the extra `train` brings and a plain installation, which runs exported networks, does not.
         if os.environ.get("HARP_TRACEBACK") or (error.name or "harp").partition(".")[0] == "harp":
             raise
-        print(f"harp {arguments[0]}: {error.name} is not installed: {INSTALL}", file=sys.stderr)
+        said = str(error) if arguments[0] in PLAIN else f"{error.name} is not installed: {INSTALL}"
+        print(f"harp {arguments[0]}: {said}", file=sys.stderr)
         return 2
 
 

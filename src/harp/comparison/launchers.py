@@ -218,5 +218,5 @@ def _package(name: str, extra: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ValueError(
-            f"launcher={extra!r} needs the package {name}, which is not installed: pip install 'harp-pruning[{extra}]'"
+            f"launcher={extra!r} needs the package {name}, which is not installed: pip install '.[{extra}]' in a checkout of harp"
         ) from error

@@ -1,6 +1,7 @@
 """Data sets as labelled images in [0, 1], in memory or streamed from files."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from harp.data.augment import Augment
@@ -15,6 +16,7 @@ from harp.data.splitting import split
 from harp.data.streamed import Streamed
 from harp.data.svhn import read_svhn
 from harp.importing import import_factory
+from harp.runtime.preprocessing import preprocessing_of
 
 __all__ = [
     "DATASETS",
@@ -67,4 +69,5 @@ def load_data(
             f"name={name!r}: expected one of {', '.join(DATASETS)}; your own images are a folder, or package.module:factory"
         )
     root = Path(root).expanduser() if root is not None else None
-    return DATASETS[name](Source(root, image_size, workers, download, split_seed, augment, skip_broken))
+    data = DATASETS[name](Source(root, image_size, workers, download, split_seed, augment, skip_broken))
+    return data if data.preprocessing else replace(data, preprocessing=preprocessing_of(data.shape))

@@ -17,8 +17,8 @@ from harp.data.soundness import report_broken, some_left
 from harp.data.source import Source, reject_download, required_root
 from harp.data.splitting import drawn_by_name
 from harp.data.streamed import Streamed
+from harp.runtime.preprocessing import EXTENSIONS
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 TEST_NAMES = ("test", "val", "valid", "validation")
 MEMORY_LIMIT_BYTES = 2 * 2**30
 _TEST_FRACTION = 0.2

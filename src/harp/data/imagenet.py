@@ -2,17 +2,19 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
 from harp.data.augment import hash_index
-from harp.data.decode import open_rgb
 from harp.data.folder import listing_of, scan_splits
 from harp.data.images import ImageData
 from harp.data.source import Source, reject_download, required_root
 from harp.data.streamed import Streamed
+from harp.runtime.pixels import open_image, read_pixels
+from harp.runtime.preprocessing import Preprocessing
 
 _SIZE = 224
 
@@ -32,7 +34,15 @@ def read_imagenet(source: Source) -> ImageData:
         for name, tree in trees.items()
     }
     classes, files = trees["train"].classes, listing_of(root, trees)
-    return ImageData("imagenet", classes, splits["train"], splits["test"], splits.get("validation"), files)
+    return ImageData(
+        "imagenet",
+        classes,
+        splits["train"],
+        splits["test"],
+        splits.get("validation"),
+        files,
+        preprocessing=plain_view(size),
+    )
 
 
 @dataclass(frozen=True)
@@ -46,24 +56,22 @@ class CropReader:
     size: int
 
     def __call__(self, path: str, index: int, augment_seed: int | None) -> UInt8[Tensor, "3 h w"]:
-        photo = open_rgb(path)
         if augment_seed is None:
-            return _central(photo, self.size)
+            return torch.from_numpy(np.ascontiguousarray(read_pixels(path, plain_view(self.size))))
+        photo = open_image(path)
         # torchvision draws from the global generator: lend it our seed. `torch.manual_seed` would reach the GPUs too.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(hash_index(torch.tensor([index]), augment_seed)))
             return _random_part(photo, self.size)
 
 
-def _central(photo: Image.Image, size: int) -> Tensor:
-    from torchvision.transforms import v2  # half a second to import
-
-    views = v2.Compose([v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
-    return views(photo)
+def plain_view(size: int) -> Preprocessing:
+    """The shorter side to 256/224 of `size`, and the central square."""
+    return Preprocessing((size, size), shorter_side=round(size * 256 / 224), resample="bilinear")
 
 
 def _random_part(photo: Image.Image, size: int) -> Tensor:
-    from torchvision.transforms import v2
+    from torchvision.transforms import v2  # half a second to import
 
     views = v2.Compose([v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip(), v2.PILToTensor()])
     return views(photo)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from harp.data.augment import Augment
 from harp.data.listing import Listing
+from harp.runtime.preprocessing import Preprocessing
 
 Shape = tuple[int, int, int]
 """Channels, height, width."""
@@ -103,6 +104,7 @@ class ImageData:
     """A data set: its classes and its splits. `validation` is None where the data set brings none of its own.
 
     `files` lists the image files it was read from, where it was read from a folder of them.
+    `preprocessing` says how an image file becomes an image as the splits hold them; None where nobody has said.
     """
 
     name: str
@@ -111,6 +113,7 @@ class ImageData:
     test: Images
     validation: Images | None = None
     files: Listing | None = None
+    preprocessing: Preprocessing | None = None
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import torch
 
-from harp.data.decode import open_rgb
 from harp.data.images import ImageData, Images
 from harp.data.listing import Listing
 from harp.data.streamed import Streamed
+from harp.runtime.pixels import open_image
 
 LISTED = 100
 """Broken files that an error or a warning lists; of more, it gives the number."""
@@ -32,7 +32,7 @@ def unreadable(
         found = {}
         for path in paths[start : start + _CHUNK]:
             try:
-                open_rgb(path, draft=True)
+                open_image(path, draft=True)
             except ValueError as error:
                 found[path] = str(error)
         return found

@@ -1,6 +1,5 @@
 """`harp.export`: a model to a file, which is read back and compared with the model before it takes its place."""
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,13 @@ from torch import Tensor, nn
 
 from harp.files import replacing
 from harp.pruning import prunable_weights
+from harp.runtime.container import compared_sizes
 from harp.runtime.format import read, write
 
 from .agreement import Agreement, answers, compare, need_agreement
 from .onnx import need_onnx, open_onnx, write_onnx
 from .rebuilding import rebuild
 from .tracing import check_exportable, evaluating, trace
-
-log = logging.getLogger(__name__)
 
 Values = Literal["f32", "f16"]
 Format = Literal["harp", "onnx"]
@@ -39,8 +37,13 @@ class Exported:
 
     @property
     def times_smaller(self) -> float:
-        """Than the dense network in float32."""
+        """Than the dense network in float32; below 1 where the file is larger, as a dense ONNX file is."""
         return self.dense_bytes / self.size_bytes
+
+    @property
+    def compared(self) -> str:
+        """The size beside the dense network's, in words."""
+        return compared_sizes(self.size_bytes, self.dense_bytes)
 
 
 def export(
@@ -91,16 +94,14 @@ def export(
 
 
 def _runners_of(file: Path) -> dict[str, Callable[[Tensor], Tensor]]:
-    """What runs a `.harp` file here, the engine last: it is missing where it could not be compiled."""
+    """What runs a `.harp` file here; the last is what it is made for."""
     from harp.runtime import load  # here, so that who only rebuilds a graph does not load the engine's library
 
-    runners: dict[str, Callable[[Tensor], Tensor]] = {"PyTorch": rebuild(read(file)[0])}
-    try:
-        session = load(file, autotune=False)
-    except RuntimeError as error:
-        log.warning("the file is compared in PyTorch alone: %s", error)
-        return runners
-    return {**runners, "harp.runtime": lambda images: torch.from_numpy(session(images.numpy()))}
+    session = load(file, autotune=False)
+    return {
+        "PyTorch": rebuild(read(file)[0]),
+        "harp.runtime": lambda images: torch.from_numpy(session(images.numpy())),
+    }
 
 
 def _check_choices(values: str, format: str, tolerance: float | None) -> None:

@@ -17,7 +17,7 @@ def need_onnx() -> None:
     """Raise ValueError naming what to install when a library that writes or runs ONNX is missing."""
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(f"format='onnx' needs {', '.join(missing)}: pip install 'harp-pruning[bench]'")
+        raise ValueError(f"format='onnx' needs {', '.join(missing)}: pip install '.[bench]' in a checkout of harp")
 
 
 def write_onnx(model: nn.Module, example: Tensor, path: Path) -> None:

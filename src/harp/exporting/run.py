@@ -16,7 +16,20 @@ from .files import Exported, Format, Values, export
 
 EXAMPLES = 256
 """Validation images on which the file is compared with the network."""
-_CARRIED = ("name", "stage", "method", "keep", "data", "classes", "model", "kept", "total", "parameters", "seed")
+_CARRIED = (
+    "name",
+    "stage",
+    "method",
+    "keep",
+    "data",
+    "classes",
+    "preprocessing",
+    "model",
+    "kept",
+    "total",
+    "parameters",
+    "seed",
+)
 
 
 def export_run(
@@ -48,6 +61,8 @@ def export_run(
     with run.model.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     card = {**_carried(read_card(run.card)), "run": path.resolve().name, "model_sha256": digest}
+    if card.get("preprocessing") is None and data.preprocessing is not None:  # a run of before it was recorded
+        card["preprocessing"] = data.preprocessing.to_json()
     card["parameters"] = sum(parameter.numel() for parameter in model.parameters())
     return export(model, images, out, values=values, format=format, card=card, tolerance=tolerance)
 

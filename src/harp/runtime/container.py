@@ -87,3 +87,13 @@ def _check_sum(content: bytes, claimed: Any) -> None:
     digest.update(memoryview(content)[place + 64 :])
     if digest.hexdigest() != claimed:
         raise ValueError("its checksum does not fit its content: damaged on its way, or edited")
+
+
+def compared_sizes(size_bytes: int, dense_bytes: int) -> str:
+    """A size beside that of the dense network in words: "1/91 of …", "1.2 times …", "as large as …"."""
+    dense = f"dense float32 ({dense_bytes:,} bytes)"
+    if dense_bytes >= 1.01 * size_bytes:
+        return f"1/{dense_bytes / size_bytes:.3g} of {dense}"
+    if size_bytes >= 1.01 * dense_bytes:
+        return f"{size_bytes / max(1, dense_bytes):.3g} times {dense}"
+    return f"as large as {dense}"

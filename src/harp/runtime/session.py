@@ -1,18 +1,24 @@
 """A network ready to run: ``load(path)`` once, then ``session(images)``, from any thread."""
 
 import importlib
+import logging
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from harp.runtime.classifying import Prediction, check_preprocessing, class_names, classify, preprocessing_in
 from harp.runtime.format import read_sparse
 from harp.runtime.graph import Graph, Shape
 from harp.runtime.lowering import Layer, lower
+from harp.runtime.numpy_engine import NumpyEngine
+from harp.runtime.preprocessing import Preprocessing
 from harp.runtime.shapes import shapes
 from harp.runtime.trimming import trim
 
@@ -22,6 +28,9 @@ try:
 except ImportError as error:  # a wheel without it, or of another platform
     _engine, _MISSING = None, str(error)
 
+log = logging.getLogger(__name__)
+COMPILE = "pip install --no-cache-dir --force-reinstall --no-deps ."
+"""Builds the engine in a checkout of harp. pip must not take a wheel that it made when there was no compiler."""
 _ISA = "HARP_ISA"
 """In the environment: the instruction set to use, such as AVX2, instead of the best one."""
 _LARGEST_BATCH = 2**20
@@ -36,15 +45,15 @@ def load(path: Path | str, *, threads: int | None = None, autotune: bool = True)
     the first call with a new image or batch size measures how each layer runs fastest, about a second at most;
     without, the choice follows rules, and equal calls give equal bits.
 
-    Raises ValueError naming the file when it is damaged or from a newer harp, RuntimeError when this installation
-    has no compiled engine.
+    An installation without the compiled engine computes with numpy: the same results to rounding, slowly. A warning
+    says so once. Raises ValueError naming the file when it is damaged or from a newer harp.
     """
     graph, card = read_sparse(path)
     return Session(graph, card=card, threads=threads, autotune=autotune)
 
 
 def isa() -> str:
-    """The instruction set that the engine uses on this CPU: AVX-512, AVX2, NEON or baseline."""
+    """The instruction set that the compiled engine uses on this CPU: AVX-512, AVX2, NEON or baseline."""
     return _need_engine().isa(os.environ.get(_ISA, ""))
 
 
@@ -71,15 +80,11 @@ class Session:
     def __init__(
         self, graph: Graph, *, card: dict[str, Any] | None = None, threads: int | None = None, autotune: bool = True
     ) -> None:
-        engine = _need_engine()
         values = shapes(graph)
         self.card = card or {}
         self.autotune = autotune
         self._layers = trim(lower(graph, values), values)
-        builder = engine.Builder()
-        for layer in self._layers:
-            _add(builder, layer)
-        self._engine = engine.Engine(builder, _count_threads(threads), os.environ.get(_ISA, ""))
+        self._engine = _make_engine(self._layers, _count_threads(threads))
         # From here on the weights are the engine's; what stays is what shapes are computed from.
         self._graph = Graph(tuple(graph.input), tuple(replace(n, tensors=_outlines(n.tensors)) for n in graph.nodes))
         self._nonzeros = [0 if layer.rows is None else len(layer.rows.values) for layer in self._layers]
@@ -97,7 +102,18 @@ class Session:
 
     @property
     def isa(self) -> str:
+        """The instruction set, or "numpy" where there is no compiled engine."""
         return self._engine.isa
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of the classes, in the order of the outputs; None where the file carries none."""
+        return class_names(self.card)
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How an image file becomes an input, as it did in training; None where the file does not say."""
+        return preprocessing_in(self.card)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """The outputs for images: float32 (n, c, h, w) in [0, 1], or uint8 (n, h, w, c), which is divided by 255.
@@ -111,6 +127,21 @@ class Session:
         out = np.empty((len(x), math.prod(values[-1])), np.float32)
         self._engine.run(x, self._sizes(values), out, self.autotune)
         return out.reshape(len(x), *values[-1])
+
+    def classify(
+        self,
+        paths: Path | str | Iterable[Path | str],
+        *,
+        preprocessing: Preprocessing | None = None,
+        batch: int = 64,
+    ) -> list[Prediction]:
+        """The class of every image file, read exactly as the images that the network was trained on. Needs Pillow.
+
+        A directory stands for the images in it, in the order of their names. ``preprocessing`` is for networks whose
+        file does not say how. Raises ValueError naming a file that is no image.
+        """
+        how = check_preprocessing(preprocessing or self.preprocessing, self.input)
+        return classify(self, paths, how, self.classes, threads=self.threads, batch=batch)
 
     def layers(self, batch: int = 1, image: Shape | None = None) -> list[LayerChoice]:
         """What the engine does layer by layer for a batch of images (of the traced shape by default)."""
@@ -210,11 +241,29 @@ def _count_threads(threads: int | None) -> int:
     return threads
 
 
+def _make_engine(layers: list[Layer], threads: int) -> Any:
+    if _engine is None:
+        _warn_once()
+        return NumpyEngine(layers, threads)
+    builder = _engine.Builder()
+    for layer in layers:
+        _add(builder, layer)
+    return _engine.Engine(builder, threads, os.environ.get(_ISA, ""))
+
+
+@cache
+def _warn_once() -> None:
+    log.warning("networks are computed with numpy, many times slower: %s", _without_engine())
+
+
+def _without_engine() -> str:
+    return (
+        f"this installation of harp has no compiled engine ({_MISSING}). With a C++ compiler at hand, in a checkout of "
+        f"harp: {COMPILE}"
+    )
+
+
 def _need_engine() -> ModuleType:
     if _engine is None:
-        raise RuntimeError(
-            f"this installation of harp has no compiled engine, so that networks cannot be run ({_MISSING}); files can "
-            "be read, written and converted. With a C++ compiler at hand: pip install --force-reinstall --no-deps "
-            "--no-binary harp-pruning harp-pruning"
-        )
+        raise RuntimeError(_without_engine())
     return _engine
