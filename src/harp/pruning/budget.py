@@ -24,9 +24,9 @@ class Term:
     sites: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Budget:
-    """At most ``keep`` of the cost of the dense network may stay."""
+    """At most ``keep`` of the cost of the dense network may stay. ``table()`` lists what takes part."""
 
     keep: float
     terms: tuple[Term, ...]
@@ -34,6 +34,21 @@ class Budget:
     def __post_init__(self) -> None:
         if isinstance(self.keep, bool) or not isinstance(self.keep, Real) or not 0 < self.keep <= 1:
             raise ValueError(f"keep={self.keep!r} must lie in (0, 1]: the fraction that stays, e.g. 0.01 for 1 %")
+
+    def __repr__(self) -> str:
+        weights = f"{self.limit:,} of {self.total:,.0f} weights may stay"
+        return f"{type(self).__name__}(keep={self.keep:g}: {weights}, in {len(self.sites)} layers)"
+
+    def table(self) -> str:
+        """One line per layer: its name and how many weights it has."""
+        return aligned([(name, f"{cost:,.0f}") for name, cost in self._costs().items()])
+
+    def _costs(self) -> dict[str, float]:
+        costs = dict.fromkeys(self.sites, 0.0)
+        for term in self.terms:
+            for site in term.sites:
+                costs[site] += term.cost
+        return costs
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -74,6 +89,16 @@ class Budget:
     def excess(self, model: nn.Module) -> Tensor:
         """max(used / keep − 1, 0), the paper's only extra loss term (eq. 4)."""
         return torch.clamp(self.used(model) / self.keep - 1, min=0)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A table as text: the first column to the left, all others to the right."""
+    lengths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(cell.rjust(n) if place else cell.ljust(n) for place, (cell, n) in enumerate(zip(row, lengths, strict=True)))
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
 
 
 class Ramp:
