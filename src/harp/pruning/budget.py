@@ -166,7 +166,7 @@ def weight_budget(
     return budget
 
 
-def _look_at_a_pass(model: nn.Module, example: Tensor, weights: Mapping[str, Tensor], every: list[str]) -> None:
+def _look_at_a_pass(model: nn.Module, example: Tensor, weights: Mapping[str, nn.Parameter], every: list[str]) -> None:
     found = uses(model, example, weights)
     if found.remade:
         names, shown = sorted(found.remade), ", ".join(sorted(found.remade)[:3])

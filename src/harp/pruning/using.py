@@ -48,7 +48,7 @@ class Uses:
     branches: bool = False
 
 
-def uses(model: nn.Module, example: Tensor, weights: Mapping[str, Tensor], *, training: bool = False) -> Uses:
+def uses(model: nn.Module, example: Tensor, weights: Mapping[str, nn.Parameter], *, training: bool = False) -> Uses:
     """Run the model on one image, in training mode on two, and see what it does with these weights.
 
     Raises ValueError when the model cannot run. It stays as it is, and so do random numbers.
@@ -156,7 +156,7 @@ class _Watch(TorchDispatchMode):
 
 
 @contextmanager
-def _thinned(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+def _thinned(model: nn.Module, weights: Mapping[str, nn.Parameter]) -> Iterator[dict[str, Tensor]]:
     """Inside, other parameters stand in for the model's: most entries of these weights are zero, and nothing else is."""
     names = {id(weight): name for name, weight in weights.items()}
     held = [(module, name, p) for module in model.modules() for name, p in module._parameters.items() if p is not None]
