@@ -19,7 +19,7 @@ def attach(model: nn.Module, name: str, part: nn.Module) -> None:
 
 def _set(module: nn.Module, name: str, value: Any) -> None:
     """torch would say that the attribute exists already, or that a Mask has no inverse."""
-    if name in parametrizations(module):
+    if "_modules" in vars(module) and name in parametrizations(module):  # a copy in the making has none yet
         kind = type(module).__bases__[0].__name__
         raise TypeError(
             f"the {name} of this {kind} is computed as weight · mask and cannot be assigned. Write to the weight under "
