@@ -99,7 +99,9 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     """A table as text: the first column to the left, all others to the right."""
     lengths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
-        "  ".join(cell.rjust(n) if place else cell.ljust(n) for place, (cell, n) in enumerate(zip(row, lengths, strict=True)))
+        "  ".join(
+            cell.rjust(n) if place else cell.ljust(n) for place, (cell, n) in enumerate(zip(row, lengths, strict=True))
+        )
         for row in rows
     )
     return "\n".join(line.rstrip() for line in lines)

@@ -115,7 +115,9 @@ def channel_budget(
     coupling = couple_channels(model, example, exclude)
     if not coupling.sizes:
         outside = f" outside exclude={list(exclude)}" if exclude else ""
-        raise ValueError(f"nothing is left to prune: no channel{outside} can go. What holds them: {coupling.why_held()}")
+        raise ValueError(
+            f"nothing is left to prune: no channel{outside} can go. What holds them: {coupling.why_held()}"
+        )
     rehearse(model, example, coupling)
     budget = None
     for name, fraction in reversed([*wanted.items()]):

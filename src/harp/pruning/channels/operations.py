@@ -68,7 +68,9 @@ def read_off(trace: Trace) -> None:
             trace.classes.pin(trace.numbers(tensor))
 
 
-_OWN_MODULE = "put it, with all that it chooses among, into a module of its own and leave that out, e.g. exclude=['head']"
+_OWN_MODULE = (
+    "put it, with all that it chooses among, into a module of its own and leave that out, e.g. exclude=['head']"
+)
 
 
 def _complaint(trace: Trace, name: str) -> str:

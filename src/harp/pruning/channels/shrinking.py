@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ..mask import masks
-from ..using import untouched
+from ..using import images_for, untouched
 from .coupling import Coupling, couple_channels
 from .watching import evaluating
 from .widths import fit_sizes, own_tensors, set_tensor, snapshot
@@ -99,7 +99,7 @@ def _train_once(model: nn.Module, example: Tensor, coupling: Coupling) -> None:
     """Raise ValueError when a path that only training takes cannot run with fewer channels."""
     if coupling.only_trained:
         with untouched(model, training=True, device=example.device):
-            _answer(model, torch.cat([example[:1]] * 2))
+            _answer(model, images_for(example, training=True))
 
 
 def _outputs(model: nn.Module, example: Tensor) -> list[Tensor]:

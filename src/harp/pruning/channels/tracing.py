@@ -75,7 +75,9 @@ class Trace(TorchDispatchMode):
 
     def mark_image(self, tensors: Any) -> None:
         """Remember that these depend on the images."""
-        self._of_image.update(StorageWeakRef(t.untyped_storage()) for t in tree_leaves(tensors) if isinstance(t, Tensor))
+        self._of_image.update(
+            StorageWeakRef(t.untyped_storage()) for t in tree_leaves(tensors) if isinstance(t, Tensor)
+        )
 
     def comes_from_image(self, tensors: Any) -> bool:
         """Whether any of these depends on the images, and not on parameters alone."""

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..budget import prunable_weights
-from ..using import patterns, run, untouched, uses
+from ..using import images_for, patterns, run, untouched, uses
 from .classes import STUCK
 from .combining import floats_in
 from .operations import follow, read_off
@@ -42,15 +42,16 @@ def trace(model: nn.Module, example: Tensor, exclude: Sequence[str] = ()) -> Tra
     where that happens.
     """
     watch = Trace(model, exclude, follow)
-    _pass(watch, model, example[:1])
+    _pass(watch, model, example)
     watch.training = True
     watch.only_trained, branches = _only_trained(model, example)
     if watch.only_trained or branches:
-        _pass(watch, model, torch.cat([example[:1]] * 2))
+        _pass(watch, model, example)
     return watch
 
 
-def _pass(watch: Trace, model: nn.Module, image: Tensor) -> None:
+def _pass(watch: Trace, model: nn.Module, example: Tensor) -> None:
+    image = images_for(example, training=watch.training)
     watch.put(image, torch.full(image.shape, STUCK, dtype=torch.int32))
     watch.mark_image(image)
     with (
@@ -60,7 +61,7 @@ def _pass(watch: Trace, model: nn.Module, image: Tensor) -> None:
         watch,
         _Calls(watch),
     ):
-        out = run(model, image, training=watch.training)
+        out = run(model, image, example, training=watch.training)
     watch.classes.why = "what the model answers"
     for leaf in tree_leaves(out):
         if isinstance(leaf, Tensor):
