@@ -146,7 +146,7 @@ def test_a_product_that_fills_zeros_outside_any_layer_is_refused(tmp_path):
     model = Outside().eval()
     harp.attach_masks(model, harp.weight_budget(model, 0.1), harp.LWM)
     harp.bake_masks(harp.freeze_masks(model))
-    with pytest.raises(ValueError, match="the model itself computes with \d+ weights"):
+    with pytest.raises(ValueError, match=r"the model itself computes with \d+ weights"):
         harp.export(model, EXAMPLE, tmp_path / "net.harp")
 
 

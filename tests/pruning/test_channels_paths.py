@@ -76,7 +76,7 @@ def test_a_skip_that_the_image_chooses_holds_what_goes_around_it():
 
 
 def test_a_branch_in_the_model_itself_says_to_make_a_module_of_it():
-    with pytest.raises(ValueError, match="the model itself reads a number off its images .*a module of its own"):
+    with pytest.raises(ValueError, match=r"the model itself reads a number off its images .*a module of its own"):
         channel_budget(Choice(), torch.rand(1, 16, 8, 8), 0.5)
 
 

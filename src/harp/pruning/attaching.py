@@ -14,7 +14,7 @@ def attach(model: nn.Module, name: str, part: nn.Module) -> None:
     module = model.get_submodule(prefix)
     register_parametrization(module, tensor_name, part, unsafe=True)
     module.get_submodule("parametrizations").train(module.training)
-    type(module).__setattr__ = _set  # torch made this class for this module alone
+    setattr(type(module), "__setattr__", _set)  # noqa: B010 - torch made this class for this module alone
 
 
 def _set(module: nn.Module, name: str, value: Any) -> None:

@@ -20,10 +20,12 @@ from torch.utils._pytree import tree_leaves
 from .sharpness import restored
 
 PRODUCTS = frozenset(
-    "mm addmm bmm baddbmm mv addmv dot convolution linear _native_multi_head_attention _transformer_encoder_layer_fwd "
-    "_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention "
-    "_scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention "
-    "_scaled_dot_product_attention_math".split()
+    {
+        *("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "convolution", "linear"),
+        *("_native_multi_head_attention", "_transformer_encoder_layer_fwd"),
+        *(f"_scaled_dot_product_{kind}" for kind in ("flash_attention_for_cpu", "flash_attention", "attention_math")),
+        *(f"_scaled_dot_product_{kind}" for kind in ("efficient_attention", "cudnn_attention")),
+    }
 )
 """Operations that multiply, by their names in ATen."""
 _EVERY = 7
@@ -153,7 +155,7 @@ class _Watch(TorchDispatchMode):
     def _look_at(self, argument: str, factor: Tensor, origin: _Origin) -> None:
         """Is this factor of a product made of masked weights in a way that fills their zeros?"""
         is_weight = argument.endswith("weight") or (argument == "mat2" and self.calls.name == "linear")
-        if not origin.weights or not is_weight and (origin.image or origin.product):
+        if not origin.weights or (not is_weight and (origin.image or origin.product)):
             return
         stored = [self.weights[name] for name in origin.weights]
         entries, kept = sum(weight.numel() for weight in stored), sum(int(weight.count_nonzero()) for weight in stored)
