@@ -1,5 +1,6 @@
 """A budget is a polynomial in the keep fractions of the masks, Σ cost · Π keep[site], and a limit on it."""
 
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from .mask import masks
+from .using import patterns, uses
+
+log = logging.getLogger(__name__)
 
 PRUNED_TYPES = (nn.modules.conv._ConvNd, nn.Linear, nn.MultiheadAttention)
 """Modules whose weights are counted and pruned. Biases and normalisation never are."""
@@ -24,9 +28,9 @@ class Term:
     sites: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Budget:
-    """At most ``keep`` of the cost of the dense network may stay."""
+    """At most ``keep`` of the cost of the dense network may stay. ``table()`` lists what takes part."""
 
     keep: float
     terms: tuple[Term, ...]
@@ -34,6 +38,21 @@ class Budget:
     def __post_init__(self) -> None:
         if isinstance(self.keep, bool) or not isinstance(self.keep, Real) or not 0 < self.keep <= 1:
             raise ValueError(f"keep={self.keep!r} must lie in (0, 1]: the fraction that stays, e.g. 0.01 for 1 %")
+
+    def __repr__(self) -> str:
+        weights = f"{self.limit:,} of {self.total:,.0f} weights may stay"
+        return f"{type(self).__name__}(keep={self.keep:g}: {weights}, in {len(self.sites)} layers)"
+
+    def table(self) -> str:
+        """One line per layer: its name and how many weights it has."""
+        return aligned([(name, f"{cost:,.0f}") for name, cost in self._costs().items()])
+
+    def _costs(self) -> dict[str, float]:
+        costs = dict.fromkeys(self.sites, 0.0)
+        for term in self.terms:
+            for site in term.sites:
+                costs[site] += term.cost
+        return costs
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -76,6 +95,18 @@ class Budget:
         return torch.clamp(self.used(model) / self.keep - 1, min=0)
 
 
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A table as text: the first column to the left, all others to the right."""
+    lengths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(
+            cell.rjust(n) if place else cell.ljust(n) for place, (cell, n) in enumerate(zip(row, lengths, strict=True))
+        )
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
 class Ramp:
     """The weight γ of the excess in the paper's three phases, called once an epoch with the excess at its start.
 
@@ -97,18 +128,23 @@ class Ramp:
         return self.step * self.calls
 
 
-def weight_budget(model: nn.Module, keep: float, *, exclude: Sequence[str] = ()) -> Budget:
+def weight_budget(
+    model: nn.Module, keep: float, *, exclude: Sequence[str] = (), example: Tensor | None = None
+) -> Budget:
     """At most ``round(keep · N)`` of the N convolution, linear and attention-projection weights may stay.
 
     ``exclude`` are name patterns (``"classifier.*"``) of weights that are neither pruned nor counted in N.
     Raises ValueError for a pattern that matches nothing, a weight that two modules share or that is computed (by weight
     norm, say), or a budget smaller than the number of layers (each keeps at least one weight).
+
+    With an ``example``, a batch of images, one forward pass is watched: a weight that is remade before it is used
+    (standardised, say) is a ValueError, since its zeros would not stay; weights that inference never uses are a warning.
     """
     if isinstance(exclude, str):
         raise TypeError(f"exclude={exclude!r} must be a sequence of patterns; write [{exclude!r}]")
     if masks(model):
         raise ValueError("the model already has masks; make the budget before attach_masks, or bake_masks(model) first")
-    weights, computed = prunable_weights(model), _computed_weights(model)
+    weights, computed = prunable_weights(model), computed_weights(model)
     unmatched = [p for p in exclude if not any(fnmatchcase(name, p) for name in [*weights, *computed])]
     if unmatched:
         raise ValueError(f"exclude patterns {unmatched} match no weight; the prunable weights are {list(weights)}")
@@ -127,7 +163,31 @@ def weight_budget(model: nn.Module, keep: float, *, exclude: Sequence[str] = ())
             f"keep={keep:g} leaves {budget.limit} of {budget.total:.0f} weights for {len(terms)} layers, and every layer "
             f"keeps at least one; choose keep >= {len(terms) / budget.total:.3g} or leave layers out with `exclude`"
         )
+    if example is not None:
+        _look_at_a_pass(model, example, {name: weights[name] for name in budget.sites}, list(weights))
     return budget
+
+
+def _look_at_a_pass(model: nn.Module, example: Tensor, weights: Mapping[str, nn.Parameter], every: list[str]) -> None:
+    found = uses(model, example, weights)
+    if found.remade:
+        names, shown = sorted(found.remade), ", ".join(sorted(found.remade)[:3])
+        more = f" and {len(names) - 3} others" if len(names) > 3 else ""
+        raise ValueError(
+            f"{shown}{more} are remade in the forward pass (standardised, for instance): the network computes with other "
+            f"weights than those that a mask would be on, and its zeros would not stay. Use plain layers, or leave these "
+            f"out: exclude={patterns(names, every)}"
+        )
+    idle = [name for name in weights if name not in found.used]
+    if idle and not found.branches:  # another image may go another way
+        count = sum(weights[name].numel() for name in idle)
+        log.warning(
+            "%s of the %s weights that the budget counts are never used in eval mode, and would hold their part of what "
+            "stays; leave them out: exclude=%s",
+            f"{count:,}",
+            f"{sum(weight.numel() for weight in weights.values()):,}",
+            patterns(idle, every),
+        )
 
 
 def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -149,7 +209,7 @@ def _places(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
                 yield f"{prefix}.{tensor_name}" if prefix else tensor_name, module, tensor_name
 
 
-def _computed_weights(model: nn.Module) -> list[str]:
+def computed_weights(model: nn.Module) -> list[str]:
     """Names of weights that are not parameters: a parametrization or a hook makes them anew, e.g. weight norm."""
     return [
         name

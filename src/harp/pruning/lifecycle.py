@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import register_parametrization
 
+from .attaching import attach
 from .budget import PRUNED_TENSORS, Budget, exact_counts, prunable_weights
 from .channels.budget import ChannelBudget
 from .channels.reader import Reader
@@ -59,7 +59,7 @@ def _attach_weight_masks(model: nn.Module, budget: Budget, method: Method) -> No
         starts = {name: n / sizes[name] for name, n in exact_counts(starts, sizes, budget.limit).items()}
     made = {name: _mask_for(weight, starts[name], budget, method, learn) for name, weight in weights.items()}
     for name, mask in made.items():
-        _attach(model, name, mask)
+        attach(model, name, mask)
 
 
 def attach_frozen_masks(
@@ -80,7 +80,7 @@ def attach_frozen_masks(
     for name, weight in weights.items():
         mask = Mask(weight, 1.0, learn=NOTHING, keep_min=0.0, estimator=HARP.estimator)
         mask.freeze(chosen[name].to(weight.device, copy=True))
-        _attach(model, name, mask)
+        attach(model, name, mask)
     return model
 
 
@@ -184,13 +184,6 @@ def _mask_for(weight: Tensor, start: float, budget: Budget, method: Method, lear
         start = min(max(start, 1 / weight.numel()), max(_FULLEST_START, budget.keep))
     keep_min = min(0.1 * budget.keep, 0.5 * start)
     return Mask(method.scores(weight.detach()), start, learn=learn, keep_min=keep_min, estimator=method.estimator)
-
-
-def _attach(model: nn.Module, name: str, mask: Mask) -> None:
-    prefix, _, tensor_name = name.rpartition(".")
-    module = model.get_submodule(prefix)
-    register_parametrization(module, tensor_name, mask, unsafe=True)
-    module.get_submodule("parametrizations").train(module.training)
 
 
 def _rest(model: nn.Module, budget: Budget) -> None:

@@ -1,6 +1,7 @@
 """At most so much of a network's multiply-accumulates, parameters, or both, reached by removing whole channels."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -9,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from ..budget import Budget, Term, prunable_weights
+from ..budget import Budget, Term, aligned, prunable_weights
 from ..mask import masks
 from .counts import Limit, allowed_counts, counts_within
 from .coupling import Coupling, Polynomial, couple_channels
@@ -18,7 +19,7 @@ from .shrinking import rehearse
 Measure = Literal["macs", "parameters"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ChannelBudget(Budget):
     """A budget whose sites are groups of coupled channels; degree 2, since a layer reads some and writes others.
 
@@ -30,6 +31,21 @@ class ChannelBudget(Budget):
     cost: Polynomial
     multiple_of: int = 1
     also: "ChannelBudget | None" = None
+
+    def __repr__(self) -> str:
+        found = [self, self.also] if self.also else [self]
+        parts = [f"keep={b.keep:g}: {b.limit:,} of {b.total:,.0f} {b.measure} may stay" for b in found]
+        sizes = self.coupling.sizes
+        return f"ChannelBudget({'; '.join(parts)}; {sum(sizes.values()):,} channels in {len(sizes)} groups)"
+
+    def table(self) -> str:
+        """One line per group: its name, its channels, what all of them cost, and how many weights read them."""
+        costs, read = self._costs(), Counter(name for axis in self.coupling.read() for name in self.coupling.held(axis))
+        rows = [
+            (name, f"{size:,} channels", f"{costs.get(name, 0):,.0f} {self.measure}", f"read by {read[name]:,}")
+            for name, size in self.coupling.sizes.items()
+        ]
+        return aligned(rows)
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -98,7 +114,10 @@ def channel_budget(
     _check(model, example, wanted, exclude, multiple_of)
     coupling = couple_channels(model, example, exclude)
     if not coupling.sizes:
-        raise ValueError("nothing is left to prune: the model has no channels that could go outside `exclude`")
+        outside = f" outside exclude={list(exclude)}" if exclude else ""
+        raise ValueError(
+            f"nothing is left to prune: no channel{outside} can go. What holds them: {coupling.why_held()}"
+        )
     rehearse(model, example, coupling)
     budget = None
     for name, fraction in reversed([*wanted.items()]):
@@ -142,6 +161,6 @@ def _refuse_unreachable(budget: ChannelBudget, exclude: Sequence[str]) -> None:
         left_out = f" and exclude={list(exclude)} leaves layers out" if exclude else ""
         raise ValueError(
             f"keep={budget.keep:g} allows {budget.limit:,} of {budget.total:,.0f} {budget.measure}, and {least:,} remain "
-            f"when every group has as few channels as it may{left_out}; the smallest reachable is "
-            f"keep={smallest:g}"
+            f"when every group has as few channels as it may{left_out}. What holds others: {budget.coupling.why_held()}; "
+            f"the smallest reachable is keep={smallest:g}"
         )

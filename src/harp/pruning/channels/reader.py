@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import register_parametrization
 
+from ..attaching import attach
 from ..mask import Mask, parametrizations
-from .coupling import Axis, Coupling
+from .coupling import Coupling
 
 
 class Reader(nn.Module):
@@ -51,14 +51,8 @@ def attach_readers(model: nn.Module, coupling: Coupling, made: Mapping[str, Mask
             first += size
         new = [name for name in names if name not in owned]
         owned.update(new)
-        _attach(model, axis, Reader({name: made[name] for name in names}, new, place, axis.dim))
-
-
-def _attach(model: nn.Module, axis: Axis, reader: Reader) -> None:
-    prefix, _, tensor_name = axis.tensor.rpartition(".")
-    module = model.get_submodule(prefix)
-    register_parametrization(module, tensor_name, reader.to(module.get_parameter(tensor_name).device), unsafe=True)
-    module.get_submodule("parametrizations").train(module.training)
+        reader = Reader({name: made[name] for name in names}, new, place, axis.dim)
+        attach(model, axis.tensor, reader.to(model.get_parameter(axis.tensor).device))
 
 
 def removed_weights(model: nn.Module) -> dict[str, Tensor]:
