@@ -94,7 +94,7 @@ def test_a_stage_passes_as_many_images_as_its_settings_say(objective, plugged):
     settings = Training(**{**common, "awp_gamma": 0.01}) if dense else Pruning(**{**common, "keep": 0.5, **plugged})
     model, budget = Counted(), None
     if isinstance(settings, Pruning):
-        budget = weight_budget(model, settings.keep)
+        budget = weight_budget(model, keep=settings.keep)
         if settings.method != ADMM:
             attach_masks(model, budget, method_of(settings))
     steps = settings.epochs * 4 * settings.steps_a_batch

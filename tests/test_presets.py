@@ -30,7 +30,7 @@ def test_a_preset_describes_a_network_that_can_be_built_trained_and_pruned(name:
     mean_std = (task.mean, task.std) if task.mean else None
     with torch.device("meta"):  # shapes without memory: ResNet-50 as fast as the rest
         model = build_model(task.model, shape=SHAPES.get(task.data, (3, 32, 32)), classes=10, mean_std=mean_std)
-    budget = harp.weight_budget(model, recipe.prune.keep, exclude=recipe.prune.exclude)
+    budget = harp.weight_budget(model, keep=recipe.prune.keep, exclude=recipe.prune.exclude)
     assert 0 < round(budget.keep * budget.total) < budget.total
     for stage in (recipe.pretrain, recipe.prune, recipe.finetune):
         make_objective(stage, Threat(task.norm, task.eps))

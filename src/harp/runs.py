@@ -103,11 +103,11 @@ def build_network(recipe: Recipe, data: ImageData) -> nn.Module:
 def make_budget(model: nn.Module, settings: Pruning, data: ImageData) -> Budget:
     """The budget that a stage's settings name, measured on the network itself."""
     if settings.granularity == "weight":
-        return weight_budget(model, settings.keep, exclude=settings.exclude)
+        return weight_budget(model, keep=settings.keep, exclude=settings.exclude)
     measures = ("macs", "parameters") if settings.measure == "both" else (settings.measure,)
     keeps = dict.fromkeys(measures, settings.keep)
     example = torch.zeros(1, *data.shape)
-    return channel_budget(model, example, keeps, exclude=settings.exclude, multiple_of=settings.multiple_of)
+    return channel_budget(model, example, keep=keeps, exclude=settings.exclude, multiple_of=settings.multiple_of)
 
 
 def check_budget(recipe: Recipe, data: ImageData) -> None:
