@@ -239,7 +239,9 @@ def test_the_rule_of_admm_has_the_settings_of_the_recipe():
         model, weight_budget(model, keep=0.1), Pruning(method=ADMM, admm_rho=0.3, admm_growth=2.0, admm_rounds=4), 8
     )
     assert (rule.gamma, rule.growth, rule.rounds, rule.steps) == (0.3, 2.0, 4, 8)
-    assert keep_rule(model, weight_budget(model, keep=0.1), Pruning(method=ADMM, lr=0.1), 60).gamma == pytest.approx(0.1)
+    assert keep_rule(model, weight_budget(model, keep=0.1), Pruning(method=ADMM, lr=0.1), 60).gamma == pytest.approx(
+        0.1
+    )
 
 
 def test_the_loss_of_free_at_has_the_settings_of_the_recipe():

@@ -26,13 +26,14 @@ from harp.pruning import (
     Ramp,
     Sharpness,
     attach_masks,
+    density_of,
     learned_scores,
     learned_weights,
     masks,
     weight_budget,
 )
 from harp.recipes import Pruning, Training
-from harp.training import Course, EpochMetrics, best_of, density_of, epoch_order, fit, lr_factor, seed_of
+from harp.training import Course, EpochMetrics, best_of, epoch_order, fit, lr_factor, seed_of
 
 
 def images(n: int = 40) -> InMemory:

@@ -1,27 +1,18 @@
 """Opening what a run directory holds: its recipe, its data, its network."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .checkpoint import RunDirectory, load_tensors, load_weights, read_json
 from .data import ImageData, load_data, split
 from .data.source import MOVED
 from .models import build_model
-from .pruning import (
-    Budget,
-    ChannelBudget,
-    attach_frozen_masks,
-    channel_budget,
-    masks,
-    prunable_weights,
-    weight_budget,
-)
-from .pruning.channels import Widths, removed_weights, resize
+from .pruning import Budget, attach_frozen_masks, channel_budget, masks, outside_masks, weight_budget
+from .pruning.channels import Widths, resize
 from .recipes import Pruning, Recipe, recipe_in
 
 
@@ -100,14 +91,17 @@ def build_network(recipe: Recipe, data: ImageData) -> nn.Module:
     return build_model(task.model, shape=data.shape, classes=len(data.classes), mean_std=mean_std)
 
 
-def make_budget(model: nn.Module, settings: Pruning, data: ImageData) -> Budget:
-    """The budget that a stage's settings name, measured on the network itself."""
-    if settings.granularity == "weight":
-        return weight_budget(model, keep=settings.keep, exclude=settings.exclude)
-    measures = ("macs", "parameters") if settings.measure == "both" else (settings.measure,)
-    keeps = dict.fromkeys(measures, settings.keep)
+def make_budget(model: nn.Module, settings: Pruning, data: ImageData, *, look: bool = True) -> Budget:
+    """The budget that a stage's settings name, measured on the network itself.
+
+    ``look`` at a pass through it before it is pruned: it may make its weights anew.
+    """
     example = torch.zeros(1, *data.shape)
-    return channel_budget(model, example, keep=keeps, exclude=settings.exclude, multiple_of=settings.multiple_of)
+    if settings.of_channels:
+        measures = ("macs", "parameters") if settings.measure == "both" else (settings.measure,)
+        keeps = dict.fromkeys(measures, settings.keep)
+        return channel_budget(model, example, keep=keeps, exclude=settings.exclude, multiple_of=settings.multiple_of)
+    return weight_budget(model, keep=settings.keep, exclude=settings.exclude, example=example if look else None)
 
 
 def check_budget(recipe: Recipe, data: ImageData) -> None:
@@ -126,15 +120,10 @@ def load_network(path: Path, data: ImageData) -> nn.Module:
     if run.widths.exists():
         return load_weights(resize(model, _read_widths(run)), run.model)
     load_weights(model, run.model)
-    if run.masks.exists() and recipe.prune.granularity == "channel":
-        budget = make_budget(model, recipe.prune, data)
-        assert isinstance(budget, ChannelBudget)
-        attach_frozen_masks(model, load_tensors(run.masks), budget)
-        _check_channels(run, model, budget)
-    elif run.masks.exists():
-        weights, chosen = prunable_weights(model), load_tensors(run.masks)
-        attach_frozen_masks(model, chosen)
-        _check_masks(run, chosen, weights)
+    if run.masks.exists():
+        budget, chosen = make_budget(model, recipe.prune, data, look=False), load_tensors(run.masks)
+        attach_frozen_masks(model, chosen, budget)
+        _check_masks(run, model, budget)
     elif (method := read_json(run.card).get("method")) is not None:
         raise ValueError(f"{path} was pruned by {method} and has lost its {run.masks.name}; make it again")
     return model
@@ -147,22 +136,11 @@ def _read_widths(run: RunDirectory) -> Widths:
     return widths
 
 
-def _check_channels(run: RunDirectory, model: nn.Module, budget: ChannelBudget) -> None:
+def _check_masks(run: RunDirectory, model: nn.Module, budget: Budget) -> None:
     counts = {name: mask.count for name, mask in masks(model).items()}
     if not budget.allows(counts):
-        raise ValueError(f"{run.masks} keeps {budget.spent(counts):,} {budget.measure}, more than {budget.limit:,}")
-    promised = (read_json(run.card).get("channels") or {}).get("groups")
-    if promised != {name: {"kept": n, "total": budget.coupling.sizes[name]} for name, n in counts.items()}:
-        raise ValueError(f"{run.masks} keeps other channels than {run.card} says; make the run again")
-    outside = [name for name, weight in removed_weights(model).items() if weight.count_nonzero()]
-    if outside:
-        raise ValueError(f"{run.model} has weights outside the masks of {run.masks} in {outside}; make the run again")
-
-
-def _check_masks(run: RunDirectory, chosen: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-    kept, promised = sum(int(mask.count_nonzero()) for mask in chosen.values()), read_json(run.card).get("kept")
-    if kept != promised:
-        raise ValueError(f"{run.masks} keeps {kept:,} weights and {run.card} says {promised}; make the run again")
-    outside = [name for name, mask in chosen.items() if weights[name].detach()[~mask].count_nonzero()]
-    if outside:
+        raise ValueError(f"{run.masks} keeps more than {budget.limit:,} {budget.unit}; make the run again")
+    if budget.layers(model, counts) != read_json(run.card).get("layers"):
+        raise ValueError(f"{run.masks} keeps other {budget.unit} than {run.card} says; make the run again")
+    if outside := outside_masks(model):
         raise ValueError(f"{run.model} has weights outside the masks of {run.masks} in {outside}; make the run again")

@@ -11,10 +11,11 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from harp.pruning import prunable_weights
 from harp.runtime.format import read, write
 
 from .agreement import Agreement, answers, compare, need_agreement
+from .baking import baked
+from .counting import Count, count_graph, count_model
 from .onnx import need_onnx, open_onnx, write_onnx
 from .rebuilding import rebuild
 from .tracing import check_exportable, evaluating, trace
@@ -73,9 +74,10 @@ def export(
     example = example.to(next((parameter.device for parameter in model.parameters()), example.device))
     with evaluating(model):
         expected = answers(model, example)
-    weights = list(prunable_weights(model).values())
-    kept, total = sum(int(weight.count_nonzero()) for weight in weights), sum(weight.numel() for weight in weights)
+    model = baked(model)
     graph = trace(model, example) if format == "harp" else None
+    count = count_model(model, example) if graph is None else count_graph(graph, model)
+    _compare_with(card or {}, count)
     allowed = TOLERANCES[values] if tolerance is None else tolerance
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as beside:
@@ -84,14 +86,24 @@ def export(
             write_onnx(model, example, file)
             runners = {"ONNX Runtime": open_onnx(file)}
         else:
-            write(file, graph, card={"kept": kept, "total": total, **(card or {})}, values=values)
+            write(file, graph, card={"kept": count.kept, "total": count.total, **(card or {})}, values=values)
             runners = _runners_of(file)
         found = [compare(answers(run, example.cpu()), expected, by=name) for name, run in runners.items()]
         for agreement in found:
             need_agreement(agreement, allowed, values)
         os.replace(file, path)
     dense_bytes = 4 * sum(parameter.numel() for parameter in model.parameters())
-    return Exported(path, kept, total, path.stat().st_size, dense_bytes, found[-1])
+    return Exported(path, count.kept, count.total, path.stat().st_size, dense_bytes, found[-1])
+
+
+def _compare_with(card: Mapping[str, Any], count: Count) -> None:
+    """Raise ValueError when the card promises fewer weights than the file has. A card of a part of them cannot tell."""
+    kept, total = card.get("kept"), card.get("total")
+    if isinstance(kept, int) and total == count.total and count.kept > kept:
+        raise ValueError(
+            f"the card says that {kept:,} of {total:,} weights are kept, and the network computes with {count.kept:,} that "
+            "are not zero; nothing was written. Export it with the card of this very network"
+        )
 
 
 def _runners_of(file: Path) -> dict[str, Callable[[Tensor], Tensor]]:

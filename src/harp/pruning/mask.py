@@ -7,7 +7,7 @@ A :class:`Mask` is a parametrization of one weight. It is in one of two states, 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,6 +16,9 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from .remembered import Remembered, where_true
 from .selection import top
+
+if TYPE_CHECKING:
+    from .budget import Budget
 
 Estimator = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``(dL/dmask, scores, mask) -> dL/dkeep``, a scalar."""
@@ -29,6 +32,7 @@ class Mask(nn.Module):
     not (a sigmoid cannot say 1, and an integer survives ``.half()``).
     """
 
+    budget: "Budget | None"
     chosen: Remembered | None
     """The mask of the scores and the keep fraction as they were when it was last asked for."""
     product: Remembered | None
@@ -48,7 +52,7 @@ class Mask(nn.Module):
         self.estimator = estimator
         self.held: Tensor | None = None
         self.chosen = self.product = self.watched = None
-        self.budget: Any = None
+        self.budget = None
         self.site: str | None = None  # a group of channels has a name of its own
         self.resting: frozenset[str] = frozenset()
         self.scores = nn.Parameter(scores.detach().clone(), requires_grad="scores" in learn)

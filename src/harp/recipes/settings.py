@@ -176,7 +176,7 @@ class Pruning(Training):
         super().__post_init__()
         _check(0 < self.keep <= 1, self, "keep", "must lie in (0, 1]: the fraction of weights that stays, e.g. 0.01")
         _check(self.multiple_of >= 1, self, "multiple_of", "must be at least 1")
-        if self.granularity == "weight":
+        if not self.of_channels:
             _check(self.multiple_of == 1, self, "multiple_of", "is for channels: add granularity 'channel'")
             _check(self.measure == "macs", self, "measure", "is for channels: add granularity 'channel'")
         _check(_positive(self.gamma_step), self, "gamma_step", "must be positive and finite")
@@ -190,6 +190,11 @@ class Pruning(Training):
         _check(rho is None or _positive(rho), self, "admm_rho", "must be positive and finite, or None")
         _check(1 <= self.admm_growth < math.inf, self, "admm_growth", "must be at least 1, and finite")
         _check(self.admm_rounds >= 1, self, "admm_rounds", "must be at least 1")
+
+    @property
+    def of_channels(self) -> bool:
+        """Whether whole channels are removed."""
+        return self.granularity == "channel"
 
     @property
     def s2ap_start(self) -> float:

@@ -1,16 +1,19 @@
 """At most so much of a network's multiply-accumulates, parameters, or both, reached by removing whole channels."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from ..budget import Budget, Term, prunable_weights
-from ..mask import masks
+from ..budget import Budget, Layers, Projection, Term, aligned
+from ..mask import Mask, masks
+from ..methods import Method
+from ..prunable import prunable_sizes, prunable_weights
 from .counts import Limit, allowed_counts, counts_within
 from .coupling import Coupling, Polynomial, couple_channels
 from .shrinking import rehearse
@@ -18,7 +21,7 @@ from .shrinking import rehearse
 Measure = Literal["macs", "parameters"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ChannelBudget(Budget):
     """A budget whose sites are groups of coupled channels; degree 2, since a layer reads some and writes others.
 
@@ -30,6 +33,21 @@ class ChannelBudget(Budget):
     cost: Polynomial
     multiple_of: int = 1
     also: "ChannelBudget | None" = None
+
+    def __repr__(self) -> str:
+        found = [self, self.also] if self.also else [self]
+        parts = [f"keep={b.keep:g}: {b.limit:,} of {b.total:,.0f} {b.measure} may stay" for b in found]
+        sizes = self.coupling.sizes
+        return f"ChannelBudget({'; '.join(parts)}; {sum(sizes.values()):,} channels in {len(sizes)} groups)"
+
+    def table(self) -> str:
+        """One line per group: its name, its channels, what all of them cost, and how many weights read them."""
+        costs, read = self._costs(), Counter(name for axis in self.coupling.read() for name in self.coupling.held(axis))
+        rows = [
+            (name, f"{size:,} channels", f"{costs.get(name, 0):,.0f} {self.measure}", f"read by {read[name]:,}")
+            for name, size in self.coupling.sizes.items()
+        ]
+        return aligned(rows)
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -51,6 +69,55 @@ class ChannelBudget(Budget):
             return share
         # On the scale of this budget, so that both are met when the larger of the two is.
         return torch.maximum(share, self.also.share(keeps) * (self.keep / self.also.keep))
+
+    @property
+    def unit(self) -> str:
+        return self.measure
+
+    def density(self, model: nn.Module) -> float:
+        with torch.no_grad():
+            return self.used(model).item()
+
+    # Where masks on channels start, and where they are, is written in terms of this class.
+
+    def attach(self, model: nn.Module, method: Method) -> None:
+        from .starts import attach_channel_masks
+
+        attach_channel_masks(model, self, method)
+
+    def attach_frozen(self, model: nn.Module, chosen: Mapping[str, Tensor]) -> None:
+        from .starts import attach_frozen_channel_masks
+
+        attach_frozen_channel_masks(model, self, chosen)
+
+    def projection(self, model: nn.Module, method: Method) -> Projection:
+        from .projection import ChannelProjection
+
+        return ChannelProjection(model, self, method)
+
+    def final_counts(self, found: Mapping[str, Mask]) -> dict[str, int]:
+        return self.counts({name: float(mask.keep.detach()) for name, mask in found.items()})
+
+    def layers(self, model: nn.Module, counts: Mapping[str, int]) -> Layers:
+        """A weight stays when what it reads and what it writes does."""
+        every = prunable_sizes(model)
+        return {n: {"kept": self.coupling.entries(n, counts), "total": total} for n, total in every.items()}
+
+    def counted(self, layers: Layers) -> Layers:
+        return layers
+
+    def met_by(self, counts: Mapping[str, int]) -> bool:
+        return self.allows(counts)
+
+    def channels(self, counts: Mapping[str, int]) -> dict[str, Any]:
+        """What a network would be without the channels that its masks remove, exactly."""
+        costs = {measure: Limit(self.coupling.cost(measure), 0) for measure in get_args(Measure)}
+        sizes = self.coupling.sizes
+        return {
+            "measure": self.measure if self.also is None else "both",
+            **{name: {"kept": cost.spent(counts), "total": cost.spent(sizes)} for name, cost in costs.items()},
+            "groups": {name: {"kept": n, "total": sizes[name]} for name, n in counts.items()},
+        }
 
     def spent(self, counts: Mapping[str, int]) -> int:
         """The cost of so many channels in each group, exactly."""

@@ -63,17 +63,21 @@ class Classes:
         full = torch.broadcast_tensors(a, b)
         shape = full[0].shape
         spread = [numbers.numel() < shape.numel() for numbers in (a, b)]
-        a, b = torch.broadcast_tensors(*map(squeezed, full))
-        pairs = torch.stack([self.roots(a).flatten(), self.roots(b).flatten()]).unique(dim=1)
+        narrow_a, narrow_b = torch.broadcast_tensors(*map(squeezed, full))
+        roots_a, roots_b = self.roots(narrow_a), self.roots(narrow_b)
+        pairs = torch.stack([roots_a.flatten(), roots_b.flatten()]).unique(dim=1)
         pairs = pairs[:, (pairs != FREE).all(0)]
+        gone = roots_a == FREE  # where the result is b's: a is nothing, or one value beside many of b
         for side in (0, 1):
             if spread[side]:
                 values, partners = pairs[side].unique(return_counts=True)
                 many = values[partners > 1]
                 self.pin(many)
                 pairs = pairs[:, ~torch.isin(pairs[side], many)]
+                if side == 0:
+                    gone = gone | (torch.isin(roots_a, many) & (roots_b != FREE))
         self.merge(pairs.T.tolist())
-        return torch.where(a == FREE, b, a).expand(shape)
+        return torch.where(gone, narrow_b, narrow_a).expand(shape)
 
     def blend(self, numbers: Tensor, dims: Iterable[int]) -> Tensor:
         """What comes of mixing along ``dims``, which become 1: the channel where it is one, else all of them stay."""

@@ -16,7 +16,7 @@ Polynomial = dict[tuple[str, ...], int]
 """Group names → coefficient: Σ coefficient · Π channels kept of each group named."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Axis:
     """Where one dimension of a tensor holds channels: ``place`` counts through all groups, and -1 never goes."""
 
@@ -24,8 +24,11 @@ class Axis:
     dim: int
     place: Tensor
 
+    def __repr__(self) -> str:
+        return f"Axis({self.tensor!r}, dim={self.dim}, {len(self.place)} entries)"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Coupling:
     """The channels of a network that can be removed. ``sizes`` counts those of each group, named after who writes it."""
 
@@ -38,6 +41,9 @@ class Coupling:
     shapes: dict[str, torch.Size]
     parameters: frozenset[str]
     macs: int
+
+    def __repr__(self) -> str:
+        return f"Coupling({sum(self.sizes.values()):,} channels in {len(self.sizes)} groups, {len(self.axes)} axes)"
 
     @property
     def starts(self) -> dict[str, int]:

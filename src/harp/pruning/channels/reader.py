@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import register_parametrization
 
-from ..mask import Mask, parametrizations
-from .coupling import Axis, Coupling
+from ..attaching import attach
+from ..mask import Mask
+from .coupling import Coupling
 
 
 class Reader(nn.Module):
@@ -51,24 +51,5 @@ def attach_readers(model: nn.Module, coupling: Coupling, made: Mapping[str, Mask
             first += size
         new = [name for name in names if name not in owned]
         owned.update(new)
-        _attach(model, axis, Reader({name: made[name] for name in names}, new, place, axis.dim))
-
-
-def _attach(model: nn.Module, axis: Axis, reader: Reader) -> None:
-    prefix, _, tensor_name = axis.tensor.rpartition(".")
-    module = model.get_submodule(prefix)
-    register_parametrization(module, tensor_name, reader.to(module.get_parameter(tensor_name).device), unsafe=True)
-    module.get_submodule("parametrizations").train(module.training)
-
-
-def removed_weights(model: nn.Module) -> dict[str, Tensor]:
-    """What frozen masks take from each weight that reads channels, by the name it has in the unmasked network."""
-    found = {}
-    for prefix, module in model.named_modules():
-        for tensor_name, chain in parametrizations(module).items():
-            for part in chain:
-                if isinstance(part, Reader):
-                    weight = chain.original.detach()
-                    gone = part.kept(weight).detach() == 0
-                    found[f"{prefix}.{tensor_name}" if prefix else tensor_name] = weight * gone
-    return found
+        reader = Reader({name: made[name] for name in names}, new, place, axis.dim)
+        attach(model, axis.tensor, reader.to(model.get_parameter(axis.tensor).device))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..budget import prunable_weights
+from ..prunable import prunable_weights
 from .classes import FREE, STUCK, Classes
 
 
