@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harp.cli.main import StopRequest
+from harp.cli.stopping import StopRequest
 from harp.comparison import launchers
 from harp.comparison.jobs import Job, Todo
 from harp.comparison.running import last_words, run

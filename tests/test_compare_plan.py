@@ -10,7 +10,7 @@ import pytest
 import tyro
 
 from harp import recipes
-from harp.cli.comparing import CellFlags
+from harp.cli.compare import CellFlags
 from harp.comparison import Comparison
 from harp.comparison.launchers import make_launcher, slurm_parameters
 from harp.comparison.plan import same_passes

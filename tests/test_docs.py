@@ -164,14 +164,15 @@ def test_an_excerpt_that_drifted_is_noticed():
 
 PARSE = """
 import contextlib, io, json, pathlib, sys
-from harp.cli import commands, main
+import tyro
+from harp.cli import main
 from harp.recipes import Recipe, to_json
 
 class Parsed(Exception):
     pass
 
-def parse(*arguments, real=commands._parse):
-    real(*arguments)
+def parse(*arguments, real=tyro.cli, **options):
+    real(*arguments, **options)
     raise Parsed  # in place of the work that would follow
 
 def run(arguments):
@@ -186,7 +187,7 @@ def run(arguments):
     except SystemExit as stop:
         return stop.code or 0
 
-commands._parse = parse
+tyro.cli = parse
 answers = []
 for arguments in json.loads(sys.argv[1]):
     said = io.StringIO()

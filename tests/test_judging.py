@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
-from harp.checkpoint import RunDirectory, write_json
+from harp.checkpoint import RunDirectory, load_tensors, save_tensors, write_json
 from harp.evaluation import Evaluation
 from harp.judging import EXAMPLES, evaluations_in, is_judged, judge
 from harp.recipes import Compute, Recipe, Task, Training
@@ -111,3 +112,54 @@ def test_a_damaged_card_is_named(run):
     write_json(run / "card.json", card)
     with pytest.raises(ValueError, match=r"card.json is damaged: .*correct=99"):
         judge(run, PGD, CPU)
+
+
+def test_a_note_in_other_words_does_not_make_it_another_evaluation(run):
+    """What decides are fields: step size, random start, restarts."""
+    testing = replace(PGD, step_size=0.01)
+    found, _ = work(run, testing)
+    assert (found[1].step_size, found[1].random_start, found[1].restarts) == (0.01, True, 1)
+    card = json.loads((run / "card.json").read_text())
+    for each in card["evaluations"]:
+        each["notes"] = ["steps of any length"]
+    write_json(run / "card.json", card)
+    assert work(run, testing)[1] == []
+
+
+def test_fgsm_and_one_step_of_pgd_are_two_evaluations_under_one_name(run):
+    fgsm, _ = work(run, replace(PGD, attack="fgsm"))
+    pgd, begun = work(run, replace(PGD, steps=1))
+    assert begun == ["pgd-1"]
+    assert [e.how for e in (fgsm[1], pgd[1])] == [("steps of 0.1", "no random start"), ()]
+
+
+def test_a_card_of_an_earlier_version_still_answers(run):
+    """It had notes where there are fields now, and six digits of the step."""
+    testings = [replace(PGD, step_size=2 / 255), replace(PGD, attack="fgsm"), PGD]
+    for testing in testings:
+        work(run, testing)
+    card = json.loads((run / "card.json").read_text())
+    for each, note in zip(card["evaluations"], ([], ["steps of 0.00784314"], ["no random start"], []), strict=True):
+        for name in ("step_size", "random_start", "restarts", "chance"):
+            del each[name]
+        each["notes"] = note
+    write_json(run / "card.json", card)
+    assert [work(run, testing)[1] for testing in testings] == [[], [], []]
+    assert [e.notes for e in evaluations_in(run / "card.json")] == [()] * 4
+
+
+def test_the_images_of_the_report_are_attacked_as_was_asked_for(run):
+    work(run, replace(PGD, eps=(0.05, 0.1)))
+    with safe_open(RunDirectory(run).examples, framework="numpy") as file:
+        assert file.metadata() == {"attack": "pgd-2", "eps": "0.1"}
+
+
+def test_a_network_that_always_gives_one_answer_is_said_to_be_at_chance(run):
+    weights = load_tensors(RunDirectory(run).model)
+    save_tensors(RunDirectory(run).model, {name: value * 0 for name, value in weights.items()})
+    clean, _ = judge(run, PGD, CPU)
+    assert clean.at_chance
+    assert clean.notes == (
+        f"not separably above chance: one and the same answer is right for {100 * (clean.chance or 0):.1f} % of the images",
+    )
+    assert json.loads((run / "card.json").read_text())["evaluations"][0]["notes"] == list(clean.notes)

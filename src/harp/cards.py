@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .checkpoint import read_json
 from .pruning import Budget, prunable_sizes
-from .recipes import ADMM, Recipe
+from .recipes import ADMM, Recipe, data_title
 from .training import EpochMetrics
 
 CARD_FORMAT = 1
@@ -53,7 +53,7 @@ def make_card(
         "method": method,
         "plug_ins": list(plug_ins(recipe, stage)),
         "parent": parent,
-        "data": recipe.task.data,
+        "data": data_title(recipe.task.data, recipe.task.root),
         "classes": list(classes),
         "model": recipe.task.model,
         "kept": kept,

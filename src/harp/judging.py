@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from .stages import SILENT, Watch
 
 EXAMPLES = 8
 """Images shown in the report."""
-CHOSEN_BY_HAND = ("steps of ", "no random start")
-"""How the notes begin that tell two evaluations of one name apart."""
+_DIGITS = 1e-5
+"""How far two lengths of a step may differ, relative to each other, and be the same: older cards kept six digits."""
 
 
 def judge(path: Path, testing: Testing, compute: Compute, *, watch: Watch = SILENT) -> list[Evaluation]:
@@ -41,7 +42,7 @@ def judge(path: Path, testing: Testing, compute: Compute, *, watch: Watch = SILE
     work = _Work(run, model, data.test, images, testing, recipe.seed, watch, ranks)
     results = [work.result_of(attack) for attack in attacks]
     if testing.attack != "clean" and ranks.rank == 0 and not run.examples.exists():
-        shown = PGD(Threat(recipe.task.norm, recipe.task.eps), steps=20)
+        shown = _to_show(attacks, recipe.task.eps)
         examples = collect_examples(model, data.test, shown, k=EXAMPLES, seed=recipe.seed)
         save_tensors(run.examples, examples, {"attack": shown.name, "eps": repr(shown.threat.eps)})
     fabric.barrier()
@@ -60,6 +61,16 @@ def attacks_of(testing: Testing, recipe: Recipe) -> list[PGD | AutoAttack | None
         "autoattack": lambda at: autoattack(at, seed=recipe.seed),
     }[testing.attack]
     return [None, *(make(Threat(recipe.task.norm, eps)) for eps in dict.fromkeys(radii))]
+
+
+def _to_show(attacks: list[PGD | AutoAttack | None], eps: float) -> PGD:
+    """The attack of the report's images: what was asked for, at the radius trained for if that is among them.
+
+    AutoAttack leaves an image that it cannot beat as it was, which shows nothing: PGD-20 stands for it.
+    """
+    asked = [attack for attack in attacks if attack is not None]
+    chosen = next((attack for attack in asked if attack.threat.eps == eps), asked[0])
+    return chosen if isinstance(chosen, PGD) else PGD(chosen.threat, steps=20)
 
 
 @dataclass(frozen=True)
@@ -98,7 +109,7 @@ class _Work:
             if self.ranks.any_of(self.watch.should_stop()):
                 raise KeyboardInterrupt(f"stopped in {_name(attack)}")
 
-        found = evaluate(
+        return evaluate(
             self.model,
             self.test,
             attack,
@@ -109,7 +120,6 @@ class _Work:
             on_progress=tick,
             ranks=self.ranks,
         )
-        return replace(found, notes=(*found.notes, *_how(attack)))
 
     def _state(self, attack: PGD | AutoAttack | None) -> Path:
         """A file for each question that can be asked: what one has found is no answer to another."""
@@ -128,17 +138,18 @@ def is_judged(path: Path, testing: Testing, tests: int) -> bool:
 def _answers(found: Evaluation, attack: PGD | AutoAttack | None, images: int, seed: int) -> bool:
     threat = None if attack is None else attack.threat
     wanted = (_name(attack), threat and threat.norm, threat and threat.eps, images, seed)
-    same = (found.attack, found.norm, found.eps, found.images, found.seed) == wanted
-    return same and [note for note in found.notes if note.startswith(CHOSEN_BY_HAND)] == _how(attack)
+    if (found.attack, found.norm, found.eps, found.images, found.seed) != wanted:
+        return False
+    step_size, *rest = how_of(attack)
+    same_step = found.step_size == step_size or (
+        found.step_size is not None and step_size is not None and isclose(found.step_size, step_size, rel_tol=_DIGITS)
+    )
+    return same_step and [found.random_start, found.restarts] == rest
 
 
-def _how(attack: PGD | AutoAttack | None) -> list[str]:
-    """What the name of an attack does not tell, when it was chosen by hand."""
-    if not isinstance(attack, PGD):
-        return []
-    if not attack.random_start:
-        return [CHOSEN_BY_HAND[1]]
-    return [] if attack.step_size is None else [f"{CHOSEN_BY_HAND[0]}{attack.step_size:g}"]
+def how_of(attack: PGD | AutoAttack | None) -> tuple[float | None, bool, int]:
+    """What the name of an attack does not tell: length of a step, random start, restarts."""
+    return (attack.step_size, attack.random_start, attack.restarts) if isinstance(attack, PGD) else (None, True, 1)
 
 
 def _name(attack: PGD | AutoAttack | None) -> str:

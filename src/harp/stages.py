@@ -20,7 +20,7 @@ from .evaluation import Evaluation, Ranks, evaluate
 from .progress import misses_budget
 from .pruning import Admm, Budget, attach_masks, bake_masks, budget_of, freeze_masks, masks
 from .pruning.channels import widths
-from .recipes import ADMM, Pruning, Recipe, Training
+from .recipes import ADMM, Pruning, Recipe, Training, data_title
 from .runs import (
     build_network,
     check_weights,
@@ -75,7 +75,9 @@ def pretrain(
     torch.manual_seed(seed_of(recipe.seed, "init"))
     model = build_network(recipe, stage.data)
     if weights is None:
-        return stage.train(model, recipe.pretrain, f"{recipe.task.model} on {recipe.task.data}")
+        return stage.train(
+            model, recipe.pretrain, f"{recipe.task.model} on {data_title(recipe.task.data, recipe.task.root)}"
+        )
     load_weights(model, weights)
     stage.begin(f"{recipe.task.model} with the weights of {weights}")
     return stage.finish(model, [])

@@ -91,3 +91,16 @@ def test_a_recipe_of_another_shape_does_no_harm(fake, commands, broken: dict[str
     run = fake("dense")
     run.recipe = broken
     assert commands(run.write())[0].startswith("harp pretrain ")
+
+
+def test_an_evaluation_with_a_step_of_its_own_is_made_again_with_it(fake, evaluation, commands):
+    run = fake("dense")
+    fields = {"random_start": True, "restarts": 1, "chance": None}
+    run.card["evaluations"] = [
+        evaluation("pgd-10", 400, eps=0.1, step_size=0.01, **fields),
+        evaluation("pgd-1", 400, eps=0.1, notes=["no random start"]),
+    ]
+    assert commands(run.write())[1:] == [
+        "harp evaluate runs/dense --attack pgd --images 1000 --steps 10 --step-size 0.01 --eps 0.1",
+        "harp evaluate runs/dense --attack fgsm --images 1000 --eps 0.1",
+    ]

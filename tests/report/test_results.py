@@ -132,3 +132,36 @@ def test_the_breakdown_shows_what_each_attack_left_and_the_notes(runs, page):
 
 def test_without_any_breakdown_there_is_no_such_table(fake, page):
     assert page([fake("dense").write()]).all("table", "breakdown") == []
+
+
+def test_two_lengths_of_a_step_are_not_taken_for_one_another(fake, evaluation, page):
+    run = fake("dense")
+    run.card["evaluations"] = [
+        evaluation("pgd-10", 400, eps=0.1, notes=["usual"]),
+        evaluation("pgd-10", 300, eps=0.1, notes=["chosen"], step_size=0.01, random_start=True, restarts=1),
+    ]
+    found = page([run.write()])
+    assert rows_of(found)["Dense"][1].startswith("40.0 %")
+    said = found.text
+    assert "PGD-10 ℓ∞ 0.1, steps of 0.01" in said
+    assert "usual" in said
+
+
+def test_a_network_at_chance_is_marked_and_said_below_the_table(fake, evaluation, page):
+    dense, lwm = fake("dense"), fake("lwm", "lwm", (1, 9, 10))
+    dense.card["evaluations"] = [evaluation("clean", 900, chance=1 / 3, step_size=None, random_start=True, restarts=1)]
+    lwm.card["evaluations"] = [
+        evaluation("clean", 40, 120, chance=1 / 3, step_size=None, random_start=True, restarts=1)
+    ]
+    found = page([dense.write(), lwm.write()])
+    assert rows_of(found)["LWM 1 %"][1].endswith("at chance")
+    assert "at chance" not in rows_of(found)["Dense"][1]
+    assert found.one("ul", "caveats").text == (
+        "LWM 1 % is not separably above chance: one and the same answer is right for 33.3 % of the images."
+    )
+
+
+def test_a_folder_is_called_by_its_own_name(fake, page):
+    run = fake("dense", data="folder")
+    run.recipe = {"recipe": {"task": {"data": "folder", "root": "/data/flowers"}}}
+    assert page([run.write()]).one("h1").text == "resnet_small on flowers"

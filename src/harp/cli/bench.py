@@ -11,10 +11,11 @@ from tyro.conf import Positional
 
 from ..benching.engines import NAMES, EngineName
 from ..benching.records import OURS, at, settings_of, short
+from .parsing import parse, refuse_directory
+from .stopping import StopRequest
 
 if TYPE_CHECKING:
     from ..benching.findings import Findings
-    from .main import StopRequest
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,9 @@ class BenchFlags:
     """A file to write everything measured to."""
 
 
-def bench(arguments: list[str], stop: "StopRequest") -> None:
-    from .commands import _parse
-    from .comparing import _refuse_directory
-
-    flags: BenchFlags = _parse(BenchFlags, "bench", arguments, None)
-    _refuse_directory(flags.json)
+def bench(arguments: list[str], stop: StopRequest) -> None:
+    flags: BenchFlags = parse(BenchFlags, "bench", arguments, None)
+    refuse_directory(flags.json)
     if flags.json is not None:
         flags.json.parent.mkdir(parents=True, exist_ok=True)
 

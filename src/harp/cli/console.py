@@ -5,7 +5,7 @@ import statistics
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console as Terminal
 from rich.logging import RichHandler
@@ -17,12 +17,10 @@ from ..cards import read_card
 from ..checkpoint import RunDirectory
 from ..devices import leads
 from ..evaluation import Evaluation
-from ..judging import CHOSEN_BY_HAND
+from ..judging import evaluations_in
 from ..stages import Watch
 from ..training import EpochMetrics, StepProgress
-
-if TYPE_CHECKING:
-    from .main import StopRequest
+from .stopping import StopRequest
 
 UNTIMED, TIMED = 2, 5
 """The first steps of a stage warm up; the median of the next is what a step takes."""
@@ -35,7 +33,7 @@ LOG_EVERY_S = 30.0
 class Console:
     """Draws one bar for the stage or attack under way; everything else scrolls above it."""
 
-    def __init__(self, stop: "StopRequest", terminal: Terminal | None = None):
+    def __init__(self, stop: StopRequest, terminal: Terminal | None = None):
         self.terminal = terminal or Terminal(highlight=False, quiet=not leads())
         self.stop = stop
         self.watch = Watch(self._start, self._step, self._epoch, self._images, self._result, self._done, stop)
@@ -143,20 +141,20 @@ class Console:
     def table(self, runs: list[Path]) -> None:
         """Every evaluation of every run, with its 95 % interval."""
         self._bars.stop()
-        cards = [read_card(RunDirectory(path).card) for path in runs]
-        columns = list(dict.fromkeys(_column(e) for card in cards for e in card["evaluations"]))
+        judged = [(read_card(card), evaluations_in(card)) for card in (RunDirectory(path).card for path in runs)]
+        columns = list(dict.fromkeys(_column(e) for _, found in judged for e in found))
         table = Table(title="Accuracy on test images, % [95 % interval]", title_justify="left")
         table.add_column("network")
         table.add_column("kept weights", justify="right")
         for column in columns:
             table.add_column(column, justify="right")
-        for card in cards:
-            found = {_column(e): e for e in card["evaluations"]}
-            cells = [_accuracy(found.get(column)) for column in columns]
+        for card, found in judged:
+            by_column = {_column(e): e for e in found}
+            cells = [_accuracy(by_column.get(column)) for column in columns]
             table.add_row(card["name"], _kept(card), *cells)
         self.terminal.print(table)
-        notes = [(c, e, text) for c in cards for e in c["evaluations"] for text in e["notes"] if text not in _how(e)]
-        for note in dict.fromkeys(f"{card['name']}, {e['attack']}: {text}" for card, e, text in notes):
+        notes = [(card, e, text) for card, found in judged for e in found for text in e.notes]
+        for note in dict.fromkeys(f"{card['name']}, {e.attack}: {text}" for card, e, text in notes):
             self.say(f"  note  {escape(note)}")
 
     def page(self, path: Path) -> None:
@@ -164,14 +162,9 @@ class Console:
         self.say(f"Report: [bold]{escape(str(path.resolve()))}[/bold]")
 
 
-def _column(evaluation: dict[str, Any]) -> str:
-    attack, images = evaluation["attack"], f"{evaluation['images']:,} images"
-    threat = "" if evaluation["eps"] is None else f"{evaluation['norm']} eps {evaluation['eps']:.4g}"
-    return "\n".join([attack, threat, *_how(evaluation), images])
-
-
-def _how(evaluation: dict[str, Any]) -> list[str]:
-    return [note for note in evaluation["notes"] if note.startswith(CHOSEN_BY_HAND)]
+def _column(found: Evaluation) -> str:
+    threat = "" if found.eps is None else f"{found.norm} eps {found.eps:.4g}"
+    return "\n".join([found.attack, threat, *found.how, f"{found.images:,} images"])
 
 
 def _kept(card: dict[str, Any]) -> str:
@@ -179,11 +172,11 @@ def _kept(card: dict[str, Any]) -> str:
     return kept if kept == total else f"{kept} of {total}"
 
 
-def _accuracy(evaluation: dict[str, Any] | None) -> str:
-    if evaluation is None:
+def _accuracy(found: Evaluation | None) -> str:
+    if found is None:
         return "–"
-    low, high = evaluation["low"], evaluation["high"]
-    return f"{evaluation['accuracy']:.1%} [dim]({low:.1%}–{high:.1%})[/dim]".replace("%", "")
+    chance = " [bold]chance[/bold]" if found.at_chance else ""
+    return f"{found.accuracy:.1%} [dim]({found.low:.1%}–{found.high:.1%})[/dim]".replace("%", "") + chance
 
 
 def duration(seconds: float) -> str:

@@ -1,10 +1,10 @@
 """``harp COMMAND …``: find the command, turn what goes wrong into one line that says how to go on."""
 
 import os
-import signal
 import sys
-from collections.abc import Callable
-from types import FrameType
+
+from .commands import COMMANDS, command
+from .stopping import StopRequest
 
 HELP = """\
 harp: keep 1 % of an adversarially robust network, and its accuracy, clean and under attack.
@@ -56,17 +56,13 @@ def _guarded(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    from .commands import COMMANDS
-    from .comparing import COMPARISONS
-
     name, *rest = arguments
-    commands = {**COMMANDS, **COMPARISONS}
-    if name not in commands:
-        print(f"harp: {name!r} is not a command; choose one of {', '.join(commands)} (`harp --help`)", file=sys.stderr)
+    if name not in COMMANDS:
+        print(f"harp: {name!r} is not a command; choose one of {', '.join(COMMANDS)} (`harp --help`)", file=sys.stderr)
         return 2
     stop = StopRequest()
     try:
-        return commands[name](rest, stop) or 0
+        return command(name)(rest, stop) or 0
     except KeyboardInterrupt:
         print("\nStopped. Nothing is lost: give the same command again to go on.", file=sys.stderr)
         return 130
@@ -85,45 +81,3 @@ def _run(arguments: list[str]) -> int:
             raise
         print(f"harp {name}: {said}", file=sys.stderr)
         return 1
-
-
-class StopRequest:
-    """Ctrl-C or SIGTERM asks the work to stop at its next safe point; a second one stops it at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
-        self._process = os.getpid()
-        # Taken out of the environment: it says nothing to processes that this one starts.
-        self._parent = os.environ.pop("HARP_PARENT_PID", None)
-
-    def __call__(self) -> bool:
-        return self.asked or self._is_orphan()
-
-    def _is_orphan(self) -> bool:
-        """Whether the comparison that started this cell has died: it may be started again, and two would collide."""
-        return self._parent is not None and os.getppid() != int(self._parent)
-
-    def listen(self) -> None:
-        """Take the signals over: only when work begins, so that parsing dies as any program does."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._handle)
-
-    def release(self) -> None:
-        """Give the signals back to whoever had them."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a forked worker that decodes images: its parent sees to it
-            return
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        # Not print: the signal may have come in the middle of one.
-        os.write(2, b"\nStopping after this step; once more to stop at once.\n")
-
-
-Command = Callable[[list[str], StopRequest], int | None]
-"""(arguments, stop) → exit code; None is 0."""

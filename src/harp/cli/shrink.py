@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console as Terminal
 from rich.table import Table
 from tyro.conf import Positional
 
-if TYPE_CHECKING:
-    from .main import StopRequest
+from .parsing import parse
+from .stopping import StopRequest
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,8 @@ class ShrinkFlags:
     """Replace a run that is already there."""
 
 
-def shrink(arguments: list[str], stop: "StopRequest") -> None:
-    from .commands import _parse
-
-    flags: ShrinkFlags = _parse(ShrinkFlags, "shrink", arguments, None)
+def shrink(arguments: list[str], stop: StopRequest) -> None:
+    flags: ShrinkFlags = parse(ShrinkFlags, "shrink", arguments, None)
 
     from ..cards import read_card
     from ..shrinking import shrink_run

@@ -3,7 +3,6 @@
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console as Terminal
@@ -19,15 +18,13 @@ from ..report.differences import Difference, Summary
 from ..report.sweep import Group, Sweep, records
 from ..report.wording import MISSING, count, points
 from .console import duration
-
-if TYPE_CHECKING:
-    from .main import StopRequest
+from .stopping import StopRequest
 
 
 class Tally:
     """Draws one bar for all cells; what ends badly, and, without a terminal, all that ends, scrolls above it."""
 
-    def __init__(self, stop: "StopRequest", terminal: Terminal | None = None):
+    def __init__(self, stop: StopRequest, terminal: Terminal | None = None):
         self.terminal = terminal or Terminal(highlight=False)
         self.stop = stop
         self._bar = Progress(

@@ -8,9 +8,9 @@ from typing import Any
 
 from ..checkpoint import RunDirectory
 from ..claims import Claim, OtherRun
-from ..judging import attacks_of, is_judged
+from ..judging import attacks_of, how_of, is_judged
 from ..pipeline import cell_is_done
-from ..recipes import PRESETS, Recipe, changes, flags, flat, to_json
+from ..recipes import PRESETS, Recipe, changes, flags, flat, how_words, to_json
 from ..report.results import Test
 from ..report.sweep import DENSE, Entry, Sweep, read_sweep
 from ..runs import check_budget, open_data, open_run
@@ -76,7 +76,9 @@ def finished(comparison: Comparison) -> Sweep:
         if RunDirectory(parent).finished and is_judged(parent, recipe.test, tests)
     ]
     attack = (*attacks_of(recipe.test, recipe), None)[1]
-    test = None if attack is None else Test(attack.name, attack.threat.norm, attack.threat.eps)
+    test = (
+        None if attack is None else Test(attack.name, attack.threat.norm, attack.threat.eps, how_words(*how_of(attack)))
+    )
     images = min(recipe.test.images or tests, tests)
     return read_sweep([*dense, *made], test, images=images, baseline=comparison.reference, seeds=comparison.seeds)
 

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import FunctionType
@@ -12,10 +13,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from ..attacks import Attack, attacking, check_attack, check_images
+from ..attacks import PGD, Attack, attacking, check_attack, check_images
 from ..attacks.autoattack import AutoAttack, classified, square_note
 from ..data import Images
 from ..pruning import hold_masks
+from ..recipes import chance_words
 from .checks import check_model, doubts
 from .journal import Identity, Journal, fingerprint, open_journal, tensor_bytes
 from .phases import Phase, name_of, phases_of, plain_phase, progress, seed_for, threat_of
@@ -24,6 +26,8 @@ from .result import Evaluation, pack
 
 log = logging.getLogger(__name__)
 
+_CHOSEN = ("step_size", "random_start", "restarts")
+"""What PGD can be told beyond its name."""
 BATCH_SIZE = 250
 """The authors' own. On a CPU, AutoAttack of a small network takes as long at 100, 5 % longer at 50, more below."""
 
@@ -91,7 +95,7 @@ def evaluate(
                     journal.save(state)
                 if on_progress is not None:
                     on_progress(*progress(journal, phases, batch_size))
-    return _result(attack, journal, [*notes, *journal.notes], seed)
+    return _result(attack, journal, [*notes, *journal.notes], seed, data.labels[order])
 
 
 def collect_examples(
@@ -164,12 +168,13 @@ def _one_batch(phase: Phase, model: nn.Module, x: Tensor, y: Tensor, number: int
     return classified(logits, y), notes
 
 
-def _result(attack: Attack | None, journal: Journal, notes: list[str], seed: int) -> Evaluation:
+def _result(attack: Attack | None, journal: Journal, notes: list[str], seed: int, labels: Tensor) -> Evaluation:
     *_, right = journal.finished.values()
     remaining = {name: float(left.float().mean()) for name, left in journal.finished.items() if name != "clean"}
     whole = isinstance(attack, AutoAttack)
     threat = None if attack is None else threat_of(attack)
-    return Evaluation(
+    chosen = {} if not isinstance(attack, PGD) else {name: getattr(attack, name) for name in _CHOSEN}
+    found = Evaluation(
         attack="clean" if attack is None else name_of(attack),
         norm=None if threat is None else threat.norm,
         eps=None if threat is None else threat.eps,
@@ -180,7 +185,12 @@ def _result(attack: Attack | None, journal: Journal, notes: list[str], seed: int
         per_attack=remaining if whole else {},
         notes=tuple(dict.fromkeys([*notes, *(square_note(remaining) if whole else [])])),
         right=pack(right),
+        **chosen,
+        chance=int(labels.bincount().max()) / len(labels),
     )
+    if found.at_chance:
+        return replace(found, notes=(*found.notes, chance_words(found.chance or 0.0)))
+    return found
 
 
 def _chosen(data: Images, images: int | None, batch_size: int) -> Int[Tensor, " images"]:

@@ -10,6 +10,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from ..attacks import Threat
+from ..recipes import how_words, with_fields
 
 _TITLES = {"autoattack": "AutoAttack"}
 _TOLERANCE = 1e-6
@@ -49,6 +50,12 @@ class Evaluation:
     right: str = ""
     """One bit an image, 1 where it was classified right, hexadecimal, in `evaluation_order`: two models judged on the same
     data can be compared image by image. Empty when unknown."""
+    step_size: float | None = None
+    """Length of a step of PGD that was chosen; None is 2.5·eps/steps, or an attack without steps."""
+    random_start: bool = True
+    restarts: int = 1
+    chance: float | None = None
+    """Share of the most frequent class among the images: what always giving the same answer would reach."""
 
     def __post_init__(self) -> None:
         wilson(self.correct, self.images)  # raises when the counts make no sense
@@ -61,6 +68,12 @@ class Evaluation:
         for name, value in self.per_attack.items():
             if not 0 <= value <= 1:
                 raise ValueError(f"per_attack[{name!r}]={value} must be a fraction in [0, 1]")
+        if self.step_size is not None and not 0 < self.step_size < math.inf:
+            raise ValueError(f"step_size={self.step_size} must be positive and finite, or None")
+        if self.restarts < 1:
+            raise ValueError(f"restarts={self.restarts} must be at least 1")
+        if self.chance is not None and not 0 <= self.chance <= 1:
+            raise ValueError(f"chance={self.chance} must be a fraction in [0, 1], or None")
         if self.right and int(unpack(self.right, self.images).sum()) != self.correct:
             raise ValueError(f"right={self.right!r} does not mark {self.correct} of {self.images} images")
 
@@ -77,6 +90,16 @@ class Evaluation:
     def high(self) -> float:
         return wilson(self.correct, self.images)[1]
 
+    @property
+    def at_chance(self) -> bool:
+        """Whether a network that always gives the same answer could be as good, on clean images, as far as the interval tells."""
+        return self.attack == "clean" and self.chance is not None and self.low <= self.chance
+
+    @property
+    def how(self) -> tuple[str, ...]:
+        """What the attack's name does not tell, in words; empty where all of it is the default."""
+        return how_words(self.step_size, self.random_start, self.restarts)
+
     def to_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in _FIELDS}
         return {**plain, "per_attack": dict(self.per_attack), "notes": list(self.notes)}
@@ -86,10 +109,10 @@ class Evaluation:
         """The inverse of :meth:`to_json`. Raises ValueError naming the entry that is missing, mistyped or contradictory."""
         if not isinstance(record, dict):
             raise ValueError(f"an evaluation is a JSON object, got {type(record).__name__}")
-        record = {"right": "", **record}
+        record = with_fields(record)
         for name, kinds in _FIELDS.items():
             value = record.get(name)
-            if name not in record or isinstance(value, bool) or not isinstance(value, kinds):
+            if name not in record or isinstance(value, bool) != (kinds == (bool,)) or not isinstance(value, kinds):
                 raise ValueError(
                     f"{name}={value!r} in an evaluation: expected {' or '.join(k.__name__ for k in kinds)}"
                 )
@@ -112,6 +135,7 @@ class Evaluation:
         under = "clean" if self.attack == "clean" else f"under {_TITLES.get(self.attack, self.attack.upper())}"
         if self.norm in ("linf", "l2") and self.eps is not None:
             under += f" {Threat(self.norm, self.eps)}"
+        under += "".join(f", {word}" for word in self.how)
         interval = f"[{self.low * 100:.1f}, {self.high * 100:.1f}]"
         return f"{self.accuracy * 100:.1f} % {interval} of {self.images} {under}"
 
@@ -132,6 +156,10 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "per_attack": (dict,),
     "notes": (list,),
     "right": (str,),
+    "step_size": (*_NUMBER, _NOTHING),
+    "random_start": (bool,),
+    "restarts": (int,),
+    "chance": (*_NUMBER, _NOTHING),
 }
 
 

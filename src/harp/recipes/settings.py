@@ -1,6 +1,7 @@
 """The settings of a run: one frozen value a stage, checked when it is made, and a recipe of them all."""
 
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
@@ -67,6 +68,11 @@ class Task:
         _check(len(self.mean) == len(self.std), self, "std", f"must have as many channels as mean={self.mean}")
         _check(all(map(_positive, self.std)), self, "std", "must be positive and finite, one value a channel")
         _check(self.image_size is None or self.image_size > 0, self, "image_size", "must be positive, or None")
+
+
+def data_title(data: str, root: Path | str | None) -> str:
+    """What people call the data: a folder by its own name, any other data set by that of the setting."""
+    return (Path(os.path.abspath(root)).name or data) if data == "folder" and root is not None else data
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ def accuracy_charts(family: Family, looks: Mapping[Run, Look]) -> tuple[Chart, .
     if not headline:
         return ()
     charts = [_chart_of_points(headline, runs, looks)]
-    over_eps: dict[tuple[str, str], list[Test]] = {}
+    over_eps: dict[tuple[str, str, tuple[str, ...]], list[Test]] = {}
     for test in tests_of(runs):
         if test.norm is not None and test.eps is not None:
-            over_eps.setdefault((test.attack, test.norm), []).append(test)
+            over_eps.setdefault((test.attack, test.norm, test.how), []).append(test)
     charts += [_chart_over_eps(tests, runs, looks) for tests in over_eps.values() if len(tests) > 1]
     if headline[-1] != CLEAN:
         charts += _chart_of_both(headline[-1], runs, looks)

@@ -42,6 +42,10 @@ class Fields:
             self.fail(key, f"a whole number from 0 to {high}")
         return value
 
+    def flag(self, key: str) -> bool:
+        value = self.values.get(key)
+        return value if isinstance(value, bool) else self.fail(key, "true or false")
+
     def fields(self, key: str) -> "Fields":
         """The object at `key`; an empty one when the key is missing or null."""
         value = self.values.get(key)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..recipes import data_title, with_fields
 from .examples import Examples, read_examples
 from .fields import Fields, parse_object, read_text
 
@@ -26,6 +27,15 @@ class Evaluation:
     high: float
     per_attack: Mapping[str, float]
     notes: tuple[str, ...]
+    step_size: float | None = None
+    random_start: bool = True
+    restarts: int = 1
+    chance: float | None = None
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether always giving one answer could be as good, on clean images, as far as the interval tells."""
+        return self.attack == "clean" and self.chance is not None and self.low <= self.chance
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,7 @@ def read_run(path: Path) -> Run:
     keep = card.number("keep", 0.0, 1.0)
     if keep == 0:
         card.fail("keep", "a fraction above 0")
+    recipe = _recipe(path / "recipe.json")
     return Run(
         path=path,
         parent=card.text("parent") if card.has("parent") else None,
@@ -107,7 +118,7 @@ def read_run(path: Path) -> Run:
         name=card.text("name"),
         stage=card.text("stage"),
         method=card.text("method") if card.has("method") else None,
-        data=card.text("data"),
+        data=_data(card.text("data"), recipe),
         model=card.text("model"),
         classes=card.texts("classes"),
         kept=kept,
@@ -119,7 +130,7 @@ def read_run(path: Path) -> Run:
         environment=_plain(card.fields("environment").values),
         evaluations=tuple(_evaluation(fields) for fields in card.records("evaluations")),
         epochs=_epochs(path / "metrics.jsonl"),
-        recipe=_recipe(path / "recipe.json"),
+        recipe=recipe,
         examples=read_examples(path / "evaluations", classes=len(card.texts("classes"))),
     )
 
@@ -145,6 +156,7 @@ def _layer(layers: Fields, name: str) -> Layer:
 
 
 def _evaluation(fields: Fields) -> Evaluation:
+    fields = Fields(fields.where, with_fields(fields.values))
     images = fields.count("images")
     if images == 0:
         fields.fail("images", "at least one image")
@@ -162,6 +174,10 @@ def _evaluation(fields: Fields) -> Evaluation:
         high=fields.number("high", accuracy - ROUNDING, 1.0),
         per_attack={name: per_attack.number(name, 0.0, 1.0) for name in per_attack.values},
         notes=fields.texts("notes"),
+        step_size=fields.number("step_size", 0.0, 1e6) if fields.has("step_size") else None,
+        random_start=fields.flag("random_start"),
+        restarts=fields.count("restarts"),
+        chance=fields.number("chance", 0.0, 1.0) if fields.has("chance") else None,
     )
 
 
@@ -193,6 +209,13 @@ def _epoch(fields: Fields) -> Epoch:
         gamma=fields.number("gamma", 0.0, 1e30) if fields.has("gamma") else None,
         layers={name: layers.number(name, 0.0, 1.0) for name in layers.values},
     )
+
+
+def _data(named: str, recipe: Mapping[str, Any]) -> str:
+    """Older cards call any folder "folder"; the recipe knows which."""
+    task = recipe.get("recipe", {}).get("task") if isinstance(recipe.get("recipe"), dict) else None
+    root = task.get("root") if isinstance(task, dict) else None
+    return data_title(named, root if isinstance(root, str) else None)
 
 
 def _recipe(path: Path) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..recipes import PRESETS, changes, flags, to_json
-from .reading import Run
+from .reading import Evaluation, Run
 
 
 def commands(run: Run, parent: Run | None) -> tuple[str, ...]:
@@ -55,13 +55,21 @@ def _known(run: Run, alone: bool) -> dict[str, Any]:
 
 def _evaluations(run: Run) -> Iterator[str]:
     """One command for each attack and number of images, at all its radii; every attack brings the clean accuracy along."""
-    radii: dict[tuple[str, int], list[str]] = {}
+    radii: dict[tuple[tuple[str, ...], int], list[str]] = {}
     for each in run.evaluations:
         if each.eps is not None:
-            radii.setdefault((each.attack, each.images), []).append(str(each.eps))
+            radii.setdefault((_attack_words(each), each.images), []).append(str(each.eps))
     if not radii:
-        radii = {("clean", each.images): [] for each in run.evaluations}
+        radii = {(("clean",), each.images): [] for each in run.evaluations}
     for (attack, images), eps in radii.items():
-        family, _, steps = attack.partition("-")
-        words = ["harp", "evaluate", str(run.path), "--attack", family, "--images", str(images)]
-        yield shlex.join([*words, *(["--steps", steps] if steps else []), *(["--eps", *eps] if eps else [])])
+        words = ["harp", "evaluate", str(run.path), "--attack", attack[0], "--images", str(images), *attack[1:]]
+        yield shlex.join([*words, *(["--eps", *eps] if eps else [])])
+
+
+def _attack_words(each: Evaluation) -> tuple[str, ...]:
+    """The name of an attack on the command line, and the flags that make it this one."""
+    family, _, steps = each.attack.partition("-")
+    if family == "pgd" and steps == "1" and not each.random_start:
+        return ("fgsm",)
+    step_size = () if each.step_size is None else ("--step-size", str(each.step_size))
+    return (family, *(("--steps", steps) if steps else ()), *step_size)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..recipes import chance_words, how_words
 from .chart import Scale, accuracy_scale
 from .family import Family, Look
 from .reading import Evaluation, Run
@@ -28,6 +29,8 @@ class Test:
     attack: str
     norm: str | None
     eps: float | None
+    how: tuple[str, ...] = ()
+    """What the attack's name does not tell, in words."""
 
     @property
     def name(self) -> str:
@@ -35,7 +38,7 @@ class Test:
 
     @property
     def threat(self) -> str:
-        return threat_text(self.norm, self.eps)
+        return ", ".join([*filter(None, [threat_text(self.norm, self.eps)]), *self.how])
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Cell:
     start: float
     end: float
     at: float
+    chance: str = ""
+    """Said of a network that may be no better than always giving one answer."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class Table:
     rows: tuple[Row, ...]
     axis: tuple[str, str]  # what the left and right end of every interval bar stand for
     unlisted: int  # runs in the middle of a lineage that were never evaluated
+    caveats: tuple[str, ...] = ()  # what makes its numbers less than they seem
 
 
 @dataclass(frozen=True)
@@ -100,29 +106,32 @@ def attack_order(attack: str) -> tuple[int, str]:
     return (ORDER.index(family) if family in ORDER else len(ORDER) - 1), attack
 
 
+def test_of(each: Evaluation) -> Test:
+    """The column that an evaluation belongs to."""
+    return Test(each.attack, each.norm, each.eps, how_words(each.step_size, each.random_start, each.restarts))
+
+
 def best_evaluation(run: Run | None, test: Test) -> Evaluation | None:
     """The evaluation on the most images, the latest of them; None when the run was not evaluated this way."""
-    matching = [
-        each
-        for each in (run.evaluations if run is not None else ())
-        if (each.attack, each.norm, each.eps) == (test.attack, test.norm, test.eps)
-    ]
+    matching = [each for each in (run.evaluations if run is not None else ()) if test_of(each) == test]
     return max(reversed(matching), key=lambda each: each.images, default=None)
 
 
 def tests_of(runs: Sequence[Run]) -> tuple[Test, ...]:
     """Every combination of attack, norm and eps that any run was evaluated with, weak attacks and small eps first."""
-    found = {Test(each.attack, each.norm, each.eps) for run in runs for each in run.evaluations}
-    return tuple(sorted(found, key=lambda test: (attack_order(test.attack), test.norm or "", test.eps or 0.0)))
+    found = {test_of(each) for run in runs for each in run.evaluations}
+    return tuple(
+        sorted(found, key=lambda test: (attack_order(test.attack), test.norm or "", test.eps or 0.0, test.how))
+    )
 
 
 def headline_tests(runs: Sequence[Run]) -> tuple[Test, ...]:
     """One eps for each attack and norm: of those that most runs share, the one trained for, or else the largest."""
     trained = {eps for run in runs for eps in _numbers_named(run.recipe, "eps")}
 
-    def rank(test: Test) -> tuple[int, bool, float]:
+    def rank(test: Test) -> tuple[int, bool, float, bool]:
         shared = sum(best_evaluation(run, test) is not None for run in runs)
-        return shared, test.eps in trained, test.eps or 0.0
+        return shared, test.eps in trained, test.eps or 0.0, not test.how
 
     chosen: dict[tuple[str, str | None], Test] = {}
     for test in tests_of(runs):
@@ -160,7 +169,13 @@ def results_table(family: Family, looks: Mapping[Run, Look]) -> Table:
         )
         for run in runs
     )
-    return Table(columns, rows, (whole_percent(scale.low), whole_percent(scale.high)), len(family.given) - len(runs))
+    return Table(
+        columns,
+        rows,
+        (whole_percent(scale.low), whole_percent(scale.high)),
+        len(family.given) - len(runs),
+        tuple(f"{row.look.label} is {cell.chance}." for row in rows for cell in row.cells if cell and cell.chance),
+    )
 
 
 def _column(test: Test, runs: Sequence[Run]) -> Column:
@@ -183,26 +198,27 @@ def _cell(run: Run, dense: Run | None, column: Column, scale: Scale) -> Cell | N
         start=100 * scale.part(found.low),
         end=100 * scale.part(found.high),
         at=100 * scale.part(found.accuracy),
+        chance=chance_words(found.chance) if found.at_chance and found.chance is not None else "",
     )
 
 
 def breakdown(family: Family, looks: Mapping[Run, Look]) -> Breakdown:
     """Rows in the order of the tests, so that runs under the same attack and eps stand together."""
     found = [
-        (run, each)
+        (run, each, test)
         for test in tests_of(family.given)
         for run in family.given
         if (each := best_evaluation(run, test)) is not None and (each.per_attack or each.notes)
     ]
-    attacks = tuple(dict.fromkeys(name for _, each in found for name in each.per_attack))
+    attacks = tuple(dict.fromkeys(name for _, each, _ in found for name in each.per_attack))
     rows = tuple(
         BreakdownRow(
             look=looks[run],
-            threat=f"{attack_name(each.attack)} {threat_text(each.norm, each.eps)}".strip(),
+            threat=f"{test.name} {test.threat}".strip(),
             images=count(each.images),
             left=tuple(percent(each.per_attack.get(name)) for name in attacks),
             notes=each.notes,
         )
-        for run, each in found
+        for run, each, test in found
     )
     return Breakdown(tuple(attack_name(name) for name in attacks), rows)

@@ -1,13 +1,13 @@
 """A comparison read back: its cells by method, keep and granularity, each with what its seeds reached."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from .differences import FEWEST_SEEDS, Difference, Summary, paired_difference, summary, verdict
 from .reading import Run, read_run
-from .results import Test
+from .results import Test, test_of
 from .wording import method_name, plural
 
 CLEAN = Test("clean", None, None)
@@ -112,6 +112,13 @@ class Sweep:
                 f"{len(self.seeds)} seeds from {plural(parents, 'parent', 'parents')}: seeds that share one differ in pruning and "
                 "finetuning only, so the spread leaves out part of what another parent would change."
             )
+        for group in self.groups:
+            lost = [seed for seed, run in group.runs.items() if _is_at_chance(run, self.images)]
+            if lost:
+                found.append(
+                    f"{group.name} at keep {group.keep:g}: {len(lost)} of {plural(len(group.runs), 'network', 'networks')} not "
+                    "separably above chance, where one and the same answer for every image would be as right."
+                )
         if len(counted) >= 2 * 20:
             found.append(
                 f"{len(counted)} intervals at 95 %: about {round(len(counted) / 20)} of them miss by chance alone."
@@ -151,6 +158,10 @@ def _record(entry: Entry, sweep: Sweep) -> dict[str, object]:
     }
 
 
+def _is_at_chance(run: Run, images: int) -> bool:
+    return any(each.at_chance for each in run.evaluations if each.images == images)
+
+
 def _accuracies(runs: Mapping[int, Run], test: Test, images: int) -> dict[int, float]:
     found = {seed: _accuracy(run, test, images) for seed, run in runs.items()}
     return {seed: accuracy for seed, accuracy in found.items() if accuracy is not None}
@@ -158,5 +169,5 @@ def _accuracies(runs: Mapping[int, Run], test: Test, images: int) -> dict[int, f
 
 def _accuracy(run: Run, test: Test, images: int) -> float | None:
     """On so many images, neither more nor less: only then were all networks asked about the same ones."""
-    matching = [e for e in run.evaluations if (e.attack, e.norm, e.eps, e.images) == (*astuple(test), images)]
+    matching = [e for e in run.evaluations if (test_of(e), e.images) == (test, images)]
     return matching[-1].accuracy if matching else None

@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
 from ..recipes import PRESETS, Recipe, recipe_in
-from .commands import _parse, _path, _recipe_of_run, _source
+from .parsing import Flat, parse, path_of, recipe_of_run, refuse_directory, source_of
+from .stopping import StopRequest
 
 if TYPE_CHECKING:
     from ..comparison import Comparison
-    from .main import Command, StopRequest
-
-Flat = arg(name="")
 
 
 @dataclass(frozen=True)
@@ -64,10 +62,10 @@ class CellFlags:
     """Replace runs of other settings; what is finished with the same ones stays."""
 
 
-def compare(arguments: list[str], stop: "StopRequest") -> int:
-    source, recipe = _source(arguments), _recipe_to_compare(arguments)
+def compare(arguments: list[str], stop: StopRequest) -> int:
+    source, recipe = source_of(arguments), _recipe_to_compare(arguments)
     default = CompareFlags(() if source is tyro.MISSING else (source,), recipe)
-    flags: CompareFlags = _parse(CompareFlags, "compare", arguments, default)
+    flags: CompareFlags = parse(CompareFlags, "compare", arguments, default)
     _refuse_single(flags.recipe, recipe)
 
     from ..comparison import cores, make_launcher, outstanding
@@ -83,7 +81,7 @@ def compare(arguments: list[str], stop: "StopRequest") -> int:
         )
         return 0
     at_a_time = flags.jobs or (cores() if flags.launcher == "local" else max(1, len(todo.rest)))
-    _refuse_directory(flags.json)
+    refuse_directory(flags.json)
     with Tally(stop) as tally:
         try:
             failures = tally.run(comparison, todo, launcher, at_a_time)
@@ -94,9 +92,9 @@ def compare(arguments: list[str], stop: "StopRequest") -> int:
     return 1 if failures else 0
 
 
-def cell(arguments: list[str], stop: "StopRequest") -> None:
-    default = CellFlags(_path(arguments), tyro.MISSING, _recipe_of_run(arguments))
-    flags: CellFlags = _parse(CellFlags, "cell", arguments, default)
+def cell(arguments: list[str], stop: StopRequest) -> None:
+    default = CellFlags(path_of(arguments), tyro.MISSING, recipe_of_run(arguments))
+    flags: CellFlags = parse(CellFlags, "cell", arguments, default)
 
     from ..pipeline import run_cell
     from .console import Console
@@ -106,18 +104,9 @@ def cell(arguments: list[str], stop: "StopRequest") -> None:
         console.table([final])
 
 
-COMPARISONS: "dict[str, Command]" = {"compare": compare, "cell": cell}
-
-
-def _refuse_directory(json: Path | None) -> None:
-    """To be asked before the work: what cannot be written after hours of it is lost."""
-    if json is not None and json.is_dir():
-        raise ValueError(f"json={json} is a directory: name a file in it")
-
-
 def _recipe_to_compare(arguments: list[str]) -> Recipe:
     """That of the preset or run that is named first, on one thread: cells run beside each other."""
-    source = _source(arguments)
+    source = source_of(arguments)
     if source is tyro.MISSING:
         return Recipe()
     if source not in PRESETS and not Path(source).is_dir():

@@ -1,0 +1,34 @@
+"""``harp evaluate``: a finished run on the test set."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional
+
+from ..recipes import Compute, Testing
+from .parsing import Flat, parse, path_of, recipe_of_run
+from .stopping import StopRequest
+
+
+@dataclass(frozen=True)
+class EvaluateFlags:
+    """Judge a finished run on the test set: clean accuracy and accuracy under attack, with 95 % intervals."""
+
+    run: Positional[Path]
+    """The run directory to judge; the results are added to its card."""
+    testing: Annotated[Testing, Flat]
+    compute: Compute
+
+
+def evaluate(arguments: list[str], stop: StopRequest) -> None:
+    recipe = recipe_of_run(arguments)
+    default = EvaluateFlags(path_of(arguments), recipe.test, recipe.compute)
+    flags = parse(EvaluateFlags, "evaluate", arguments, default)
+
+    from .. import judging
+    from .console import Console
+
+    with Console(stop) as console:
+        judging.judge(flags.run, flags.testing, flags.compute, watch=console.watch)
+        console.table([flags.run])

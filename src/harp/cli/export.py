@@ -1,0 +1,48 @@
+"""``harp export``: the network of a run as one file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from .parsing import parse
+from .stopping import StopRequest
+
+
+@dataclass(frozen=True)
+class ExportFlags:
+    """Write the network of a finished run to one file that needs no torch to run; channels that were pruned are left out."""
+
+    run: Positional[Path]
+    """The run directory of the network."""
+    out: Path
+    """The file to write, e.g. net.harp."""
+    format: Literal["harp", "onnx"] = "harp"
+    """harp: sparse, for harp.runtime. onnx: dense, for everyone else's."""
+    values: Literal["f32", "f16"] = "f32"
+    """How a .harp file stores weights. f16 halves it, and is refused when logits then differ by more than tolerance."""
+    tolerance: float | None = None
+    """How far logits of validation images may be off, relative to the largest; None: 1e-4, for f16 1e-2."""
+    overwrite: bool = False
+    """Replace a file that is already there."""
+
+
+def export(arguments: list[str], stop: StopRequest) -> None:
+    flags = parse(ExportFlags, "export", arguments, None)
+
+    from ..exporting.run import export_run
+
+    done = export_run(
+        flags.run,
+        flags.out,
+        values=flags.values,
+        format=flags.format,
+        tolerance=flags.tolerance,
+        overwrite=flags.overwrite,
+    )
+    print(f"{done.kept:,} of {done.total:,} weights are not zero")
+    print(
+        f"{done.size_bytes:,} bytes in {done.path}; dense float32 is {done.dense_bytes:,}: 1/{done.times_smaller:.3g}"
+    )
+    print(f"Checked on {done.agreement.images} validation images: {done.agreement}")

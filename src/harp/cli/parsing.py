@@ -1,0 +1,60 @@
+"""From words to flags: where their defaults come from, and one call of the parser."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tyro
+from tyro.conf import arg
+
+from ..recipes import PRESETS, Recipe, recipe_in
+
+Flat = arg(name="")
+
+
+def parse(kind: Callable[..., Any], command: str, arguments: list[str], default: Any) -> Any:
+    """The flags of a command, a frozen dataclass; ``default`` None takes those of ``kind``."""
+    return tyro.cli(
+        kind, prog=f"harp {command}", args=arguments, default=tyro.MISSING_NONPROP if default is None else default
+    )
+
+
+def refuse_directory(json: Path | None) -> None:
+    """To be asked before the work: what cannot be written after hours of it is lost."""
+    if json is not None and json.is_dir():
+        raise ValueError(f"json={json} is a directory: name a file in it")
+
+
+def source_of(arguments: list[str]) -> str:
+    """The first argument, from which the defaults of all flags come; MISSING lets tyro ask for it.
+
+    Raises ValueError when flags stand before it: their defaults would come from elsewhere without a word.
+    """
+    if not arguments or ({"-h", "--help"} & {*arguments} and arguments[0].startswith("-")):
+        return tyro.MISSING
+    if arguments[0].startswith("-"):
+        raise ValueError(
+            f"{arguments[0]} comes too early: the preset or run is named first, since it sets all defaults"
+        )
+    return arguments[0]
+
+
+def path_of(arguments: list[str]) -> Any:
+    """The first argument as the directory of a run."""
+    return source if (source := source_of(arguments)) is tyro.MISSING else Path(source)
+
+
+def preset_of(arguments: list[str]) -> Recipe:
+    """The recipe of the preset that is named first."""
+    name = source_of(arguments)
+    if name is tyro.MISSING:
+        return Recipe()
+    if name not in PRESETS:
+        raise ValueError(f"{name!r} is not a preset; choose one of {', '.join(PRESETS)}")
+    return PRESETS[name][1]
+
+
+def recipe_of_run(arguments: list[str]) -> Recipe:
+    """The recipe of the run that the first argument names. Read without torch, so that --help stays quick."""
+    source = path_of(arguments)
+    return Recipe() if source is tyro.MISSING else recipe_in(source / "recipe.json")

@@ -1,0 +1,29 @@
+"""``harp report``: one page about any number of runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from .parsing import parse
+from .stopping import StopRequest
+
+
+@dataclass(frozen=True)
+class ReportFlags:
+    """Write one self-contained HTML page about any number of runs."""
+
+    runs: Positional[tuple[Path, ...]]
+    """Run directories."""
+    out: Path = Path("report.html")
+    """The page to write; an existing one is replaced."""
+
+
+def report(arguments: list[str], stop: StopRequest) -> None:
+    flags = parse(ReportFlags, "report", arguments, None)
+    if not flags.runs:
+        raise ValueError("runs is empty: name at least one run directory, e.g. `harp report runs/*`")
+
+    from ..report import write_report
+
+    print(f"Report: {write_report(flags.runs, flags.out).resolve()}")

@@ -1,0 +1,111 @@
+"""``harp pretrain``, ``prune`` and ``finetune``: each reads one run directory and writes another."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional
+
+from ..recipes import Compute, Pruning, Task, Training
+from .dry import DryRun, foretell
+from .parsing import Flat, parse, path_of, preset_of, recipe_of_run, source_of
+from .stopping import StopRequest
+
+
+@dataclass(frozen=True)
+class PretrainFlags:
+    """Train a network robustly, from scratch, or take an existing robust checkpoint with --weights."""
+
+    preset: Positional[str]
+    """Where the settings start: a name from `harp presets`."""
+    out: Path
+    """The run directory to write."""
+    training: Annotated[Training, Flat]
+    task: Task
+    compute: Compute
+    seed: int = 0
+    weights: Path | None = None
+    """A checkpoint of this network (safetensors, or a PyTorch state dict) to take instead of training."""
+    overwrite: bool = False
+    """Replace a run that is already there."""
+    dry_run: DryRun = False
+
+
+@dataclass(frozen=True)
+class PruneFlags:
+    """Learn which weights of a robust network to keep: exactly round(keep * N) of them."""
+
+    run: Positional[Path]
+    """The run directory of the robust parent."""
+    out: Path
+    """The run directory to write."""
+    pruning: Annotated[Pruning, Flat]
+    compute: Compute
+    seed: int = 0
+    overwrite: bool = False
+    """Replace a run that is already there."""
+    dry_run: DryRun = False
+
+
+@dataclass(frozen=True)
+class FinetuneFlags:
+    """Train the weights that survived pruning; the masks stay."""
+
+    run: Positional[Path]
+    """The run directory of the pruned network."""
+    out: Path
+    """The run directory to write."""
+    training: Annotated[Training, Flat]
+    compute: Compute
+    seed: int = 0
+    overwrite: bool = False
+    """Replace a run that is already there."""
+    dry_run: DryRun = False
+
+
+def pretrain(arguments: list[str], stop: StopRequest) -> None:
+    recipe = preset_of(arguments)
+    default = PretrainFlags(
+        source_of(arguments), tyro.MISSING, recipe.pretrain, recipe.task, recipe.compute, recipe.seed
+    )
+    flags = parse(PretrainFlags, "pretrain", arguments, default)
+    recipe = replace(recipe, task=flags.task, pretrain=flags.training, compute=flags.compute, seed=flags.seed)
+    if flags.dry_run:
+        return foretell(recipe, weights=flags.weights)
+
+    from .. import stages
+    from .console import Console
+
+    with Console(stop) as console:
+        stages.pretrain(recipe, flags.out, weights=flags.weights, overwrite=flags.overwrite, watch=console.watch)
+
+
+def prune(arguments: list[str], stop: StopRequest) -> None:
+    recipe = recipe_of_run(arguments)
+    default = PruneFlags(path_of(arguments), tyro.MISSING, recipe.prune, recipe.compute, recipe.seed)
+    flags = parse(PruneFlags, "prune", arguments, default)
+    recipe = replace(recipe, prune=flags.pruning, compute=flags.compute, seed=flags.seed)
+    if flags.dry_run:
+        return foretell(recipe, flags.run, "prune")
+
+    from .. import stages
+    from .console import Console
+
+    with Console(stop) as console:
+        stages.prune(recipe, flags.run, flags.out, overwrite=flags.overwrite, watch=console.watch)
+
+
+def finetune(arguments: list[str], stop: StopRequest) -> None:
+    recipe = recipe_of_run(arguments)
+    default = FinetuneFlags(path_of(arguments), tyro.MISSING, recipe.finetune, recipe.compute, recipe.seed)
+    flags = parse(FinetuneFlags, "finetune", arguments, default)
+    recipe = replace(recipe, finetune=flags.training, compute=flags.compute, seed=flags.seed)
+    if flags.dry_run:
+        return foretell(recipe, flags.run, "finetune")
+
+    from .. import stages
+    from .console import Console
+
+    with Console(stop) as console:
+        stages.finetune(recipe, flags.run, flags.out, overwrite=flags.overwrite, watch=console.watch)
