@@ -9,7 +9,7 @@ from .checkpoint import RunDirectory
 from .claims import OtherRun
 from .judging import attacks_of, is_judged, judge
 from .passes import fitted, passes
-from .recipes import ADMM, S2AP_HOSTS, MethodName, Recipe
+from .recipes import ADMM, S2AP_HOSTS, Recipe
 from .runs import check_budget, open_data
 from .stages import SILENT, Watch, claim_for_child, finetune, pretrain, prune
 
@@ -18,7 +18,7 @@ MASKS, FINAL = "masks", "final"
 
 
 def run_all(
-    recipe: Recipe, methods: Sequence[MethodName], out: Path, *, overwrite: bool = False, watch: Watch = SILENT
+    recipe: Recipe, methods: Sequence[str], out: Path, *, overwrite: bool = False, watch: Watch = SILENT
 ) -> list[Path]:
     """Run all stages for each method from one parent; the finished networks, dense first. Interrupted, it goes on.
 
@@ -79,7 +79,7 @@ class _Once:
             return stage(*arguments, overwrite=True, watch=self.watch).path
 
 
-def recipe_for(method: MethodName, recipe: Recipe) -> Recipe:
+def recipe_for(method: str, recipe: Recipe) -> Recipe:
     """The recipe with this method, its plug-ins where they apply, and as many passes over the images as any other.
 
     The measure is the recipe without plug-ins and with a prune stage that learns. What a method saves there, or a

@@ -102,7 +102,7 @@ def test_widths_may_be_odd_as_after_the_removal_of_channels(pruned):
 def test_a_network_that_lost_channels_survives(pruned, tmp_path):
     model = pruned(build_model("resnet_small", shape=(3, 16, 16), classes=10, mean_std=MEAN_STD), 1.0).eval()
     x = images(2, (3, 16, 16))
-    harp.attach_masks(model, channel_budget(model, x, keep=0.4), harp.LWM)
+    harp.attach_masks(model, channel_budget(model, x, keep=0.4), harp.methods.LWM)
     shrink(harp.bake_masks(harp.freeze_masks(model)), x)
     graph = check(model, (3, 16, 16))
     assert {node.tensors["weight"].shape[0] for node in graph.nodes if node.op == "conv"} - {16, 32, 64}

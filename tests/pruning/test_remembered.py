@@ -208,6 +208,7 @@ def test_a_frozen_network_can_be_differentiated_functionally():
     torch.testing.assert_close(found, what_learns(model).grad)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize("kind", ["harp", "frozen"])
 def test_a_compiled_network_learns_the_same(kind):
     torch._dynamo.reset()

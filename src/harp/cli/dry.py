@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
-from ..recipes import MethodName, Recipe
+from ..recipes import Recipe
 
 if TYPE_CHECKING:
     from ..forecast import Forecast
@@ -24,7 +24,7 @@ def foretell(
     stage: Literal["prune", "finetune"] = "prune",
     *,
     weights: Path | None = None,
-    methods: Sequence[MethodName] = (),
+    methods: Sequence[str] = (),
 ) -> None:
     """Time a few steps of the stage that starts at ``parent``, of all stages for the ``methods``, or of pretraining."""
     from .. import forecast

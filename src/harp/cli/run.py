@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from ..recipes import MethodName, Recipe, data_title
+from ..recipes import Recipe, data_title
 from .dry import DryRun, foretell
 from .parsing import Flat, parse, preset_of, source_of
 from .stopping import StopRequest
@@ -21,8 +21,8 @@ class RunFlags:
     recipe: Annotated[Recipe, Flat]
     out: Path
     """The directory to write the runs into."""
-    methods: tuple[MethodName, ...] = ("harp", "hydra", "lwm")
-    """Rows of the method table to compare on the same budget."""
+    methods: tuple[str, ...] = ("harp", "hydra", "lwm")
+    """What to compare on the same budget; `harp methods` lists the names."""
     keep: float | None = None
     """Fraction of the weights that stays: short for --prune.keep."""
     overwrite: bool = False

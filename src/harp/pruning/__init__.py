@@ -17,9 +17,23 @@ from .lifecycle import (
     trainable,
 )
 from .mask import Mask, hold_masks, masks
-from .methods import ERK, GLOBAL, HARP, HYDRA, LAMP, LWM, METHODS, RANDOM, RATES_ONLY, Method
+from .methods import (
+    ERK,
+    GLOBAL,
+    HARP,
+    HYDRA,
+    LAMP,
+    LWM,
+    METHODS,
+    RANDOM,
+    RATES_ONLY,
+    Method,
+    method_named,
+    register_method,
+)
 from .penalty import Penalty, Ramp
 from .prunable import prunable_sizes, prunable_weights
+from .pruner import Pruner
 from .sharpness import Sharpness, learned_scores, learned_weights, perturbed
 
 __all__ = [
@@ -40,6 +54,7 @@ __all__ = [
     "Mask",
     "Method",
     "Penalty",
+    "Pruner",
     "Ramp",
     "Sharpness",
     "Term",
@@ -59,10 +74,12 @@ __all__ = [
     "macs",
     "marginal",
     "masks",
+    "method_named",
     "outside_masks",
     "perturbed",
     "prunable_sizes",
     "prunable_weights",
+    "register_method",
     "shrink",
     "starting_rho",
     "trainable",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .counts import exact_counts
+from .deprecation import keyword_only
 from .mask import Mask, masks
 from .methods import Method
 from .prunable import computed_weights, prunable_sizes, prunable_weights, refuse_computed, refuse_shared
@@ -196,8 +197,9 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+@keyword_only("keep", 1)
 def weight_budget(
-    model: nn.Module, keep: float, *, exclude: Sequence[str] = (), example: Tensor | None = None
+    model: nn.Module, *, keep: float, exclude: Sequence[str] = (), example: Tensor | None = None
 ) -> Budget:
     """At most ``round(keep · N)`` of the N convolution, linear and attention-projection weights may stay.
 

@@ -2,13 +2,12 @@
 
 from .flags import changes, flags, flat
 from .how import chance_words, how_words, with_fields
+from .methods import ADMM, OWN_METHODS, brought, method_names, register_name
 from .plain import from_json, recipe_in, to_json
 from .presets import PRESETS
 from .settings import (
-    ADMM,
     S2AP_HOSTS,
     Compute,
-    MethodName,
     Objective,
     Pruning,
     Recipe,
@@ -21,17 +20,18 @@ from .spelling import PLUG_INS, normal_spelling, respelled
 
 __all__ = [
     "ADMM",
+    "OWN_METHODS",
     "PLUG_INS",
     "PRESETS",
     "S2AP_HOSTS",
     "Compute",
-    "MethodName",
     "Objective",
     "Pruning",
     "Recipe",
     "Task",
     "Testing",
     "Training",
+    "brought",
     "chance_words",
     "changes",
     "data_title",
@@ -39,8 +39,10 @@ __all__ = [
     "flat",
     "from_json",
     "how_words",
+    "method_names",
     "normal_spelling",
     "recipe_in",
+    "register_name",
     "respelled",
     "to_json",
     "with_fields",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..budget import Budget, Layers, Projection, Term, aligned
+from ..deprecation import keyword_only
 from ..mask import Mask, masks
 from ..methods import Method
 from ..prunable import prunable_sizes, prunable_weights
@@ -144,11 +145,12 @@ class ChannelBudget(Budget):
         return self.multiple_of // math.gcd(self.multiple_of, self.coupling.width(name))
 
 
+@keyword_only("keep", 2)
 def channel_budget(
     model: nn.Module,
     example: Tensor,
-    keep: float | Mapping[Measure, float],
     *,
+    keep: float | Mapping[Measure, float],
     measure: Measure = "macs",
     exclude: Sequence[str] = (),
     multiple_of: int = 1,
