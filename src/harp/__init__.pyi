@@ -7,6 +7,7 @@ from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
 from .exporting import Exported as Exported
 from .exporting import export as export
+from .loading import load as load
 from .objectives import Objective as Objective
 from .objectives import free_at as free_at
 from .objectives import mart as mart
@@ -14,6 +15,7 @@ from .objectives import n_fgsm as n_fgsm
 from .objectives import natural as natural
 from .objectives import pgd_at as pgd_at
 from .objectives import trades as trades
+from .pipeline import run as run
 from .pruning import Budget as Budget
 from .pruning import ChannelBudget as ChannelBudget
 from .pruning import Descent as Descent
@@ -32,5 +34,8 @@ from .pruning import masks as masks
 from .pruning import methods as methods
 from .pruning import register_method as register_method
 from .pruning import shrink as shrink
+from .pruning import summary as summary
 from .pruning import trainable as trainable
 from .pruning import weight_budget as weight_budget
+from .recipes import Recipe as Recipe
+from .stages import Watch as Watch

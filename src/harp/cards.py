@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoint import read_json
-from .pruning import Budget, prunable_sizes
+from .pruning import Budget, weight_layers
 from .recipes import ADMM, Recipe, data_title
 from .training import EpochMetrics
 
@@ -37,11 +37,12 @@ def make_card(
     device: torch.device | None = None,
     peak_memory_bytes: int | None = None,
     budget: Budget | None = None,
+    shape: tuple[int, int, int] | None = None,
 ) -> dict[str, Any]:
     """The card of a finished stage. ``model`` is plain; ``chosen`` are its masks by the names of the ``budget``'s sites,
     empty when it is dense."""
     counts = {name: int(mask.count_nonzero()) for name, mask in chosen.items()}
-    layers = _dense_layers(model) if budget is None else budget.layers(model, counts)
+    layers = weight_layers(model, {}) if budget is None else budget.layers(model, counts)
     counted = layers if budget is None else budget.counted(layers)
     kept, total = (sum(layer[part] for layer in counted.values()) for part in ("kept", "total"))
     if budget is not None and not budget.met_by(counts):
@@ -55,6 +56,7 @@ def make_card(
         "parent": parent,
         "data": data_title(recipe.task.data, recipe.task.root),
         "classes": list(classes),
+        "shape": None if shape is None else list(shape),
         "model": recipe.task.model,
         "kept": kept,
         "total": total,
@@ -74,10 +76,6 @@ def make_card(
         "environment": environment(device),
         "evaluations": [],
     }
-
-
-def _dense_layers(model: nn.Module) -> dict[str, dict[str, int]]:
-    return {name: {"kept": size, "total": size} for name, size in prunable_sizes(model).items()}
 
 
 def of_smaller(parent: dict[str, Any]) -> dict[str, Any]:

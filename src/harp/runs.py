@@ -86,9 +86,13 @@ def open_data(recipe: Recipe, *, split_seed: int | None = None) -> ImageData:
 
 def build_network(recipe: Recipe, data: ImageData) -> nn.Module:
     """A fresh network of the recipe's architecture for these images and classes."""
+    return _network(recipe, data.shape, len(data.classes))
+
+
+def _network(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> nn.Module:
     task = recipe.task
     mean_std = (task.mean, task.std) if task.mean else None
-    return build_model(task.model, shape=data.shape, classes=len(data.classes), mean_std=mean_std)
+    return build_model(task.model, shape=shape, classes=classes, mean_std=mean_std)
 
 
 def make_budget(model: nn.Module, settings: Pruning, data: ImageData, *, look: bool = True) -> Budget:
@@ -127,6 +131,18 @@ def load_network(path: Path, data: ImageData) -> nn.Module:
     elif (method := read_json(run.card).get("method")) is not None:
         raise ValueError(f"{path} was pruned by {method} and has lost its {run.masks.name}; make it again")
     return model
+
+
+def open_network(path: Path) -> nn.Module:
+    """The network of a finished run, plain: its masks are zeros among the weights. Of the data only shape and classes
+    matter, which the card has; cards of harp 0.1 have no shape, and then the images are opened."""
+    run, recipe = open_run(path), recipe_of(path)
+    card = read_json(run.card)
+    if (shape := card.get("shape")) is None:
+        model = build_network(recipe, open_data(recipe, split_seed=split_seed_of(path)))
+    else:
+        model = _network(recipe, tuple(shape), len(card["classes"]))
+    return load_weights(resize(model, _read_widths(run)) if run.widths.exists() else model, run.model)
 
 
 def _read_widths(run: RunDirectory) -> Widths:

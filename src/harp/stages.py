@@ -231,6 +231,7 @@ class _Stage:
             device=self.fabric.device,
             peak_memory_bytes=peak_memory_bytes(self.fabric.device),
             budget=budget,
+            shape=data.shape,
         )
         parent = None if self.claim.parent is None else RunDirectory(self.claim.parent)
         if parent is not None and parent.widths.exists():

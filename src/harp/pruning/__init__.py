@@ -1,7 +1,7 @@
 """The method: masks, budgets and strategies on any ``nn.Module``. Needs torch and nothing else."""
 
 from .admm import Admm, starting_rho
-from .budget import Budget, Term, budget_of, density_of, weight_budget
+from .budget import Budget, Term, budget_of, density_of, weight_budget, weight_layers
 from .channels import ChannelBudget, channel_budget, macs, shrink
 from .counts import exact_counts
 from .descent import Descent
@@ -32,9 +32,10 @@ from .methods import (
     register_method,
 )
 from .penalty import Penalty, Ramp
-from .prunable import prunable_sizes, prunable_weights
+from .prunable import prunable_weights
 from .pruner import Pruner
 from .sharpness import Sharpness, learned_scores, learned_weights, perturbed
+from .summary import Summary, summary
 
 __all__ = [
     "ERK",
@@ -57,6 +58,7 @@ __all__ = [
     "Pruner",
     "Ramp",
     "Sharpness",
+    "Summary",
     "Term",
     "attach_frozen_masks",
     "attach_masks",
@@ -77,11 +79,12 @@ __all__ = [
     "method_named",
     "outside_masks",
     "perturbed",
-    "prunable_sizes",
     "prunable_weights",
     "register_method",
     "shrink",
     "starting_rho",
+    "summary",
     "trainable",
     "weight_budget",
+    "weight_layers",
 ]

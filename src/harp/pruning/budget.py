@@ -15,7 +15,7 @@ from .counts import exact_counts
 from .deprecation import keyword_only
 from .mask import Mask, masks
 from .methods import Method
-from .prunable import computed_weights, prunable_sizes, prunable_weights, refuse_computed, refuse_shared
+from .prunable import computed_weights, prunable_shapes, prunable_weights, refuse_computed, refuse_shared
 from .using import patterns, uses
 from .weights import WeightProjection, attach_frozen_weight_masks, attach_weight_masks
 
@@ -142,8 +142,7 @@ class Budget:
 
     def layers(self, model: nn.Module, counts: Mapping[str, int]) -> Layers:
         """What stays of every prunable weight when each mask keeps so many entries; left out, all of it."""
-        every = prunable_sizes(model)
-        return {name: {"kept": counts.get(name, total), "total": total} for name, total in every.items()}
+        return weight_layers(model, counts)
 
     def counted(self, layers: Layers) -> Layers:
         """Those of all layers that the budget is about."""
@@ -163,6 +162,12 @@ class Budget:
     def excess(self, model: nn.Module) -> Tensor:
         """max(used / keep − 1, 0), the paper's only extra loss term (eq. 4)."""
         return torch.clamp(self.used(model) / self.keep - 1, min=0)
+
+
+def weight_layers(model: nn.Module, counts: Mapping[str, int]) -> Layers:
+    """What stays of every prunable weight when the masks on weights keep so many entries each."""
+    sizes = {name: shape.numel() for name, shape in prunable_shapes(model).items()}
+    return {name: {"kept": counts.get(name, total), "total": total} for name, total in sizes.items()}
 
 
 def budget_of(model: nn.Module) -> Budget | None:

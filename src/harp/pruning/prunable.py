@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 
 from .mask import parametrizations
@@ -23,14 +24,14 @@ def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     return found
 
 
-def prunable_sizes(model: nn.Module) -> dict[str, int]:
-    """How many entries each weight has that can be pruned, or that has a mask already, by name."""
+def prunable_shapes(model: nn.Module) -> dict[str, torch.Size]:
+    """The shape of each weight that can be pruned, or that has a mask already, by name."""
     found = {}
     for name, module, tensor_name in _places(model):
         chain = parametrizations(module).get(tensor_name)
         weight = module._parameters.get(tensor_name) if chain is None else chain.original
         if isinstance(weight, nn.Parameter) and weight.numel() > 0:
-            found[name] = weight.numel()
+            found[name] = weight.shape
     return found
 
 

@@ -14,7 +14,7 @@ from ..budget import Budget, Layers, Projection, Term, aligned
 from ..deprecation import keyword_only
 from ..mask import Mask, masks
 from ..methods import Method
-from ..prunable import prunable_sizes, prunable_weights
+from ..prunable import prunable_shapes, prunable_weights
 from .counts import Limit, allowed_counts, counts_within
 from .coupling import Coupling, Polynomial, couple_channels
 from .shrinking import rehearse
@@ -101,7 +101,7 @@ class ChannelBudget(Budget):
 
     def layers(self, model: nn.Module, counts: Mapping[str, int]) -> Layers:
         """A weight stays when what it reads and what it writes does."""
-        every = prunable_sizes(model)
+        every = {name: shape.numel() for name, shape in prunable_shapes(model).items()}
         return {n: {"kept": self.coupling.entries(n, counts), "total": total} for n, total in every.items()}
 
     def counted(self, layers: Layers) -> Layers:
