@@ -47,7 +47,7 @@ def random_model(name: str, keep: float, seed: int) -> nn.Module:
     """Random weights under ERK masks, batch normalisations with random scales and shifts, baked, in eval mode."""
     torch.manual_seed(seed)
     model = build_model(name, shape=SHAPE, classes=CLASSES)
-    harp.attach_masks(model, harp.weight_budget(model, keep=keep), harp.ERK)
+    harp.attach_masks(model, harp.weight_budget(model, keep=keep), harp.methods.ERK)
     harp.bake_masks(harp.freeze_masks(model))
     for norm in [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]:
         nn.init.uniform_(norm.weight, 0.5, 1.5)

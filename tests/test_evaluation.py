@@ -341,7 +341,7 @@ def test_model_gradients_and_generators_are_left_as_they_were(attack):
 
 def test_a_masked_model_is_judged_as_what_it_will_be_when_baked():
     model = convolutional()
-    budget = weight_budget(model, 0.3)
+    budget = weight_budget(model, keep=0.3)
     attach_masks(model, budget, HARP)
     data = images(convolutional(), 40)
     learning = evaluate(model, data, PLAIN)

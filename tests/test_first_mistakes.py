@@ -21,7 +21,10 @@ MISTAKES = {
     "harp.pgd_at(threat)": "TypeError: attack=Threat(norm='linf', eps=0.1) must be an attack, (model, x, y) -> x_adv: PGD(",
     "harp.mart('pgd')": "TypeError: attack='pgd' must be an attack",
     "pgd(model, x * 255, y)": "ValueError: images x must lie in [0, 1], got values from 0 to 255; divide bytes by 255",
-    "harp.evaluate(model, (x, y))": "TypeError: data is a tuple: expected Images, e.g. harp.data.InMemory(images, labels)",
+    "harp.evaluate(model, x)": "TypeError: data is a Tensor: expected Images, a tuple (images, labels) of tensors, a Dataset or",
+    "harp.evaluate(model, (x * 255, y))": "ValueError: images lie in [0, 255]: expected [0, 1]. Divide by 255",
+    "harp.evaluate(model, [*zip(x, y)])": "TypeError: data is a list: expected Images, a tuple (images, labels) of tensors",
+    "harp.evaluate(model, images, images=9)": "ValueError: images=9 must lie in [1, 8]",
     "harp.evaluate(model, images, 'autoattack')": "TypeError: attack='autoattack' must be an attack",
     **{
         f"{loss}(model, x, y + 2)": "ValueError: labels y run from 2 to 9, and the model has 8 classes, numbered from 0"

@@ -27,7 +27,7 @@ def test_operations_and_activations_of_one_image_by_hand():
     """8 filters of 3×3 on 2×2 places: 288 MACs, 32 numbers; then 32·3. The mask of a weight is no layer."""
     model = nn.Sequential(nn.Conv2d(1, 8, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3))
     assert measure(model, (1, 4, 4), torch.device("cpu")) == (8 * 9 * 4 + 96, 3 * 32 + 3)
-    attach_masks(model, weight_budget(model, 0.5))
+    attach_masks(model, weight_budget(model, keep=0.5))
     assert measure(model, (1, 4, 4), torch.device("cpu")) == (8 * 9 * 4 + 96, 3 * 32 + 3)
 
 

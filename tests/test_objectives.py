@@ -82,7 +82,7 @@ def test_passes_a_step(name, passes):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_masks_learn_under_every_objective(name):
     model, (x, y) = Counting(), batch()
-    attach_masks(model, weight_budget(model, 0.3))
+    attach_masks(model, weight_budget(model, keep=0.3))
     with hold_masks(model):
         OBJECTIVES[name](model, x, y).backward()
     for mask in masks(model).values():

@@ -220,7 +220,7 @@ def test_a_run_of_a_version_that_did_not_know_these_settings_is_still_the_same_r
 def test_learned_fractions_start_where_the_recipe_says(start):
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(40, 30), torch.nn.Linear(30, 20), torch.nn.Linear(20, 10))
-    budget = weight_budget(model, 0.05)
+    budget = weight_budget(model, keep=0.05)
     attach_masks(model, budget, method_of(Pruning(start=start)))
     keeps = {name: float(mask.keep.detach()) for name, mask in masks(model).items()}
     assert budget.used(model).item() == pytest.approx(0.05 if start == "target" else 0.1, rel=0.02)
@@ -236,10 +236,12 @@ def test_where_fractions_start_is_no_business_of_a_method_that_learns_none():
 def test_the_rule_of_admm_has_the_settings_of_the_recipe():
     model = torch.nn.Linear(10, 10)
     rule = keep_rule(
-        model, weight_budget(model, 0.1), Pruning(method=ADMM, admm_rho=0.3, admm_growth=2.0, admm_rounds=4), 8
+        model, weight_budget(model, keep=0.1), Pruning(method=ADMM, admm_rho=0.3, admm_growth=2.0, admm_rounds=4), 8
     )
     assert (rule.gamma, rule.growth, rule.rounds, rule.steps) == (0.3, 2.0, 4, 8)
-    assert keep_rule(model, weight_budget(model, 0.1), Pruning(method=ADMM, lr=0.1), 60).gamma == pytest.approx(0.1)
+    assert keep_rule(model, weight_budget(model, keep=0.1), Pruning(method=ADMM, lr=0.1), 60).gamma == pytest.approx(
+        0.1
+    )
 
 
 def test_the_loss_of_free_at_has_the_settings_of_the_recipe():

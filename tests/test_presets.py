@@ -1,7 +1,6 @@
 """Every preset that ships: readable from its file, and good for a network that can be built, trained and pruned."""
 
 import json
-from typing import get_args
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ import harp
 from harp.attacks import Threat
 from harp.models import build_model
 from harp.pruning import METHODS
-from harp.recipes import PRESETS, MethodName, Recipe, from_json, to_json
+from harp.recipes import OWN_METHODS, PRESETS, Recipe, from_json, to_json
 from harp.stages import make_objective
 
 
@@ -30,11 +29,11 @@ def test_a_preset_describes_a_network_that_can_be_built_trained_and_pruned(name:
     mean_std = (task.mean, task.std) if task.mean else None
     with torch.device("meta"):  # shapes without memory: ResNet-50 as fast as the rest
         model = build_model(task.model, shape=SHAPES.get(task.data, (3, 32, 32)), classes=10, mean_std=mean_std)
-    budget = harp.weight_budget(model, recipe.prune.keep, exclude=recipe.prune.exclude)
+    budget = harp.weight_budget(model, keep=recipe.prune.keep, exclude=recipe.prune.exclude)
     assert 0 < round(budget.keep * budget.total) < budget.total
     for stage in (recipe.pretrain, recipe.prune, recipe.finetune):
         make_objective(stage, Threat(task.norm, task.eps))
 
 
 def test_the_methods_of_the_table_are_those_that_a_recipe_can_name():
-    assert set(get_args(MethodName)) == set(METHODS)
+    assert set(OWN_METHODS) == set(METHODS)

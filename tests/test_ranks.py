@@ -47,7 +47,7 @@ def trained(ranks: int, out: Path) -> None:
     compute = Compute(device="cpu", devices=ranks, threads=1)
     fabric = launch(make_fabric(compute), compute)
     model = network()
-    budget = weight_budget(model, SETTINGS.keep)
+    budget = weight_budget(model, keep=SETTINGS.keep)
     attach_masks(model, budget, HARP)
     attack = PGD(Threat("linf", 0.1), steps=2, random_start=False)
     mine = Ranks(fabric.global_rank, fabric.world_size, fabric.device)
@@ -88,7 +88,7 @@ def test_two_processes_learn_what_one_does_on_the_same_batches(pair):
         for theirs in both:
             assert torch.allclose(value.float(), theirs["model"][name].float(), rtol=0, atol=TOLERANCE), name
     start = network()
-    attach_masks(start, weight_budget(start, SETTINGS.keep), HARP)
+    attach_masks(start, weight_budget(start, keep=SETTINGS.keep), HARP)
     for name, mask in masks(start).items():
         assert not torch.equal(mask.current(), one["masks"][name]), name  # something was learned at all
 
@@ -122,7 +122,7 @@ def test_what_two_have_judged_one_goes_on_from(pair):
     """The journal that two ranks left is complete: a single process answers from it without an attack."""
     _, both, folder = pair
     model = network()
-    attach_masks(model, weight_budget(model, SETTINGS.keep), HARP)
+    attach_masks(model, weight_budget(model, keep=SETTINGS.keep), HARP)
     model.load_state_dict(both[0]["model"])
     strong = AutoAttack(Threat("linf", 0.05), iterations=3, queries=5, target_classes=2)
     again = evaluate(model, images(), strong, batch_size=5, state=folder / "journal.json")

@@ -42,7 +42,7 @@ def make(kind: str) -> tuple[nn.Module, Course]:
     objective = pgd_at(PGD(THREAT, steps=2)) if kind == "prune" else free_at(THREAT, replays=2, step_size=0.02)
     course = Course(kind, SETTINGS, objective, images, the_last_is_best, seed=0)
     if kind == "prune":
-        budget = weight_budget(model, SETTINGS.keep)
+        budget = weight_budget(model, keep=SETTINGS.keep)
         attach_masks(model, budget, HARP)
         course = replace(course, budget=budget, rule=Descent(model, budget, steps=6))
     return model, course

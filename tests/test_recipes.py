@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harp.recipes import (
+    OWN_METHODS,
     PRESETS,
     Compute,
-    MethodName,
     Objective,
     Pruning,
     Recipe,
@@ -75,7 +75,7 @@ RECIPES = st.builds(
         Pruning,
         **LEARNING,
         keep=st.floats(0, 1, exclude_min=True),
-        method=st.sampled_from(get_args(MethodName)),
+        method=st.sampled_from(OWN_METHODS),
         exclude=st.lists(st.text(), max_size=3).map(tuple),
         score_weight_decay=st.none() | st.floats(0, 1),
         start=st.sampled_from(["uniform", "erk", "lamp", "target"]),
@@ -184,8 +184,8 @@ def test_a_recipe_is_frozen():
         ({"prune": {"keep": 0}}, r"keep=0\.0 must lie in"),
         ({"prune": {"exclude": "fc.*"}}, r"recipe\.prune\.exclude='fc\.\*' is not of type"),
         ({"prune": {"exclude": [1]}}, r"recipe\.prune\.exclude=1 is not of type str"),
-        ({"prune": {"method": "HARP"}}, r"recipe\.prune\.method='HARP' must be one of 'harp'"),
-        ({"prune": {"method": ["harp"]}}, r"recipe\.prune\.method=\['harp'\] must be one of"),
+        ({"prune": {"method": "HARP"}}, r"method='HARP' must be one of 'harp'"),
+        ({"prune": {"method": ["harp"]}}, r"recipe\.prune\.method=\['harp'\] is not of type str"),
         ({"pretrain": {"epochs": 1.5}}, r"recipe\.pretrain\.epochs=1\.5 is not of type int"),
         ({"pretrain": {"epochs": True}}, r"recipe\.pretrain\.epochs=True is not of type int"),
         ({"pretrain": {"lr": 10**400}}, r"recipe\.pretrain\.lr is a number of 401 digits"),

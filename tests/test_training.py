@@ -26,13 +26,14 @@ from harp.pruning import (
     Ramp,
     Sharpness,
     attach_masks,
+    density_of,
     learned_scores,
     learned_weights,
     masks,
     weight_budget,
 )
 from harp.recipes import Pruning, Training
-from harp.training import Course, EpochMetrics, best_of, density_of, epoch_order, fit, lr_factor, seed_of
+from harp.training import Course, EpochMetrics, best_of, epoch_order, fit, lr_factor, seed_of
 
 
 def images(n: int = 40) -> InMemory:
@@ -62,7 +63,7 @@ def course(settings: Training, model: nn.Module | None = None, **changes) -> Cou
 
 
 def prune_course(model: nn.Module, settings: Pruning, rule: str) -> Course:
-    budget = weight_budget(model, settings.keep)
+    budget = weight_budget(model, keep=settings.keep)
     attach_masks(model, budget, HARP)
     steps = settings.epochs * 5
     keeps = Penalty(model, budget, Ramp(0.1)) if rule == "ramp" else Descent(model, budget, steps)
@@ -113,7 +114,7 @@ def course_of(kind: str, model: nn.Module) -> Course:
             plug_in = Sharpness(0.2, learned_scores, warmup=0.75)
             return replace(prune_course(model, SHORT_PRUNE, "descent"), sharpness=plug_in)
         case "admm":
-            budget = weight_budget(model, 0.1)
+            budget = weight_budget(model, keep=0.1)
             return course(SHORT_PRUNE, stage="prune", budget=budget, rule=Admm(model, budget, 15, rho=0.5))
         case "free-at":
             return course(SHORT, objective=free_at(Threat("linf", 0.1), replays=2))

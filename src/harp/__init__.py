@@ -1,5 +1,6 @@
 """HARP: holistic adversarially robust pruning (Zhao and Wressnegger, ICLR 2023)."""
 
+import warnings
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -11,15 +12,25 @@ _PUBLIC = {
     "attacks": "PGD Attack Threat autoattack fgsm",
     "evaluation": "Evaluation evaluate",
     "exporting": "Exported export",
+    "loading": "load",
     "objectives": "Objective free_at mart n_fgsm natural pgd_at trades",
-    "pruning": "ERK GLOBAL HARP HYDRA LAMP LWM METHODS RANDOM RATES_ONLY Budget ChannelBudget Descent Mask "
-    "Method Penalty Ramp attach_masks bake_masks channel_budget freeze_masks hold_masks macs masks shrink trainable weight_budget",
+    "pipeline": "run",
+    "pruning": "Budget ChannelBudget Descent Mask Method Penalty Pruner Ramp attach_masks bake_masks channel_budget "
+    "freeze_masks hold_masks macs masks methods register_method shrink summary trainable weight_budget",
+    "recipes": "Recipe",
+    "watch": "Watch",
 }
 _MODULES = {name: module for module, names in _PUBLIC.items() for name in names.split()}
+_MOVED = ("ERK", "GLOBAL", "HARP", "HYDRA", "LAMP", "LWM", "METHODS", "RANDOM", "RATES_ONLY")  # to harp.methods
 __all__ = sorted(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MOVED:
+        warnings.warn(
+            f"harp.{name} is harp.methods.{name} now; the old name ends with the next version", DeprecationWarning, 2
+        )
+        return getattr(__getattr__("methods"), name)
     if name.startswith("_") or (name not in _MODULES and find_spec(f"{__name__}.{name}") is None):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

@@ -19,6 +19,7 @@ from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
 from .exporting import Exported as Exported
 from .exporting import export as export
+from .loading import load as load
 from .objectives import Objective as Objective
 from .objectives import free_at as free_at
 from .objectives import mart as mart
@@ -26,21 +27,14 @@ from .objectives import n_fgsm as n_fgsm
 from .objectives import natural as natural
 from .objectives import pgd_at as pgd_at
 from .objectives import trades as trades
-from .pruning import ERK as ERK
-from .pruning import GLOBAL as GLOBAL
-from .pruning import HARP as HARP
-from .pruning import HYDRA as HYDRA
-from .pruning import LAMP as LAMP
-from .pruning import LWM as LWM
-from .pruning import METHODS as METHODS
-from .pruning import RANDOM as RANDOM
-from .pruning import RATES_ONLY as RATES_ONLY
+from .pipeline import run as run
 from .pruning import Budget as Budget
 from .pruning import ChannelBudget as ChannelBudget
 from .pruning import Descent as Descent
 from .pruning import Mask as Mask
 from .pruning import Method as Method
 from .pruning import Penalty as Penalty
+from .pruning import Pruner as Pruner
 from .pruning import Ramp as Ramp
 from .pruning import attach_masks as attach_masks
 from .pruning import bake_masks as bake_masks
@@ -49,8 +43,13 @@ from .pruning import freeze_masks as freeze_masks
 from .pruning import hold_masks as hold_masks
 from .pruning import macs as macs
 from .pruning import masks as masks
+from .pruning import methods as methods
+from .pruning import register_method as register_method
 from .pruning import shrink as shrink
+from .pruning import summary as summary
 from .pruning import trainable as trainable
 from .pruning import weight_budget as weight_budget
+from .recipes import Recipe as Recipe
+from .watch import Watch as Watch
 
 __version__: str

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from . import __version__
 from .files import read_json
-from .pruning import ChannelBudget, prunable_weights
-from .pruning.channels import Limit
+from .pruning import Budget, weight_layers
 from .recipes import ADMM, Recipe, data_title
 from .runtime.preprocessing import Preprocessing
 from .training import EpochMetrics
@@ -38,23 +37,18 @@ def make_card(
     elapsed_s: float,
     device: torch.device | None = None,
     peak_memory_bytes: int | None = None,
-    budget: ChannelBudget | None = None,
+    budget: Budget | None = None,
     preprocessing: Preprocessing | None = None,
+    shape: tuple[int, int, int] | None = None,
 ) -> dict[str, Any]:
-    """The card of a finished stage. ``model`` is plain; ``chosen`` are its masks by weight name, empty when dense.
-
-    Of a ``budget`` on channels they are by group, and a weight is kept when what it reads and what it writes is. Counts come from the masks and are checked against the weights: a weight outside its mask must be zero.
-    """
-    if budget is None:
-        layers = _layers(model, chosen)
-        counted = {name: layer for name, layer in layers.items() if name in chosen} or layers
-    else:
-        layers = counted = _layers_with_channels(model, chosen, budget)
+    """The card of a finished stage. ``model`` is plain; ``chosen`` are its masks by the names of the ``budget``'s sites,
+    empty when it is dense."""
+    counts = {name: int(mask.count_nonzero()) for name, mask in chosen.items()}
+    layers = weight_layers(model, {}) if budget is None else budget.layers(model, counts)
+    counted = layers if budget is None else budget.counted(layers)
     kept, total = (sum(layer[part] for layer in counted.values()) for part in ("kept", "total"))
-    if chosen and budget is None and kept != round(recipe.prune.keep * total):
-        raise RuntimeError(
-            f"the masks keep {kept:,} of {total:,} weights, and keep={recipe.prune.keep} is another number"
-        )
+    if budget is not None and not budget.met_by(counts):
+        raise RuntimeError(f"the masks keep {kept:,} of {total:,} weights, which is not what {budget} asks for")
     return {
         "format": CARD_FORMAT,
         "name": name_of(recipe, stage),
@@ -65,12 +59,13 @@ def make_card(
         "data": data_title(recipe.task.data, recipe.task.root),
         "classes": list(classes),
         "preprocessing": None if preprocessing is None else preprocessing.to_json(),
+        "shape": None if shape is None else list(shape),
         "model": recipe.task.model,
         "kept": kept,
         "total": total,
         "keep": recipe.prune.keep if method else 1.0,
         "layers": layers,
-        "channels": None if budget is None else _channels(chosen, budget),
+        "channels": None if budget is None else budget.channels(counts),
         "parameters": sum(p.numel() for p in model.parameters()),
         "best_epoch": best.epoch if best else None,
         "validation": {
@@ -84,47 +79,6 @@ def make_card(
         "environment": environment(device),
         "evaluations": [],
     }
-
-
-def _layers_with_channels(
-    model: nn.Module, chosen: dict[str, Tensor], budget: ChannelBudget
-) -> dict[str, dict[str, int]]:
-    counts = {name: int(mask.count_nonzero()) for name, mask in chosen.items()}
-    if not budget.allows(counts):
-        raise RuntimeError(
-            f"the masks keep {budget.spent(counts):,} {budget.measure}, and {budget.limit:,} are allowed"
-        )
-    return {
-        name: {"kept": budget.coupling.entries(name, counts), "total": weight.numel()}
-        for name, weight in prunable_weights(model).items()
-    }
-
-
-def _channels(chosen: dict[str, Tensor], budget: ChannelBudget) -> dict[str, Any]:
-    """What a network would be without the channels that its masks remove, exactly."""
-    counts = {name: int(mask.count_nonzero()) for name, mask in chosen.items()}
-    costs = {measure: Limit(budget.coupling.cost(measure), 0) for measure in ("macs", "parameters")}
-    return {
-        "measure": budget.measure if budget.also is None else "both",
-        **{
-            measure: {"kept": cost.spent(counts), "total": cost.spent(budget.coupling.sizes)}
-            for measure, cost in costs.items()
-        },
-        "groups": {name: {"kept": n, "total": budget.coupling.sizes[name]} for name, n in counts.items()},
-    }
-
-
-def _layers(model: nn.Module, chosen: dict[str, Tensor]) -> dict[str, dict[str, int]]:
-    layers = {}
-    for name, weight in prunable_weights(model).items():
-        mask = chosen.get(name)
-        if mask is not None and weight[~mask].count_nonzero():
-            raise RuntimeError(f"{name} has weights outside its mask; the model is not the one its masks describe")
-        layers[name] = {
-            "kept": weight.numel() if mask is None else int(mask.count_nonzero()),
-            "total": weight.numel(),
-        }
-    return layers
 
 
 def of_smaller(parent: dict[str, Any]) -> dict[str, Any]:
@@ -149,7 +103,7 @@ def name_of(recipe: Recipe, stage: str) -> str:
     if stage == "pretrain":
         return f"Dense{extra}"
     keep = f"{recipe.prune.keep:.3%}".replace("%", "").rstrip("0").rstrip(".")
-    of = _MEASURES[recipe.prune.measure] if recipe.prune.granularity == "channel" else ""
+    of = _MEASURES[recipe.prune.measure] if recipe.prune.of_channels else ""
     return f"{_LABELS.get(method, method.upper())}{extra} {keep} %{of}"
 
 

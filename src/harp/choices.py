@@ -9,7 +9,6 @@ from .objectives import Objective, free_at, mart, n_fgsm, natural, pgd_at, trade
 from .optimizers import KeepRule
 from .pruning import (
     LWM,
-    METHODS,
     STARTS,
     Admm,
     Budget,
@@ -23,11 +22,13 @@ from .pruning import (
     learned_weights,
     marginal,
     masks,
+    method_named,
     starting_rho,
 )
 from .recipes import ADMM, Pruning, Training
 
 ESTIMATORS = {"marginal": marginal, "layer-sum": layer_sum}
+_PLAIN = Pruning()
 
 
 def make_objective(settings: Training, threat: Threat) -> Objective:
@@ -53,8 +54,13 @@ def method_of(settings: Pruning) -> Method:
     """The row of the table that makes the masks; for ADMM, which learns weights, the one that cuts them at the end."""
     if settings.method == ADMM:
         return LWM
-    row = replace(METHODS[settings.method], estimator=ESTIMATORS[settings.estimator])
-    return replace(row, keeps=STARTS[settings.start]) if "keeps" in row.learn else row
+    row = method_named(settings.method)
+    # A setting left alone leaves a row as it is: one that was registered brings what it wants.
+    if settings.estimator != _PLAIN.estimator:
+        row = replace(row, estimator=ESTIMATORS[settings.estimator])
+    if settings.start != _PLAIN.start and "keeps" in row.learn:
+        row = replace(row, keeps=STARTS[settings.start])
+    return row
 
 
 def keep_rule(model: nn.Module, budget: Budget, settings: Pruning, steps: int) -> KeepRule | None:

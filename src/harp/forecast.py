@@ -18,7 +18,7 @@ from .data import ImageData
 from .devices import alone, launch, make_fabric, peak_memory_bytes, place
 from .optimizers import make_optimizer
 from .passes import learns
-from .pruning import attach_masks, freeze_masks, masks
+from .pruning import attach_masks, budget_of, freeze_masks, masks
 from .recipes import ADMM, Pruning, Recipe, Training, in_epochs, steps_an_epoch
 from .runs import (
     build_network,
@@ -124,7 +124,7 @@ def _timed(
     threat = Threat(recipe.task.norm, recipe.task.eps)
     rule = None
     if isinstance(settings, Pruning):
-        budget = next((m.budget for m in masks(model).values()), None) or make_budget(model, settings, data)
+        budget = budget_of(model) or make_budget(model, settings, data)
         steps = settings.epochs * steps_an_epoch(len(data.train), settings.batch_size, 1) * settings.steps_a_batch
         rule = keep_rule(model, budget, settings, steps)
     course = Course(

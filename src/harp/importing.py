@@ -14,6 +14,8 @@ from typing import Any
 
 INSTALLED = {"site-packages", "dist-packages"}
 """Directories of what was installed, which may lie inside a project and are none."""
+VARIABLE = "HARP_IMPORT"
+"""In the environment: modules that a command imports first. So do the processes that it starts, ranks and cells."""
 
 
 def import_factory(path: str) -> Callable[..., Any]:
@@ -102,6 +104,20 @@ def _may_lie_in(project: Path, name: str) -> bool:
     """A quick look, so that no strangers are searched for."""
     top = name.partition(".")[0]
     return (project / top).is_dir() or (project / f"{top}.py").is_file()
+
+
+def import_module(path: str) -> None:
+    """Import a module for what it does, such as registering a method; those of the working directory included.
+
+    Raises ValueError repeating the path and what went wrong.
+    """
+    with _working_directory_on_path():
+        try:
+            importlib.import_module(path)
+        except (ImportError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"import={path!r}: {error}. Expected package.module, importable from here ({os.getcwd()})"
+            ) from error
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from .pruning import METHODS
+from .pruning import method_named
 from .recipes import ADMM, Pruning, Recipe, Training, respelled
 
 
@@ -53,7 +53,7 @@ def weight_passes(settings: Training) -> int | float:
 
 def learns(method: str) -> bool:
     """Whether a method trains anything in the prune stage."""
-    return bool(METHODS[method].learn)
+    return bool(method_named(method).learn)
 
 
 def fitted(recipe: Recipe, cost: Passes) -> Recipe:

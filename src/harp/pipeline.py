@@ -9,13 +9,37 @@ from .checkpoint import RunDirectory
 from .claims import OtherRun, delete_run
 from .judging import attacks_of, is_judged, judge
 from .passes import equalised
-from .recipes import ADMM, S2AP_HOSTS, Recipe, from_parent, normal_spelling, respelled
+from .recipes import ADMM, PRESETS, S2AP_HOSTS, Recipe, from_parent, normal_spelling, respelled
 from .runs import check_budget, open_data, open_dense, split_seed_of
 from .stages import claim_for_child, finetune, pretrain, prune
 from .watch import SILENT, Watch
 
 MASKS, FINAL = "masks", "final"
 """The two runs of a cell, in its folder."""
+
+
+def run(
+    recipe: Recipe | str,
+    out: Path | str,
+    *,
+    methods: Sequence[str] = ("harp",),
+    keep: float | None = None,
+    overwrite: bool = False,
+    watch: Watch = SILENT,
+) -> list[Path]:
+    """The whole job, as `harp run` does it: a robust parent, then each method pruned, finetuned and evaluated.
+
+    ``recipe`` is a value or the name of a preset; ``keep``, if given, takes the place of its own. Returns the run
+    directories of the finished networks, the dense one first: :func:`harp.load` opens each. Interrupted, or called again
+    alike, it goes on where it was. ``watch`` is told of stages, steps, epochs and results, and can stop the work.
+    """
+    if isinstance(recipe, str):
+        if recipe not in PRESETS:
+            raise ValueError(f"recipe={recipe!r} is not a preset; choose one of {', '.join(PRESETS)}, or give a Recipe")
+        recipe = PRESETS[recipe][1]
+    if keep is not None:
+        recipe = replace(recipe, prune=replace(recipe.prune, keep=keep))
+    return run_all(recipe, methods, Path(out), overwrite=overwrite, watch=watch)
 
 
 def run_all(

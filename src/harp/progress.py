@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .optimizers import KeepRule
-from .pruning import Budget, ChannelBudget, masks
+from .pruning import Budget, density_of, masks
 
 _SLACK = 1.01
 """Fractions spend the budget up to rounding; freezing makes the count exact."""
@@ -148,16 +148,3 @@ def misses_budget(records: list[EpochMetrics], epochs: int, keep: float) -> bool
         return False
     factor = min(records[-1].density / max(records[-2].density, 1e-12), 1.0)
     return records[-1].density * factor ** (epochs - len(records)) > keep * _SLACK
-
-
-def density_of(model: nn.Module) -> float:
-    """Kept share of all masked weights now, or of what a budget on channels counts; 1 for a network without masks."""
-    found = masks(model).values()
-    if not found:
-        return 1.0
-    budget = next(iter(found)).budget
-    with torch.no_grad():  # one transfer for all layers, not one each: it is asked for at every step
-        if isinstance(budget, ChannelBudget):
-            return budget.used(model).item()
-        keeps = torch.stack([mask.keep for mask in found]).tolist()
-    return sum(keep * mask.size for keep, mask in zip(keeps, found, strict=True)) / sum(mask.size for mask in found)

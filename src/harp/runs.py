@@ -1,12 +1,11 @@
 """Opening what a run directory holds: its recipe, its data, its network."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .checkpoint import RunDirectory, load_tensors, load_weights
 from .data import ImageData, Streamed, load_data, split
@@ -15,16 +14,8 @@ from .data.source import MOVED
 from .files import read_json
 from .inputs import listing_of
 from .models import build_model
-from .pruning import (
-    Budget,
-    ChannelBudget,
-    attach_frozen_masks,
-    channel_budget,
-    masks,
-    prunable_weights,
-    weight_budget,
-)
-from .pruning.channels import Widths, removed_weights, resize
+from .pruning import Budget, attach_frozen_masks, channel_budget, masks, outside_masks, weight_budget
+from .pruning.channels import Widths, resize
 from .recipes import Pruning, Recipe, recipe_in
 
 
@@ -119,19 +110,26 @@ def with_validation(data: ImageData, recipe: Recipe, split_seed: int | None = No
 
 def build_network(recipe: Recipe, data: ImageData) -> nn.Module:
     """A fresh network of the recipe's architecture for these images and classes."""
+    return _network(recipe, data.shape, len(data.classes))
+
+
+def _network(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> nn.Module:
     task = recipe.task
     mean_std = (task.mean, task.std) if task.mean else None
-    return build_model(task.model, shape=data.shape, classes=len(data.classes), mean_std=mean_std)
+    return build_model(task.model, shape=shape, classes=classes, mean_std=mean_std)
 
 
-def make_budget(model: nn.Module, settings: Pruning, data: ImageData) -> Budget:
-    """The budget that a stage's settings name, measured on the network itself."""
+def make_budget(model: nn.Module, settings: Pruning, data: ImageData, *, look: bool = True) -> Budget:
+    """The budget that a stage's settings name, measured on the network itself.
+
+    ``look`` at a pass through it before it is pruned: it may make its weights anew.
+    """
     example = torch.zeros(1, *data.shape)
-    if settings.granularity == "weight":
-        return weight_budget(model, settings.keep, exclude=settings.exclude, example=example)
-    measures = ("macs", "parameters") if settings.measure == "both" else (settings.measure,)
-    keeps = dict.fromkeys(measures, settings.keep)
-    return channel_budget(model, example, keeps, exclude=settings.exclude, multiple_of=settings.multiple_of)
+    if settings.of_channels:
+        measures = ("macs", "parameters") if settings.measure == "both" else (settings.measure,)
+        keeps = dict.fromkeys(measures, settings.keep)
+        return channel_budget(model, example, keep=keeps, exclude=settings.exclude, multiple_of=settings.multiple_of)
+    return weight_budget(model, keep=settings.keep, exclude=settings.exclude, example=example if look else None)
 
 
 def check_budget(recipe: Recipe, data: ImageData) -> None:
@@ -150,18 +148,25 @@ def load_network(path: Path, data: ImageData) -> nn.Module:
     if run.widths.exists():
         return load_weights(resize(model, _read_widths(run)), run.model)
     load_weights(model, run.model)
-    if run.masks.exists() and recipe.prune.granularity == "channel":
-        budget = make_budget(model, recipe.prune, data)
-        assert isinstance(budget, ChannelBudget)
-        attach_frozen_masks(model, load_tensors(run.masks), budget)
-        _check_channels(run, model, budget)
-    elif run.masks.exists():
-        weights, chosen = prunable_weights(model), load_tensors(run.masks)
-        attach_frozen_masks(model, chosen)
-        _check_masks(run, chosen, weights)
+    if run.masks.exists():
+        budget, chosen = make_budget(model, recipe.prune, data, look=False), load_tensors(run.masks)
+        attach_frozen_masks(model, chosen, budget)
+        _check_masks(run, model, budget)
     elif (method := read_json(run.card).get("method")) is not None:
         raise ValueError(f"{path} was pruned by {method} and has lost its {run.masks.name}; make it again")
     return model
+
+
+def open_network(path: Path) -> nn.Module:
+    """The network of a finished run, plain: its masks are zeros among the weights. Of the data only shape and classes
+    matter, which the card has; cards of harp 0.1 have no shape, and then the images are opened."""
+    run, recipe = open_run(path), recipe_of(path)
+    card = read_json(run.card)
+    if (shape := card.get("shape")) is None:
+        model = build_network(recipe, open_data(recipe, split_seed=split_seed_of(path)))
+    else:
+        model = _network(recipe, tuple(shape), len(card["classes"]))
+    return load_weights(resize(model, _read_widths(run)) if run.widths.exists() else model, run.model)
 
 
 def _read_widths(run: RunDirectory) -> Widths:
@@ -171,22 +176,11 @@ def _read_widths(run: RunDirectory) -> Widths:
     return widths
 
 
-def _check_channels(run: RunDirectory, model: nn.Module, budget: ChannelBudget) -> None:
+def _check_masks(run: RunDirectory, model: nn.Module, budget: Budget) -> None:
     counts = {name: mask.count for name, mask in masks(model).items()}
     if not budget.allows(counts):
-        raise ValueError(f"{run.masks} keeps {budget.spent(counts):,} {budget.measure}, more than {budget.limit:,}")
-    promised = (read_json(run.card).get("channels") or {}).get("groups")
-    if promised != {name: {"kept": n, "total": budget.coupling.sizes[name]} for name, n in counts.items()}:
-        raise ValueError(f"{run.masks} keeps other channels than {run.card} says; make the run again")
-    outside = [name for name, weight in removed_weights(model).items() if weight.count_nonzero()]
-    if outside:
-        raise ValueError(f"{run.model} has weights outside the masks of {run.masks} in {outside}; make the run again")
-
-
-def _check_masks(run: RunDirectory, chosen: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-    kept, promised = sum(int(mask.count_nonzero()) for mask in chosen.values()), read_json(run.card).get("kept")
-    if kept != promised:
-        raise ValueError(f"{run.masks} keeps {kept:,} weights and {run.card} says {promised}; make the run again")
-    outside = [name for name, mask in chosen.items() if weights[name].detach()[~mask].count_nonzero()]
-    if outside:
+        raise ValueError(f"{run.masks} keeps more than {budget.limit:,} {budget.unit}; make the run again")
+    if budget.layers(model, counts) != read_json(run.card).get("layers"):
+        raise ValueError(f"{run.masks} keeps other {budget.unit} than {run.card} says; make the run again")
+    if outside := outside_masks(model):
         raise ValueError(f"{run.model} has weights outside the masks of {run.masks} in {outside}; make the run again")

@@ -29,7 +29,7 @@ def shrink_run(path: Path, out: Path, *, overwrite: bool = False, accept_changes
     run, recipe = open_run(path), recipe_of(path)
     if run.widths.exists():
         raise ValueError(f"{path} is shrunk already")
-    if recipe.prune.granularity != "channel" or not run.masks.exists():
+    if read_card(run.card).get("channels") is None:
         raise ValueError(
             f"{path} has no masks on channels; `harp prune DENSE --granularity channel` makes a run that can be shrunk"
         )

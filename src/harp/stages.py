@@ -22,7 +22,7 @@ from .files import write_json, write_json_lines
 from .inputs import changes
 from .opening import open_inputs
 from .progress import misses_budget
-from .pruning import Admm, Budget, ChannelBudget, attach_masks, bake_masks, freeze_masks, masks
+from .pruning import Admm, Budget, attach_masks, bake_masks, budget_of, freeze_masks, masks
 from .pruning.channels import widths
 from .recipes import ADMM, Pruning, Recipe, Training, data_title, few_steps, in_epochs, steps_an_epoch
 from .runs import (
@@ -103,8 +103,7 @@ def prune(
     model = load_network(parent, stage.data)
     torch.manual_seed(seed_of(recipe.seed, "scores"))
     budget = make_budget(model, settings, stage.data)
-    unit = budget.measure if isinstance(budget, ChannelBudget) else "weights"
-    what = f"{name_of(recipe, 'prune')}: {budget.limit:,} of {budget.total:,.0f} {unit} stay"
+    what = f"{name_of(recipe, 'prune')}: {budget.limit:,} of {budget.total:,.0f} {budget.unit} stay"
     if settings.method == ADMM:  # the masks come when the weights are where they should be
         return stage.train(model, settings, what, budget)
     method = method_of(settings)
@@ -231,16 +230,16 @@ class _Stage:
         chosen, budget = {}, None
         if masks(model):
             freeze_masks(model)
-            budget = next(iter(masks(model).values())).budget
+            budget = budget_of(model)
             chosen = {name: mask.current().cpu() for name, mask in masks(model).items()}
             bake_masks(model)
         if self.fabric.is_global_zero:
-            self._write(model, chosen, records, budget if isinstance(budget, ChannelBudget) else None)
+            self._write(model, chosen, records, budget)
         self.fabric.barrier()
         return _settled(self.claim, self.watch)
 
     def _write(
-        self, model: nn.Module, chosen: dict[str, Tensor], records: list[EpochMetrics], budget: ChannelBudget | None
+        self, model: nn.Module, chosen: dict[str, Tensor], records: list[EpochMetrics], budget: Budget | None
     ) -> None:
         recipe, run, data = self.claim.recipe, self.claim.run, self.data
         card = make_card(
@@ -258,6 +257,7 @@ class _Stage:
             peak_memory_bytes=peak_memory_bytes(self.fabric.device),
             budget=budget,
             preprocessing=data.preprocessing,
+            shape=data.shape,
         )
         parent = None if self.claim.parent is None else RunDirectory(self.claim.parent)
         if parent is not None and parent.widths.exists():

@@ -22,7 +22,7 @@ from .data import Images
 from .devices import Shares, average_gradients, averaged_buffers, mean_over, share
 from .objectives import FreeAT, Objective, on_batch, replays_of
 from .optimizers import KeepRule, lr_factor, make_optimizer, set_lr
-from .progress import EpochMetrics, Progress, StepProgress, best_of, density_of
+from .progress import EpochMetrics, Progress, StepProgress, best_of
 from .pruning import Budget, Sharpness, hold_masks, perturbed
 from .recipes import Training, images_used, steps_an_epoch
 
@@ -34,7 +34,6 @@ __all__ = [
     "StepProgress",
     "batch_per_rank",
     "best_of",
-    "density_of",
     "epoch_order",
     "fit",
     "lr_factor",

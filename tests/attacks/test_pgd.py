@@ -263,7 +263,7 @@ def test_a_training_model_that_is_attacking_only_for_a_while():
 
 def test_a_masked_model_is_attacked_as_the_network_that_it_will_be_baked_to():
     model, (x, y) = convolutional().eval(), batch()
-    attach_masks(model, weight_budget(model, 0.5))
+    attach_masks(model, weight_budget(model, keep=0.5))
     frozen = freeze_masks(copy.deepcopy(model))
     torch.manual_seed(0)
     with hold_masks(model):

@@ -24,7 +24,7 @@ def prune(model: nn.Module, keep: float) -> nn.Module:
                     if isinstance(tensor, Tensor):
                         tensor.uniform_(low, high, generator=generator)
     if keep < 1:
-        harp.attach_masks(model, harp.weight_budget(model, keep), harp.ERK)
+        harp.attach_masks(model, harp.weight_budget(model, keep=keep), harp.methods.ERK)
         harp.bake_masks(harp.freeze_masks(model))
     return model
 

@@ -43,7 +43,7 @@ def test_the_file_holds_the_network_and_its_card(model, example, tmp_path):
 
 def test_what_is_returned_is_exact(model, example, tmp_path):
     done = harp.export(model, example, str(tmp_path / "net.harp"))
-    budget = harp.weight_budget(model, 0.1)
+    budget = harp.weight_budget(model, keep=0.1)
     assert (done.kept, done.total) == (budget.limit, budget.total)
     assert done.kept == sum(int(np.count_nonzero(weight)) for weight in weights(done.path))
     assert done.size_bytes == done.path.stat().st_size
@@ -134,7 +134,7 @@ def test_a_network_in_training_is_exported_as_it_evaluates_and_stays_in_training
 
 def test_a_model_with_masks_is_refused_and_nothing_is_written(example, tmp_path):
     model = nn.Sequential(nn.Conv2d(1, 2, 3))
-    harp.attach_masks(model, harp.weight_budget(model, 0.5))
+    harp.attach_masks(model, harp.weight_budget(model, keep=0.5))
     for format in ("harp", "onnx"):
         with pytest.raises(ValueError, match="bake_masks"):
             harp.export(model, example, tmp_path / "net", format=format)

@@ -102,7 +102,7 @@ def test_widths_may_be_odd_as_after_the_removal_of_channels(pruned):
 def test_a_network_that_lost_channels_survives(pruned, tmp_path):
     model = pruned(build_model("resnet_small", shape=(3, 16, 16), classes=10, mean_std=MEAN_STD), 1.0).eval()
     x = images(2, (3, 16, 16))
-    harp.attach_masks(model, channel_budget(model, x, 0.4), harp.LWM)
+    harp.attach_masks(model, channel_budget(model, x, keep=0.4), harp.methods.LWM)
     shrink(harp.bake_masks(harp.freeze_masks(model)), x)
     graph = check(model, (3, 16, 16))
     assert {node.tensors["weight"].shape[0] for node in graph.nodes if node.op == "conv"} - {16, 32, 64}
@@ -314,7 +314,7 @@ def test_a_model_that_is_broken_is_refused():
 
 def test_masks_have_to_be_baked_in_first():
     model = nn.Sequential(nn.Conv2d(4, 4, 3))
-    harp.attach_masks(model, harp.weight_budget(model, 0.5))
+    harp.attach_masks(model, harp.weight_budget(model, keep=0.5))
     with pytest.raises(ValueError, match=re.escape("call freeze_masks(model) and bake_masks(model)")):
         trace(model, images())
     harp.freeze_masks(model)

@@ -58,7 +58,7 @@ def network() -> torch.nn.Sequential:
 def test_masks_at_one_half(method, a, b, c):
     """Uniform at 0.5 gives 4, 2, 1 too: here it agrees with the one threshold, LAMP does not."""
     model = network()
-    attach_masks(model, weight_budget(model, 0.5), method)
+    attach_masks(model, weight_budget(model, keep=0.5), method)
     freeze_masks(model)
     assert [m.current().flatten().int().tolist() for m in masks(model).values()] == [a, b, c]
 
@@ -66,7 +66,7 @@ def test_masks_at_one_half(method, a, b, c):
 def test_global_leaves_a_weight_in_a_layer_below_the_threshold():
     """keep 4/14: the four largest are all of layer a. b and c keep one each all the same, so a keeps 2."""
     model = network()
-    attach_masks(model, weight_budget(model, 4 / 14), GLOBAL)
+    attach_masks(model, weight_budget(model, keep=4 / 14), GLOBAL)
     freeze_masks(model)
     assert [m.current().flatten().int().tolist() for m in masks(model).values()] == [
         [1, 1, 0, 0, 0, 0, 0, 0],

@@ -36,7 +36,7 @@ def test_resnet18_has_555_million():
     assert by_hand == 555_422_720
     model = build_model("resnet18", shape=(3, 32, 32), classes=10)
     assert macs(model, IMAGE) == by_hand
-    budget = channel_budget(model, IMAGE, 0.5)
+    budget = channel_budget(model, IMAGE, keep=0.5)
     assert (budget.total, budget.limit) == (by_hand, by_hand // 2)
 
 
@@ -48,7 +48,7 @@ def three_layers():
 
 
 def test_the_cost_of_three_layers_is_a_polynomial_of_degree_two(three_layers):
-    budget = channel_budget(three_layers, torch.zeros(1, 4), 0.5)
+    budget = channel_budget(three_layers, torch.zeros(1, 4), keep=0.5)
     assert {term.sites: term.cost for term in budget.terms} == {("0",): 24.0, ("0", "1"): 48.0, ("1",): 16.0}
     assert float(budget.share({"0": 0.5, "1": 0.25})) == pytest.approx((12 + 6 + 4) / 88)
 
@@ -56,7 +56,7 @@ def test_the_cost_of_three_layers_is_a_polynomial_of_degree_two(three_layers):
 def test_half_of_three_layers_is_three_channels_and_six(three_layers):
     """Of n and m channels the cost is 4n + nm + 2m, and 44 may stay. Uniformly, 48a² + 40a = 44 at a = 0.6275: 3.77 of 6
     and 5.02 of 8. Rounded down they cost 37; the larger remainder's fourth channel would make it 46, the sixth 42."""
-    budget = channel_budget(three_layers, torch.zeros(1, 4), 0.5)
+    budget = channel_budget(three_layers, torch.zeros(1, 4), keep=0.5)
     attach_masks(three_layers, budget, HYDRA)
     freeze_masks(three_layers)
     assert {name: mask.count for name, mask in masks(three_layers).items()} == {"0": 3, "1": 6}
@@ -66,6 +66,6 @@ def test_half_of_three_layers_is_three_channels_and_six(three_layers):
 
 
 def test_of_two_measures_the_tighter_one_counts(three_layers):
-    budget = channel_budget(three_layers, torch.zeros(1, 4), {"macs": 0.5, "parameters": 0.25})
+    budget = channel_budget(three_layers, torch.zeros(1, 4), keep={"macs": 0.5, "parameters": 0.25})
     full = {"0": 1.0, "1": 1.0}
     assert float(budget.share(full)) == pytest.approx(0.5 / 0.25)

@@ -39,7 +39,7 @@ def four_weights() -> nn.Module:
     with torch.no_grad():
         model.weight.copy_(torch.tensor(WEIGHTS))
     method = Method(lambda weight: torch.tensor(SCORES), HYDRA.keeps, HYDRA.learn)
-    return attach_masks(model, weight_budget(model, 0.5), method)
+    return attach_masks(model, weight_budget(model, keep=0.5), method)
 
 
 def step(model: nn.Module, sharpness: Sharpness | None, objective: Callable, lr: float = 0.1) -> float:

@@ -156,7 +156,7 @@ def test_any_network_any_method_any_ties_keep_exactly_the_budget(widths, keep, m
                 )
     total = sum(layer.weight.numel() for layer in model)
     assume(round(keep * total) >= len(model))
-    attach_masks(model, weight_budget(model, keep), METHODS[method])
+    attach_masks(model, weight_budget(model, keep=keep), METHODS[method])
     freeze_masks(model)
     counts = [int(mask.current().sum()) for mask in masks(model).values()]
     assert sum(counts) == round(keep * total)

@@ -39,7 +39,7 @@ class Taken:
 @torch.no_grad()
 def take_through(model: nn.Module, x: Tensor, keep: float, method: Method = HYDRA, **settings) -> Taken:
     """Mask by the method, freeze, bake, shrink; the outputs with masks and without the channels."""
-    budget = channel_budget(model, x, keep, **settings)
+    budget = channel_budget(model, x, keep=keep, **settings)
     attach_masks(model, budget, method)
     freeze_masks(model)
     counts = {name: mask.count for name, mask in masks(model).items()}

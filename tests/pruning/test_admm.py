@@ -27,7 +27,7 @@ def test_the_projection_by_hand_with_ties_by_index():
     """Half of 8 + 4 weights is 6, uniformly 4 and 2. Of the three equal magnitudes 0.4 the first takes the last place;
     so does the first 0.8."""
     model = two_layers()
-    admm = Admm(model, weight_budget(model, 0.5), 10, rho=1.0)
+    admm = Admm(model, weight_budget(model, keep=0.5), 10, rho=1.0)
     assert admm.z["0.weight"].tolist() == [[4, -3, 2, 1], [0, 0, 0, 0]]
     torch.testing.assert_close(admm.z["1.weight"], torch.tensor([[0.9, -0.8], [0, 0]]))
     with torch.no_grad():
@@ -37,7 +37,7 @@ def test_the_projection_by_hand_with_ties_by_index():
 
 def test_no_other_sparse_point_is_nearer():
     model = one_layer(torch.randn(12, generator=torch.Generator().manual_seed(0)).tolist())
-    admm = Admm(model, weight_budget(model, 0.25), 10, rho=1.0)
+    admm = Admm(model, weight_budget(model, keep=0.25), 10, rho=1.0)
     distance = (model.weight - admm.z["weight"]).norm().item()
     for chosen in torch.combinations(torch.arange(12), 3):
         other = torch.zeros(1, 12)
@@ -48,7 +48,7 @@ def test_no_other_sparse_point_is_nearer():
 def test_the_loss_by_hand():
     """θ = (3, 1), Z = (3, 0), U = 0: ρ/2 · 1². With U = (0, 2): ρ/2 · 3²; the gradient is ρ · (θ − Z + U)."""
     model = one_layer([3.0, 1.0])
-    admm = Admm(model, weight_budget(model, 0.5), 10, rho=0.5)
+    admm = Admm(model, weight_budget(model, keep=0.5), 10, rho=0.5)
     assert admm.loss().item() == 0.25
     admm.u["weight"][0, 1] = 2.0
     admm.loss().backward()
@@ -62,7 +62,7 @@ def test_it_converges_to_the_closed_form_of_a_quadratic():
     a = torch.tensor([[4.0, -3.0, 1.0, 0.5]])
     model = one_layer([4.0, -3.0, 1.0, 0.5])
     rounds = 12
-    admm = Admm(model, weight_budget(model, 0.5), rounds + 1, rho=2.0, growth=1.0, rounds=rounds + 1)
+    admm = Admm(model, weight_budget(model, keep=0.5), rounds + 1, rho=2.0, growth=1.0, rounds=rounds + 1)
     for k in range(rounds):
         with torch.no_grad():
             model.weight.copy_((a + 2.0 * (admm.z["weight"] - admm.u["weight"])) / 3.0)
@@ -79,7 +79,7 @@ def test_gradient_descent_with_a_growing_rho_comes_to_the_same_place():
     a = torch.tensor([[4.0, -3.0, 1.0, 0.5]])
     model = one_layer([4.0, -3.0, 1.0, 0.5])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    admm = Admm(model, weight_budget(model, 0.5), 400, rho=1.0)
+    admm = Admm(model, weight_budget(model, keep=0.5), 400, rho=1.0)
     for _ in range(400):
         optimizer.zero_grad()
         (0.5 * (model.weight - a).square().sum() + admm.loss()).backward()
@@ -92,7 +92,7 @@ def test_gradient_descent_with_a_growing_rho_comes_to_the_same_place():
 @pytest.mark.parametrize("steps", [1, 3, 10, 47, 460])
 def test_rounds_are_even_shares_of_a_stage_of_any_length(steps):
     model = two_layers()
-    admm = Admm(model, weight_budget(model, 0.5), steps, rho=0.001)
+    admm = Admm(model, weight_budget(model, keep=0.5), steps, rho=0.001)
     renewed = []
     for step in range(1, steps + 1):
         before = admm.gamma
@@ -105,7 +105,7 @@ def test_rounds_are_even_shares_of_a_stage_of_any_length(steps):
 def test_when_rho_grows_the_multiplier_stays():
     """Boyd et al. 2011, section 3.4.1: U is the multiplier over ρ."""
     model = one_layer([3.0, 1.0])
-    admm = Admm(model, weight_budget(model, 0.5), 10, rho=0.5, growth=2.0)
+    admm = Admm(model, weight_budget(model, keep=0.5), 10, rho=0.5, growth=2.0)
     admm.step()  # U = θ − Z = (0, 1) by the old ρ
     assert (admm.gamma, admm.u["weight"].tolist()) == (1.0, [[0.0, 0.5]])
 
@@ -121,7 +121,7 @@ def test_the_default_pull_is_the_authors_over_a_stage_of_theirs_and_does_not_dep
 
 def test_what_is_judged_is_what_the_masks_will_leave():
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 30), nn.ReLU(), nn.Linear(30, 3))
-    budget = weight_budget(model, 0.1)
+    budget = weight_budget(model, keep=0.1)
     admm = Admm(model, budget, 10, rho=1.0)
     before = {name: t.clone() for name, t in model.state_dict().items()}
     x = torch.rand(5, 1, 4, 4)
@@ -138,11 +138,11 @@ def test_a_state_goes_on_with_the_same_bits():
     def run(stop: int | None) -> dict[str, torch.Tensor]:
         torch.manual_seed(0)
         model, x, y = nn.Linear(6, 3), torch.rand(8, 6), torch.arange(8) % 3
-        admm = Admm(model, weight_budget(model, 0.3), 30, rho=0.5)
+        admm = Admm(model, weight_budget(model, keep=0.3), 30, rho=0.5)
         for step in range(30):
             if step == stop:
                 state = admm.state_dict()
-                admm = Admm(model, weight_budget(model, 0.3), 30, rho=9.0)
+                admm = Admm(model, weight_budget(model, keep=0.3), 30, rho=9.0)
                 admm.load_state_dict(state)
             model.zero_grad()
             (F.cross_entropy(model(x), y) + admm.loss()).backward()
@@ -162,4 +162,4 @@ def test_settings_that_make_no_sense_are_named(wrong):
     given = {"steps": 10, "rho": 1.0, **wrong}
     name = next(iter(wrong))
     with pytest.raises(ValueError, match=f"{name}={wrong[name]}"):
-        Admm(model, weight_budget(model, 0.5), given.pop("steps"), **given)
+        Admm(model, weight_budget(model, keep=0.5), given.pop("steps"), **given)

@@ -24,7 +24,7 @@ SIZES = {"0.weight": 216, "3.weight": 72, "5.weight": 160}
 
 
 def test_weights_of_convolutions_and_linear_layers_are_counted_and_nothing_else():
-    budget = weight_budget(network(), 0.5)
+    budget = weight_budget(network(), keep=0.5)
     assert {term.sites[0]: term.cost for term in budget.terms} == SIZES
     assert budget.total == 448
     assert budget.limit == 224
@@ -32,7 +32,7 @@ def test_weights_of_convolutions_and_linear_layers_are_counted_and_nothing_else(
 
 def test_excluded_layers_are_neither_pruned_nor_counted():
     model = network()
-    budget = weight_budget(model, 0.5, exclude=["5.*", "3.weight"])
+    budget = weight_budget(model, keep=0.5, exclude=["5.*", "3.weight"])
     assert budget.sites == ("0.weight",)
     assert budget.total == 216
     attach_masks(model, budget)
@@ -42,12 +42,12 @@ def test_excluded_layers_are_neither_pruned_nor_counted():
 
 def test_exclude_patterns_that_match_nothing_are_named_all_of_them():
     with pytest.raises(ValueError, match=r"\['head\.\*', 'conv9'\] match no weight.*0\.weight"):
-        weight_budget(network(), 0.5, exclude=["head.*", "0.*", "conv9"])
+        weight_budget(network(), keep=0.5, exclude=["head.*", "0.*", "conv9"])
 
 
 def test_a_lone_string_is_not_a_list_of_patterns():
     with pytest.raises(TypeError, match=r"write \['5\.\*'\]"):
-        weight_budget(network(), 0.5, exclude="5.*")
+        weight_budget(network(), keep=0.5, exclude="5.*")
 
 
 def test_a_module_used_twice_counts_once():
@@ -60,7 +60,7 @@ def test_a_module_used_twice_counts_once():
         def forward(self, x):
             return self.alias(self.layer(x))
 
-    assert weight_budget(Twice(), 0.5).total == 36
+    assert weight_budget(Twice(), keep=0.5).total == 36
 
 
 def tied() -> nn.Module:
@@ -71,20 +71,20 @@ def tied() -> nn.Module:
 
 def test_shared_weights_are_refused_and_the_proposed_exclude_works():
     with pytest.raises(ValueError, match=r"first\.weight and second\.weight share one weight") as caught:
-        weight_budget(tied(), 0.5)
+        weight_budget(tied(), keep=0.5)
     exclude = eval(str(caught.value).rpartition("exclude=")[2])
-    assert weight_budget(tied(), 0.5, exclude=exclude).sites == ("other.weight",)
+    assert weight_budget(tied(), keep=0.5, exclude=exclude).sites == ("other.weight",)
     with pytest.raises(ValueError, match="share one weight"):
-        weight_budget(tied(), 0.5, exclude=["first.weight"])
+        weight_budget(tied(), keep=0.5, exclude=["first.weight"])
 
 
 def test_a_weight_tied_to_an_embedding_is_refused_and_the_proposed_exclude_works():
     model = nn.ModuleDict({"embed": nn.Embedding(10, 4), "head": nn.Linear(4, 10), "other": nn.Linear(4, 4)})
     model["head"].weight = model["embed"].weight
     with pytest.raises(ValueError, match=r"embed\.weight and head\.weight") as caught:
-        weight_budget(model, 0.5)
+        weight_budget(model, keep=0.5)
     exclude = eval(str(caught.value).rpartition("exclude=")[2])
-    assert weight_budget(model, 0.5, exclude=exclude).sites == ("other.weight",)
+    assert weight_budget(model, keep=0.5, exclude=exclude).sites == ("other.weight",)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -92,8 +92,8 @@ def test_a_weight_tied_to_an_embedding_is_refused_and_the_proposed_exclude_works
 def test_a_weight_that_something_else_computes_is_refused_not_silently_left_out(norm):
     model = nn.Sequential(norm(nn.Linear(6, 6)), nn.Linear(6, 6))
     with pytest.raises(ValueError, match=r"\['0\.weight'\] are computed"):
-        weight_budget(model, 0.5)
-    budget = weight_budget(model, 0.5, exclude=["0.weight"])
+        weight_budget(model, keep=0.5)
+    budget = weight_budget(model, keep=0.5, exclude=["0.weight"])
     assert budget.sites == ("1.weight",)
     attach_masks(model, budget)
     model(torch.rand(2, 6)).sum().backward()
@@ -101,21 +101,21 @@ def test_a_weight_that_something_else_computes_is_refused_not_silently_left_out(
 
 def test_a_lazy_layer_has_to_see_a_batch_first():
     with pytest.raises(ValueError, match=r"0\.weight has no shape yet; run one batch"):
-        weight_budget(nn.Sequential(nn.LazyLinear(3)), 0.5)
+        weight_budget(nn.Sequential(nn.LazyLinear(3)), keep=0.5)
 
 
 def test_a_model_with_masks_has_its_budget_already():
     model = network()
-    attach_masks(model, weight_budget(model, 0.1))
+    attach_masks(model, weight_budget(model, keep=0.1))
     with pytest.raises(ValueError, match="already has masks"):
-        weight_budget(model, 0.1)
+        weight_budget(model, keep=0.1)
 
 
 def test_a_model_without_weights_to_prune_is_refused():
     with pytest.raises(ValueError, match="nothing is left to prune"):
-        weight_budget(nn.Sequential(nn.BatchNorm2d(4), nn.Embedding(3, 3)), 0.5)
+        weight_budget(nn.Sequential(nn.BatchNorm2d(4), nn.Embedding(3, 3)), keep=0.5)
     with pytest.raises(ValueError, match="nothing is left to prune"):
-        weight_budget(network(), 0.5, exclude=["*"])
+        weight_budget(network(), keep=0.5, exclude=["*"])
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element")
@@ -129,7 +129,7 @@ def test_empty_weights_do_not_count():
 @pytest.mark.parametrize("keep", [0, 0.0, -0.1, 1.0001, math.nan, math.inf])
 def test_keep_outside_zero_and_one_is_refused(keep):
     with pytest.raises(ValueError, match=r"keep=.* must lie in \(0, 1\]"):
-        weight_budget(network(), float(keep))
+        weight_budget(network(), keep=float(keep))
     with pytest.raises(ValueError, match=r"keep=.* must lie in \(0, 1\]"):
         Budget(float(keep), (Term(1.0, ("a",)),))
 
@@ -138,14 +138,14 @@ def test_keep_outside_zero_and_one_is_refused(keep):
 def test_booleans_and_strings_are_no_fractions(keep, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # which would refuse them first, here only
     with pytest.raises(ValueError, match=rf"keep={keep!r} must lie in \(0, 1\]"):
-        weight_budget(network(), keep)
-    assert weight_budget(network(), 1).limit == 448
+        weight_budget(network(), keep=keep)
+    assert weight_budget(network(), keep=1).limit == 448
 
 
 def test_a_budget_smaller_than_the_number_of_layers_is_refused_with_the_smallest_possible():
     with pytest.raises(ValueError, match=r"leaves 2 of 448 weights for 3 layers.*keep >= 0\.0067"):
-        weight_budget(network(), 0.005)
-    assert weight_budget(network(), 0.0067).limit == 3
+        weight_budget(network(), keep=0.005)
+    assert weight_budget(network(), keep=0.0067).limit == 3
 
 
 # how much is used
@@ -154,7 +154,7 @@ def test_a_budget_smaller_than_the_number_of_layers_is_refused_with_the_smallest
 def test_used_and_excess_follow_their_formulas():
     """excess = max(used / keep − 1, 0), used = Σ n_l·a_l / N."""
     model = network()
-    budget = weight_budget(model, 0.05)
+    budget = weight_budget(model, keep=0.05)
     attach_masks(model, budget)
     assert budget.used(model).item() == pytest.approx(0.1, rel=1e-6)
     assert budget.excess(model).item() == pytest.approx(1.0, rel=1e-6)
@@ -173,7 +173,7 @@ def test_used_and_excess_follow_their_formulas():
 def test_the_excess_pulls_logits_by_their_share_of_the_cost():
     """∂excess/∂r_l = n_l/N · a'(r_l) / keep."""
     model = network()
-    budget = weight_budget(model, 0.05)
+    budget = weight_budget(model, keep=0.05)
     attach_masks(model, budget)
     budget.excess(model).backward()
     floor, keep = 0.005, 0.1
@@ -185,7 +185,7 @@ def test_the_excess_pulls_logits_by_their_share_of_the_cost():
 
 def test_a_model_without_this_budgets_masks_is_named():
     with pytest.raises(ValueError, match=r"no mask at \['0\.weight', '3\.weight', '5\.weight'\]; call attach_masks"):
-        weight_budget(network(), 0.1).used(network())
+        weight_budget(network(), keep=0.1).used(network())
 
 
 # γ

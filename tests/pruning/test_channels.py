@@ -79,7 +79,7 @@ def a_random_graph_says_the_same(data):
     model = lively(Graph(program_from(data.draw, st)))
     x, keep = torch.rand(2, 3, 8, 8), data.draw(st.floats(0.3, 0.95))
     try:
-        channel_budget(model, x, keep)
+        channel_budget(model, x, keep=keep)
     except ValueError as refused:
         reason = str(refused)
         # Everything hangs together in so small a graph, or too much of it.
@@ -167,7 +167,7 @@ def test_a_network_with_its_size_written_down_is_refused_before_any_work():
     model = Fixed()
     state = copy.deepcopy(model.state_dict())
     with pytest.raises(ValueError, match="size is written"):
-        channel_budget(model, images(side=8), 0.5)
+        channel_budget(model, images(side=8), keep=0.5)
     assert all(torch.equal(t, state[name]) for name, t in model.state_dict().items())
     assert model.conv.out_channels == 8
 
@@ -179,8 +179,8 @@ def test_an_operation_that_is_not_understood_is_named_and_can_be_left_out():
 
     model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), Fourier(), nn.Conv2d(8, 4, 1), nn.Conv2d(4, 4, 1))
     with pytest.raises(ValueError, match=r"'_fft_c2c' in 2; leave that part out: exclude=\['2'\]"):
-        channel_budget(model, images(side=8), 0.5)
-    assert channel_budget(model, images(side=8), 0.5, exclude=["2"]).coupling.sizes == {"0": 8, "3": 4}
+        channel_budget(model, images(side=8), keep=0.5)
+    assert channel_budget(model, images(side=8), keep=0.5, exclude=["2"]).coupling.sizes == {"0": 8, "3": 4}
 
 
 # groups
@@ -227,7 +227,7 @@ def test_what_is_excluded_keeps_what_it_reads_and_writes():
 @pytest.fixture
 def learning():
     model = small_resnet()
-    budget = channel_budget(model, images(side=14), 0.3)
+    budget = channel_budget(model, images(side=14), keep=0.3)
     attach_masks(model, budget, HARP)
     return model, budget
 
@@ -256,7 +256,7 @@ def test_the_gradient_of_a_score_is_the_sum_over_its_readers():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 5), nn.Linear(5, 2))
     x = torch.rand(6, 3)
-    attach_masks(model, channel_budget(model, x, 0.7), HYDRA)
+    attach_masks(model, channel_budget(model, x, keep=0.7), HYDRA)
     model(x).sum().backward()
     mask = masks(model)["0"]
     hidden = model[0](x)

@@ -59,7 +59,7 @@ def is_full(budget, counts) -> bool:
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "r-admm"])
 def test_every_method_meets_the_budget_within_a_channel(method):
     model = small_resnet()
-    budget = channel_budget(model, IMAGE, 0.3)
+    budget = channel_budget(model, IMAGE, keep=0.3)
     attach_masks(model, budget, METHODS[method])
     if "keeps" not in METHODS[method].learn:
         assert float(budget.used(model).detach()) <= 0.3
@@ -73,7 +73,7 @@ def test_every_method_meets_the_budget_within_a_channel(method):
 @pytest.mark.parametrize("keep", [{"macs": 0.5, "parameters": 0.2}, {"macs": 0.2, "parameters": 0.9}])
 def test_two_measures_are_both_met(keep):
     model = small_resnet()
-    budget = channel_budget(model, IMAGE, keep)
+    budget = channel_budget(model, IMAGE, keep=keep)
     attach_masks(model, budget, HARP)
     freeze_masks(model)
     counts = counts_of(model)
@@ -84,7 +84,7 @@ def test_two_measures_are_both_met(keep):
 
 def test_a_multiple_of_eight_or_all():
     model = small_resnet()
-    budget = channel_budget(model, IMAGE, 0.4, multiple_of=8)
+    budget = channel_budget(model, IMAGE, keep=0.4, multiple_of=8)
     attach_masks(model, budget, HYDRA)
     freeze_masks(model)
     counts = counts_of(model)
@@ -95,7 +95,7 @@ def test_a_multiple_of_eight_or_all():
 def test_a_multiple_counts_channels_not_groups_of_them():
     """A convolution of 8 groups of 2 loses whole groups: 4 channels are 2 of them."""
     model = nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 16, 3, groups=8), nn.Conv2d(16, 4, 1))
-    budget = channel_budget(model, IMAGE, 0.6, multiple_of=4)
+    budget = channel_budget(model, IMAGE, keep=0.6, multiple_of=4)
     assert budget.allowed == {"0": [2, 4, 6, 8]}
 
 
@@ -137,7 +137,7 @@ def test_importance_is_the_mean_weight_of_what_a_channel_writes_and_is_read_by()
 
 def test_lwm_keeps_the_channels_of_largest_importance():
     model = small_resnet()
-    budget = channel_budget(model, IMAGE, 0.3)
+    budget = channel_budget(model, IMAGE, keep=0.3)
     found = saliences(model, budget.coupling)
     attach_masks(model, budget, LWM)
     for name, mask in masks(model).items():
@@ -147,7 +147,7 @@ def test_lwm_keeps_the_channels_of_largest_importance():
 
 def test_uniform_is_one_fraction_of_channels_that_spends_the_budget():
     model = small_resnet()
-    attach_masks(model, channel_budget(model, IMAGE, 0.25), HYDRA)
+    attach_masks(model, channel_budget(model, IMAGE, keep=0.25), HYDRA)
     keeps = [mask.count / mask.size for mask in masks(model).values()]
     assert max(keeps) - min(keeps) < 0.1
     assert 0.25 < sum(keeps) / len(keeps) < 0.6
@@ -155,14 +155,14 @@ def test_uniform_is_one_fraction_of_channels_that_spends_the_budget():
 
 def test_erk_leaves_small_groups_denser():
     model = small_resnet()
-    attach_masks(model, channel_budget(model, IMAGE, 0.25), METHODS["erk"])
+    attach_masks(model, channel_budget(model, IMAGE, keep=0.25), METHODS["erk"])
     keeps = {name: mask.count / mask.size for name, mask in masks(model).items()}
     assert keeps["conv1"] > keeps["layer3.0.conv2"]
 
 
 def test_learned_fractions_that_start_by_erk_start_denser_in_small_groups():
     model = small_resnet()
-    attach_masks(model, channel_budget(model, IMAGE, 0.25), replace(HARP, keeps=STARTS["erk"]))
+    attach_masks(model, channel_budget(model, IMAGE, keep=0.25), replace(HARP, keeps=STARTS["erk"]))
     keeps = {name: float(mask.keep.detach()) for name, mask in masks(model).items()}
     assert keeps["conv1"] > 2 * keeps["layer3.0.conv2"]
 
@@ -172,7 +172,7 @@ def test_random_differs_from_magnitude_and_from_itself():
     for seed, method in ((0, LWM), (1, RANDOM), (2, RANDOM)):
         model = small_resnet()
         torch.manual_seed(seed)
-        attach_masks(model, channel_budget(model, IMAGE, 0.3), method)
+        attach_masks(model, channel_budget(model, IMAGE, keep=0.3), method)
         chosen.append(torch.cat([mask.current().flatten() for mask in masks(model).values()]))
     assert not torch.equal(chosen[0], chosen[1])
     assert not torch.equal(chosen[1], chosen[2])
@@ -180,7 +180,7 @@ def test_random_differs_from_magnitude_and_from_itself():
 
 def test_admm_pulls_to_the_channels_that_lwm_cuts_to():
     model = small_resnet()
-    budget = channel_budget(model, IMAGE, 0.4)
+    budget = channel_budget(model, IMAGE, keep=0.4)
     admm = Admm(model, budget, 10, rho=0.1)
     admm.loss().backward()
     with admm.cut():
@@ -196,12 +196,12 @@ def test_admm_pulls_to_the_channels_that_lwm_cuts_to():
 def test_a_budget_that_cannot_be_met_says_the_smallest_that_can():
     model = small_resnet()
     with pytest.raises(ValueError, match="the smallest reachable is keep=") as refused:
-        channel_budget(model, IMAGE, 0.1, exclude=["layer2.*"])
+        channel_budget(model, IMAGE, keep=0.1, exclude=["layer2.*"])
     smallest = float(str(refused.value).rpartition("keep=")[2])
     assert smallest > 0.1
-    channel_budget(model, IMAGE, smallest, exclude=["layer2.*"])
+    channel_budget(model, IMAGE, keep=smallest, exclude=["layer2.*"])
     with pytest.raises(ValueError, match="smallest reachable"):
-        channel_budget(model, IMAGE, smallest - 2e-4, exclude=["layer2.*"])
+        channel_budget(model, IMAGE, keep=smallest - 2e-4, exclude=["layer2.*"])
 
 
 @pytest.mark.parametrize(
@@ -216,38 +216,38 @@ def test_a_budget_that_cannot_be_met_says_the_smallest_that_can():
 )
 def test_bad_settings_are_refused_by_name(settings_, message):
     with pytest.raises(ValueError, match=message):
-        channel_budget(small_resnet(), IMAGE, settings_.pop("keep"), **settings_)
+        channel_budget(small_resnet(), IMAGE, keep=settings_.pop("keep"), **settings_)
 
 
 @pytest.mark.parametrize("example", [torch.rand(2, 1, 14, 14), torch.rand(3, 14, 14)])
 def test_an_example_that_the_model_cannot_take_is_named_with_its_shape(example):
     with pytest.raises(ValueError, match=re.escape(f"example={tuple(example.shape)}: the model cannot run")):
-        channel_budget(small_resnet(), example, 0.5)
+        channel_budget(small_resnet(), example, keep=0.5)
 
 
 def test_an_exclude_that_is_a_string_is_refused():
     with pytest.raises(TypeError, match=r"write \['layer2.\*'\]"):
-        channel_budget(small_resnet(), IMAGE, 0.5, exclude="layer2.*")
+        channel_budget(small_resnet(), IMAGE, keep=0.5, exclude="layer2.*")
 
 
 def test_a_budget_of_another_network_is_refused():
-    budget = channel_budget(small_resnet(), IMAGE, 0.5)
+    budget = channel_budget(small_resnet(), IMAGE, keep=0.5)
     with pytest.raises(ValueError, match="make it from this very model"):
         attach_masks(build_model("resnet_small", shape=(1, 14, 14), classes=5), budget)
 
 
 def test_masks_that_are_there_are_in_the_way():
     model = small_resnet()
-    attach_masks(model, weight_budget(model, 0.5))
+    attach_masks(model, weight_budget(model, keep=0.5))
     with pytest.raises(ValueError, match="already has masks"):
-        channel_budget(model, IMAGE, 0.5)
+        channel_budget(model, IMAGE, keep=0.5)
 
 
 def test_the_model_is_left_as_it_was():
     model = small_resnet().train()
     model.bn1.eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    channel_budget(model, IMAGE, 0.5)
+    channel_budget(model, IMAGE, keep=0.5)
     assert model.training
     assert not model.bn1.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

@@ -18,7 +18,7 @@ def masked(keep: float = 0.01, widths: tuple[int, ...] = WIDTHS) -> tuple[nn.Mod
     torch.manual_seed(0)
     pairs = zip((16, *widths[:-1]), widths, strict=True)
     model = nn.Sequential(*[nn.Linear(i * 4, o * 4, bias=False) for i, o in pairs])
-    budget = weight_budget(model, keep)
+    budget = weight_budget(model, keep=keep)
     return attach_masks(model, budget, HARP), budget
 
 
@@ -190,7 +190,7 @@ def test_after_it_freezing_changes_the_count_by_rounding_only():
 def test_a_method_that_learns_no_fractions_is_left_alone():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(20, 20), nn.Linear(20, 20))
-    budget = weight_budget(model, 0.1)
+    budget = weight_budget(model, keep=0.1)
     attach_masks(model, budget, HYDRA)
     Descent(model, budget, 10).step()
     assert [float(mask.keep) for mask in masks(model).values()] == pytest.approx([0.1, 0.1])

@@ -44,7 +44,7 @@ def test_scaling_what_is_kept_gains_nothing(size, kept):
 def test_a_model_learns_with_the_estimator_of_its_method():
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(6, 4, bias=False))
-    attach_masks(model, weight_budget(model, 0.5), HARP)
+    attach_masks(model, weight_budget(model, keep=0.5), HARP)
     (mask,) = masks(model).values()
     x = torch.rand(3, 6)
     with hold_masks(model):

@@ -17,7 +17,7 @@ def masked(kind: str = "harp") -> nn.Module:
     model = nn.Sequential(
         nn.Conv2d(2, 6, 3, bias=False), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 16, 3)
     ).to(memory_format=torch.channels_last)
-    attach_masks(model, weight_budget(model, 0.2), HYDRA if kind == "hydra" else HARP)
+    attach_masks(model, weight_budget(model, keep=0.2), HYDRA if kind == "hydra" else HARP)
     return freeze_masks(model) if kind == "frozen" else model
 
 

@@ -46,7 +46,7 @@ def network() -> nn.Module:
 
 def masked(keep: float = 0.2, method=HARP) -> nn.Module:
     model = network()
-    return attach_masks(model, weight_budget(model, keep), method)
+    return attach_masks(model, weight_budget(model, keep=keep), method)
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
@@ -90,7 +90,7 @@ def test_what_the_user_froze_stays_frozen_through_all_phases():
     model.fc.bias.requires_grad_(False)
     model.bn.weight.requires_grad_(False)
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
-    attach_masks(model, weight_budget(model, 0.2))
+    attach_masks(model, weight_budget(model, keep=0.2))
     assert "bn.weight" not in learns(model)
     bake_masks(freeze_masks(model))
     assert {name for name, p in model.named_parameters() if not p.requires_grad} == frozen
@@ -98,7 +98,7 @@ def test_what_the_user_froze_stays_frozen_through_all_phases():
 
 def test_excluded_layers_rest_with_the_others_and_wake():
     model = network()
-    attach_masks(model, weight_budget(model, 0.2, exclude=["fc.*"]))
+    attach_masks(model, weight_budget(model, keep=0.2, exclude=["fc.*"]))
     assert "fc.weight" not in learns(model)
     assert "fc.weight" in learns(freeze_masks(model))
 
@@ -106,7 +106,7 @@ def test_excluded_layers_rest_with_the_others_and_wake():
 def test_trainable_is_what_the_optimiser_gets_in_each_phase():
     model = network()
     assert len(trainable(model)) == 7
-    attach_masks(model, weight_budget(model, 0.2))
+    attach_masks(model, weight_budget(model, keep=0.2))
     moved_by_descent = {id(logit) for logit in keep_logits(model)}
     assert len(moved_by_descent) == len(masks(model)) == 2
     assert {id(p) for p in trainable(model)} == {
@@ -123,7 +123,7 @@ def test_trainable_is_what_the_optimiser_gets_in_each_phase():
 )
 def test_every_kind_of_normalisation_goes_on_learning(norm):
     model = nn.Sequential(nn.Linear(4, 4), norm)
-    attach_masks(model, weight_budget(model, 0.5))
+    attach_masks(model, weight_budget(model, keep=0.5))
     assert all(p.requires_grad for p in norm.parameters())
     assert not model[0].bias.requires_grad
 
@@ -140,11 +140,11 @@ def test_resting_weights_get_no_gradient_and_do_not_move():
 
 def test_modes_stay_as_they_were():
     model = network().eval()
-    attach_masks(model, weight_budget(model, 0.2))
+    attach_masks(model, weight_budget(model, keep=0.2))
     assert not any(module.training for module in model.modules())
     model = network()
     model.bn.eval()
-    attach_masks(model, weight_budget(model, 0.2))
+    attach_masks(model, weight_budget(model, keep=0.2))
     assert [name for name, module in model.named_modules() if not module.training] == ["bn"]
 
 
@@ -238,13 +238,13 @@ def test_parameters_stay_the_objects_they_were():
     """So optimisers made before attach_masks, or during finetuning, hold the baked network's own parameters."""
     model = network()
     before = list(model.parameters())
-    bake_masks(freeze_masks(attach_masks(model, weight_budget(model, 0.2))))
+    bake_masks(freeze_masks(attach_masks(model, weight_budget(model, keep=0.2))))
     assert all(p is q for p, q in zip(before, model.parameters(), strict=True))
 
 
 def test_a_baked_model_can_be_pruned_again():
     model = bake_masks(freeze_masks(masked(0.5)))
-    bake_masks(freeze_masks(attach_masks(model, weight_budget(model, 0.1), LWM)))
+    bake_masks(freeze_masks(attach_masks(model, weight_budget(model, keep=0.1), LWM)))
     assert sum(int(w.count_nonzero()) for w in (model.conv.weight, model.fc.weight)) == round(0.1 * 126)
 
 
@@ -400,17 +400,17 @@ def test_freezing_and_baking_need_masks():
 
 
 def test_a_budget_of_another_model_is_refused():
-    budget = weight_budget(nn.Sequential(nn.Linear(6, 3)), 0.5)
+    budget = weight_budget(nn.Sequential(nn.Linear(6, 3)), keep=0.5)
     with pytest.raises(ValueError, match=r"no prunable weight \['0\.weight'\]; make the budget from this very model"):
         attach_masks(network(), budget)
     wider = nn.ModuleDict({"fc": nn.Linear(60, 3), "conv": nn.Conv2d(2, 6, 3)})
     with pytest.raises(ValueError, match=r"fc\.weight has 18 weights and the budget counts 180"):
-        attach_masks(network(), weight_budget(wider, 0.5))
+        attach_masks(network(), weight_budget(wider, keep=0.5))
 
 
 def test_weights_that_are_not_finite_are_refused_before_any_mask_is_attached():
     model = network()
-    budget = weight_budget(model, 0.5)
+    budget = weight_budget(model, keep=0.5)
     with torch.no_grad():
         model.fc.weight[1, 1] = float("inf")
     with pytest.raises(ValueError, match=r"\['fc\.weight'\] hold weights that are not finite"):
@@ -421,7 +421,7 @@ def test_weights_that_are_not_finite_are_refused_before_any_mask_is_attached():
 
 def test_a_parametrization_of_the_bias_is_in_the_way_and_named():
     model = network()
-    budget = weight_budget(model, 0.5)
+    budget = weight_budget(model, keep=0.5)
     nn.utils.parametrize.register_parametrization(model.fc, "bias", nn.Identity())
     with pytest.raises(ValueError, match=r"fc already has a parametrization \['bias'\]"):
         attach_masks(model, budget)

@@ -55,9 +55,9 @@ def with_gradients(model: nn.Module) -> nn.Module:
 
 
 KINDS = {
-    "scores": (lambda m: attach_masks(m, weight_budget(m, 0.2), HARP), learned_scores),
+    "scores": (lambda m: attach_masks(m, weight_budget(m, keep=0.2), HARP), learned_scores),
     "weights": (lambda m: m, learned_weights),
-    "frozen": (lambda m: freeze_masks(attach_masks(m, weight_budget(m, 0.2), LWM)), learned_weights),
+    "frozen": (lambda m: freeze_masks(attach_masks(m, weight_budget(m, keep=0.2), LWM)), learned_weights),
 }
 
 
@@ -142,7 +142,7 @@ def test_s2ap_moves_scores_that_learn_and_awp_weights_that_learn():
     assert learned_scores(dense) == {}
     assert [tuple(p.shape) for p in learned_weights(dense)] == [(4, 1, 3, 3), (8, 64), (3, 8)]
     for method, count in ((HARP, 3), (HYDRA, 3), (RATES_ONLY, 0), (LWM, 0)):
-        model = attach_masks(network(), weight_budget(network(), 0.2), method)
+        model = attach_masks(network(), weight_budget(network(), keep=0.2), method)
         assert len(learned_scores(model)) == count
         assert learned_weights(model) == {}
         freeze_masks(model)
@@ -151,7 +151,7 @@ def test_s2ap_moves_scores_that_learn_and_awp_weights_that_learn():
 
 
 def test_under_a_mask_awp_goes_by_the_weights_that_stay_and_moves_no_other():
-    model = freeze_masks(attach_masks(network(), weight_budget(network(), 0.2), LWM))
+    model = freeze_masks(attach_masks(network(), weight_budget(network(), keep=0.2), LWM))
     with_gradients(model)
     layer = model[4]
     original, kept = layer.parametrizations.weight.original, masks(model)["4.weight"].current()
@@ -207,7 +207,7 @@ def test_every_rank_ascends_along_the_mean_of_their_gradients(monkeypatch):
 def test_a_plug_in_works_in_mixed_precision():
     x, y = batch()
     fabric = Fabric(accelerator="cpu", precision="bf16-mixed")
-    model = attach_masks(network(), weight_budget(network(), 0.2), HARP)
+    model = attach_masks(network(), weight_budget(network(), keep=0.2), HARP)
     sharp = Sharpness(0.5, learned_scores)
     plan = Course("x", Training(), natural(), InMemory(x, y), lambda m: (0.0, 0.0), seed=0, sharpness=sharp)
     learning = [p for p in model.parameters() if p.requires_grad]
@@ -227,7 +227,7 @@ def test_a_rules_penalty_is_that_of_the_point_that_stays():
     moved = []
     for sharpness in (None, Sharpness(0.5, learned_weights)):
         model = network()
-        rule = Admm(model, weight_budget(model, 0.2), 10, rho=0.5)
+        rule = Admm(model, weight_budget(model, keep=0.2), 10, rho=0.5)
         plan = Course("x", Training(), linear, InMemory(x, y), lambda m: (0.0, 0.0), 0, rule=rule, sharpness=sharpness)
         train_step(model, plan, Fabric(accelerator="cpu"), torch.optim.SGD(model.parameters(), lr=0.1), x, y)
         moved.append(model[4].weight.detach().clone())
@@ -238,7 +238,7 @@ def test_a_rules_penalty_is_that_of_the_point_that_stays():
 def test_scores_of_whole_channels_are_moved_as_any_other():
     """Granularity is the shape of the scores: nothing here asks for it."""
     model = network()
-    attach_masks(model, weight_budget(model, 0.5), HYDRA)
+    attach_masks(model, weight_budget(model, keep=0.5), HYDRA)
     mask = masks(model)["4.weight"]
     mask.scores = nn.Parameter(torch.rand(1, 64))
     mask.quota = torch.tensor(32)

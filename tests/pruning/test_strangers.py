@@ -139,7 +139,7 @@ def learn_a_step(model: nn.Module, budget: Budget, x: torch.Tensor) -> None:
 def take_through(model: nn.Module, x: torch.Tensor, keep: float) -> nn.Module:
     types = {name: type(module) for name, module in model.named_modules()}
     shapes = [(name, tensor.shape, tensor.dtype) for name, tensor in model.state_dict().items()]
-    budget = weight_budget(model, keep)
+    budget = weight_budget(model, keep=keep)
     attach_masks(model, budget, HARP)
     learn_a_step(model, budget, x)
     freeze_masks(model).eval()
@@ -174,7 +174,7 @@ def test_networks_of_full_size(name):
     build, size = FULL_SIZE[name]
     model = build()
     with torch.no_grad():
-        for name in weight_budget(model, 0.5).sites:
+        for name in weight_budget(model, keep=0.5).sites:
             weight = model.get_parameter(name)
             if not weight.count_nonzero():  # a head that starts at zero teaches the layers below it nothing
                 weight.normal_(std=0.01)
@@ -183,14 +183,14 @@ def test_networks_of_full_size(name):
 
 def test_every_projection_of_an_attention_is_pruned():
     assert {
-        name.removeprefix("encoder.layers.0.") for name in weight_budget(Encoder(), 0.1).sites if "s.0." in name
+        name.removeprefix("encoder.layers.0.") for name in weight_budget(Encoder(), keep=0.1).sites if "s.0." in name
     } == {
         "self_attn.in_proj_weight",
         "self_attn.out_proj.weight",
         "linear1.weight",
         "linear2.weight",
     }
-    assert [name for name in weight_budget(CrossAttention(), 0.1).sites if "attention" in name] == [
+    assert [name for name in weight_budget(CrossAttention(), keep=0.1).sites if "attention" in name] == [
         "attention.q_proj_weight",
         "attention.k_proj_weight",
         "attention.v_proj_weight",
@@ -206,7 +206,7 @@ def test_the_fused_path_of_attention_in_eval_mode_respects_the_masks(build, kern
     """In eval mode without gradients torch calls one kernel with the weights; with gradients it runs the modules."""
     torch.manual_seed(0)
     model = build()
-    attach_masks(model, weight_budget(model, 0.1))
+    attach_masks(model, weight_budget(model, keep=0.1))
     freeze_masks(model).eval()
     slow = model(images())
     fused = []
@@ -225,7 +225,7 @@ def test_the_fused_path_of_attention_in_eval_mode_respects_the_masks(build, kern
 def test_partly_excluded_projections_come_back_in_their_order():
     model = CrossAttention()
     order = list(model.state_dict())
-    budget = weight_budget(model, 0.5, exclude=["*.q_proj_weight"])
+    budget = weight_budget(model, keep=0.5, exclude=["*.q_proj_weight"])
     bake_masks(freeze_masks(attach_masks(model, budget)))
     assert list(model.state_dict()) == order
 
@@ -233,7 +233,7 @@ def test_partly_excluded_projections_come_back_in_their_order():
 def test_a_module_used_twice_has_one_mask_and_the_gradients_of_both_uses():
     torch.manual_seed(0)
     model = Reused()
-    attach_masks(model, weight_budget(model, 0.5))
+    attach_masks(model, weight_budget(model, keep=0.5))
     assert list(masks(model)) == ["first.weight", "again.weight", "head.weight"]
     x = images()
     model(x).sum().backward()

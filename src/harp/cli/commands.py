@@ -19,6 +19,7 @@ COMMANDS = {
     "report": "report",
     "bench": "bench",
     "presets": "presets",
+    "methods": "methods",
     "compare": "compare",
     "cell": "compare",
     "info": "plain",

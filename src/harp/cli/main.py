@@ -4,6 +4,7 @@ import os
 import sys
 
 from .commands import COMMANDS, PLAIN, command
+from .imports import do_imports
 from .stopping import StopRequest
 
 HELP = """\
@@ -25,6 +26,7 @@ harp: keep 1 % of an adversarially robust network, and its accuracy, clean and u
 
 Each stage reads one run directory and writes another. Stop any of them with Ctrl-C; the same command goes on.
 Every setting is a flag: `harp COMMAND --help` lists them with their defaults. `harp presets` lists the recipes.
+`harp methods` lists the pruning methods. --import package.module brings yours, from a module that registers them.
 HARP_TRACEBACK=1 in the environment shows where an error comes from, in your own networks and data sets too.
 """
 
@@ -59,12 +61,13 @@ def _guarded(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    name, *rest = arguments
-    if name not in COMMANDS:
+    name = arguments[0]
+    if name not in COMMANDS and not name.startswith("--import"):
         print(f"harp: {name!r} is not a command; choose one of {', '.join(COMMANDS)} (`harp --help`)", file=sys.stderr)
         return 2
     stop = StopRequest()
     try:
+        name, *rest = do_imports(arguments)
         return command(name)(rest, stop) or 0
     except KeyboardInterrupt:
         print("\nStopped. Nothing is lost: give the same command again to go on.", file=sys.stderr)

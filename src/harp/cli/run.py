@@ -23,7 +23,7 @@ class RunFlags:
     out: Path
     """The directory to write the runs into."""
     methods: tuple[str, ...] = ("harp", "hydra", "lwm")
-    """Rows of the method table to compare on the same budget, with plug-ins as in harp+awp."""
+    """What to compare on the same budget, with plug-ins as in harp+awp; `harp methods` lists the names."""
     keep: float | None = None
     """Fraction of the weights that stays: short for --prune.keep."""
     overwrite: bool = False

@@ -1,5 +1,6 @@
 """What of a comparison is still to be done, as commands that any engine can run."""
 
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from typing import Any
 from ..checkpoint import RunDirectory
 from ..claims import Claim, OtherRun
 from ..data import ImageData
+from ..importing import VARIABLE
 from ..judging import attacks_of, how_of, is_judged
 from ..pipeline import cell_is_done
 from ..recipes import PRESETS, Recipe, changes, flags, flat, how_words, to_json
@@ -30,7 +32,8 @@ class Job:
     """A run that has to be finished first."""
 
     def __str__(self) -> str:
-        return shlex.join(["harp", *self.words])
+        imports = os.environ.get(VARIABLE)
+        return (f"{VARIABLE}={shlex.quote(imports)} " if imports else "") + shlex.join(["harp", *self.words])
 
 
 @dataclass(frozen=True)

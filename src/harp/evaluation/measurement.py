@@ -21,9 +21,11 @@ from ..pruning import hold_masks
 from ..recipes import chance_words
 from .checks import check_model, doubts
 from .journal import Identity, Journal, fingerprint, open_journal, tensor_bytes
+from .order import evaluation_order
 from .phases import Phase, name_of, phases_of, plain_phase, progress, seed_for, threat_of
 from .ranks import ALONE, Ranks
 from .result import Evaluation, pack
+from .sources import Data, as_images
 from .stopping import asked_before_each_pass
 
 log = logging.getLogger(__name__)
@@ -34,19 +36,10 @@ BATCH_SIZE = 250
 """The authors' own. On a CPU, AutoAttack of a small network takes as long at 100, 5 % longer at 50, more below."""
 
 
-def evaluation_order(images: int) -> Int[Tensor, " images"]:
-    """The order in which a test set of this size is taken, for every model and every attack.
-
-    Files often lie sorted by class, so the first 1,000 as they come might be one class: this is one fixed random
-    permutation (``torch.randperm`` with seed 0).
-    """
-    return torch.randperm(images, generator=torch.Generator().manual_seed(0))
-
-
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
-    data: Images,
+    data: Data,
     attack: Attack | None = None,
     *,
     images: int | None = None,
@@ -59,6 +52,9 @@ def evaluate(
     ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Accuracy on the first ``images`` images of `evaluation_order` (None: all); ``attack`` None is clean accuracy.
+
+    ``data`` are images in [0, 1] with their labels: a tuple of two tensors, a Dataset of such pairs, a DataLoader, or
+    harp's own Images (``harp.data``). The same images in the same order give the same result in each of these forms.
 
     An image counts under attack only if it is right clean, too, so only those are attacked; AutoAttack's parts run on what
     its earlier parts left. The model is judged in eval mode with its masks held, and is afterwards as it was. ``device`` is
@@ -78,10 +74,9 @@ def evaluate(
     Raises ValueError, before any attack, for images outside [0, 1], labels beyond the model's classes, a model whose
     output is not finite or not (batch, classes), and a state that is damaged or of another evaluation.
     """
-    if not isinstance(data, Images):
-        raise TypeError(f"data is a {type(data).__name__}: expected Images, e.g. harp.data.InMemory(images, labels)")
     if attack is not None:
         check_attack(attack)
+    data = as_images(data, images)
     order = _chosen(data, images, batch_size)
     seed = seed_for(attack, seed)
     place = _device_of(model) if device is None else torch.device(device)

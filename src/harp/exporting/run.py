@@ -56,7 +56,7 @@ def export_run(
     model, images = load_network(path, data), _examples(data)
     if masks(model):
         bake_masks(model)
-        if recipe.prune.granularity == "channel":
+        if read_card(run.card).get("channels") is not None:
             shrink(model, images[:1], exclude=recipe.prune.exclude)
     with run.model.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -8,17 +8,14 @@ code (0.001, times 1.3 after every tenth). Unlike there, U shrinks by as much: i
 section 3.4.1).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .budget import Budget, exact_counts, prunable_weights
-from .channels.budget import ChannelBudget
-from .channels.projection import ChannelProjection
-from .mask import top
+from .budget import Budget
 from .methods import LWM, Method
 from .sharpness import restored
 
@@ -43,27 +40,17 @@ class Admm:
             raise ValueError(f"steps={steps} and rounds={rounds} must be at least 1")
         if not rho > 0 or not growth >= 1:
             raise ValueError(f"rho={rho} must be positive and growth={growth} at least 1; the paper's code uses 1.3")
-        weights = prunable_weights(model)
-        channels = ChannelProjection(model, budget, method) if isinstance(budget, ChannelBudget) else None
-        self.model, self.steps, self.growth, self.rounds, self.method = model, steps, growth, rounds, method
-        self.weights = {name: weights[name] for name in (budget.sites if channels is None else channels.read)}
-        self.counts = self._counts(budget) if channels is None else channels.counts
-        self.channels = channels
+        self.nearest = budget.projection(model, method)
+        """The nearest point of the sparse set: what the masks would keep, and zeros."""
+        self.weights = self.nearest.weights
+        self.model, self.steps, self.growth, self.rounds = model, steps, growth, rounds
         self.gamma: float | None = rho
         self.done = 0
-        self.z = self.nearest(self.weights)
+        self.z = self._now()
         self.u = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
 
-    def _counts(self, budget: Budget) -> dict[str, int]:
-        sizes = {name: self.method.scores(weight.detach()).numel() for name, weight in self.weights.items()}
-        return exact_counts(self.method.keeps(self.weights, budget.keep), sizes, budget.limit)
-
-    def nearest(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The nearest point of the sparse set: what the masks would keep, and zeros."""
-        values = {name: weight.detach() for name, weight in weights.items()}
-        if self.channels is not None:
-            return self.channels(values)
-        return {n: value * top(self.method.scores(value), self.counts[n]) for n, value in values.items()}
+    def _now(self) -> dict[str, Tensor]:
+        return self.nearest({name: weight.detach() for name, weight in self.weights.items()})
 
     def start_epoch(self) -> None:
         """Rounds are shares of the stage, not epochs."""
@@ -94,7 +81,7 @@ class Admm:
         """Inside, the model is as sparse as the stage will leave it: what is worth judging."""
         with restored(self.model, self.weights.values()):
             with torch.no_grad():
-                for name, value in self.nearest(self.weights).items():
+                for name, value in self._now().items():
                     self.weights[name].copy_(value)
             yield
 

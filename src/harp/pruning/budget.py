@@ -2,22 +2,27 @@
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from numbers import Real
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from .mask import masks
+from .counts import exact_counts
+from .deprecation import keyword_only
+from .mask import Mask, masks
+from .methods import Method
+from .prunable import computed_weights, prunable_shapes, prunable_weights, refuse_computed, refuse_shared
 from .using import patterns, uses
+from .weights import WeightProjection, attach_frozen_weight_masks, attach_weight_masks
 
 log = logging.getLogger(__name__)
 
-PRUNED_TYPES = (nn.modules.conv._ConvNd, nn.Linear, nn.MultiheadAttention)
-"""Modules whose weights are counted and pruned. Biases and normalisation never are."""
-PRUNED_TENSORS = ("weight", "in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+Layers = dict[str, dict[str, int]]
+"""``{"kept": …, "total": …}`` by the name of a weight."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,21 @@ class Term:
     sites: tuple[str, ...]
 
 
+@runtime_checkable
+class Projection(Protocol):
+    """The nearest point of the sparse set: the same weights, zero where masks would be."""
+
+    weights: dict[str, nn.Parameter]
+
+    def __call__(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
+
+
 @dataclass(frozen=True, repr=False)
 class Budget:
-    """At most ``keep`` of the cost of the dense network may stay. ``table()`` lists what takes part."""
+    """At most ``keep`` of the weights of the dense network may stay. ``table()`` lists what takes part.
+
+    What another kind of budget does in another way is all in its methods: nobody else asks which kind it is.
+    """
 
     keep: float
     terms: tuple[Term, ...]
@@ -58,6 +75,11 @@ class Budget:
     def sites(self) -> tuple[str, ...]:
         """Names of the weights that take part, in network order."""
         return tuple(dict.fromkeys(site for term in self.terms for site in term.sites))
+
+    @property
+    def unit(self) -> str:
+        """What is counted."""
+        return "weights"
 
     @property
     def total(self) -> float:
@@ -90,9 +112,82 @@ class Budget:
             )
         return self.share({site: found[site].keep for site in self.sites})
 
+    def density(self, model: nn.Module) -> float:
+        """:meth:`used`, as a plain number and with one transfer for all layers: it is asked for at every step."""
+        return _weight_density(masks(model))
+
+    def attach(self, model: nn.Module, method: Method) -> None:
+        """Give the model the masks with which a method starts."""
+        attach_weight_masks(model, self._sizes(), self.keep, self.limit, method)
+
+    def attach_frozen(self, model: nn.Module, chosen: Mapping[str, Tensor]) -> None:
+        """Attach masks that were learned before, by the names of this budget's sites."""
+        attach_frozen_weight_masks(model, chosen)
+
+    def final_counts(self, found: Mapping[str, Mask]) -> dict[str, int]:
+        """How many entries each mask keeps in the end: fixed quotas stand, learned fractions share the rest."""
+        fixed = {name: mask.count for name, mask in found.items() if mask.logit is None}
+        keeps = {name: float(mask.keep.detach()) for name, mask in found.items() if name not in fixed}
+        sizes = {name: found[name].size for name in keeps}
+        spent = sum(fixed.values())
+        if not len(sizes) <= self.limit - spent <= sum(sizes.values()):
+            raise ValueError(
+                f"the fixed quotas keep {spent} weights and the budget {self.limit}: the state is of another"
+            )
+        return fixed | exact_counts(keeps, sizes, self.limit - spent)
+
+    def projection(self, model: nn.Module, method: Method) -> Projection:
+        """The sparse set of this budget, for Robust-ADMM to pull the weights to."""
+        return WeightProjection(model, self.sites, self.keep, self.limit, method)
+
+    def layers(self, model: nn.Module, counts: Mapping[str, int]) -> Layers:
+        """What stays of every prunable weight when each mask keeps so many entries; left out, all of it."""
+        return weight_layers(model, counts)
+
+    def counted(self, layers: Layers) -> Layers:
+        """Those of all layers that the budget is about."""
+        return {name: layer for name, layer in layers.items() if name in self.sites}
+
+    def met_by(self, counts: Mapping[str, int]) -> bool:
+        """Whether so many entries at each site are what a finished network has: all that may stay."""
+        return sum(counts.values()) == self.limit
+
+    def channels(self, counts: Mapping[str, int]) -> dict[str, Any] | None:
+        """What a budget on channels has to add to a card."""
+        return None
+
+    def _sizes(self) -> dict[str, int]:
+        return {term.sites[0]: int(term.cost) for term in self.terms}
+
     def excess(self, model: nn.Module) -> Tensor:
         """max(used / keep − 1, 0), the paper's only extra loss term (eq. 4)."""
         return torch.clamp(self.used(model) / self.keep - 1, min=0)
+
+
+def weight_layers(model: nn.Module, counts: Mapping[str, int]) -> Layers:
+    """What stays of every prunable weight when the masks on weights keep so many entries each."""
+    sizes = {name: shape.numel() for name, shape in prunable_shapes(model).items()}
+    return {name: {"kept": counts.get(name, total), "total": total} for name, total in sizes.items()}
+
+
+def budget_of(model: nn.Module) -> Budget | None:
+    """The budget of the model's masks. None when it has none, or such as were attached frozen without a budget."""
+    return next((mask.budget for mask in masks(model).values()), None)
+
+
+def density_of(model: nn.Module) -> float:
+    """The share of the dense cost that is kept now; 1 for a network without masks."""
+    found, budget = masks(model), budget_of(model)
+    if not found:
+        return 1.0
+    return _weight_density(found) if budget is None else budget.density(model)
+
+
+def _weight_density(found: Mapping[str, Mask]) -> float:
+    with torch.no_grad():
+        keeps = torch.stack([mask.keep for mask in found.values()]).tolist()
+    sizes = [mask.size for mask in found.values()]
+    return sum(keep * size for keep, size in zip(keeps, sizes, strict=True)) / sum(sizes)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -107,29 +202,9 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-class Ramp:
-    """The weight γ of the excess in the paper's three phases, called once an epoch with the excess at its start.
-
-    γ = step · (e + 1) while the budget is exceeded, frozen at the first call that finds it met.
-    """
-
-    def __init__(self, step: float = 0.01):
-        if not step > 0:
-            raise ValueError(f"step={step} must be positive; the paper uses 0.01 (CIFAR-10, SVHN) and 0.1 (ImageNet)")
-        self.step = step
-        self.calls = 0
-        self.met = False
-
-    def __call__(self, excess: Tensor | float) -> float:
-        excess = excess.detach().item() if isinstance(excess, Tensor) else excess
-        self.met = self.met or (self.calls > 0 and excess <= 0)
-        if not self.met:
-            self.calls += 1
-        return self.step * self.calls
-
-
+@keyword_only("keep", 1)
 def weight_budget(
-    model: nn.Module, keep: float, *, exclude: Sequence[str] = (), example: Tensor | None = None
+    model: nn.Module, *, keep: float, exclude: Sequence[str] = (), example: Tensor | None = None
 ) -> Budget:
     """At most ``round(keep · N)`` of the N convolution, linear and attention-projection weights may stay.
 
@@ -152,8 +227,8 @@ def weight_budget(
     def stays_out(name: str) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in exclude)
 
-    _refuse_computed([name for name in computed if not stays_out(name)])
-    _refuse_shared(model, [name for name in weights if not stays_out(name)])
+    refuse_computed([name for name in computed if not stays_out(name)])
+    refuse_shared(model, [name for name in weights if not stays_out(name)])
     terms = tuple(Term(float(w.numel()), (name,)) for name, w in weights.items() if not stays_out(name))
     if not terms:
         raise ValueError("nothing is left to prune: the model has no convolution or linear weight outside `exclude`")
@@ -188,95 +263,3 @@ def _look_at_a_pass(model: nn.Module, example: Tensor, weights: Mapping[str, nn.
             f"{sum(weight.numel() for weight in weights.values()):,}",
             patterns(idle, every),
         )
-
-
-def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Weights that can be pruned, by name, each module once however often it is called."""
-    found = {}
-    for name, module, tensor_name in _places(model):
-        weight = module._parameters.get(tensor_name)
-        if isinstance(weight, nn.parameter.UninitializedParameter):
-            raise ValueError(f"{name} has no shape yet; run one batch through the model first")
-        if weight is not None and weight.numel() > 0:
-            found[name] = weight
-    return found
-
-
-def _places(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
-    for prefix, module in model.named_modules():
-        if isinstance(module, PRUNED_TYPES):
-            for tensor_name in PRUNED_TENSORS:
-                yield f"{prefix}.{tensor_name}" if prefix else tensor_name, module, tensor_name
-
-
-def computed_weights(model: nn.Module) -> list[str]:
-    """Names of weights that are not parameters: a parametrization or a hook makes them anew, e.g. weight norm."""
-    return [
-        name
-        for name, module, tensor_name in _places(model)
-        if tensor_name not in module._parameters and isinstance(getattr(module, tensor_name, None), Tensor)
-    ]
-
-
-def _refuse_computed(names: list[str]) -> None:
-    if names:
-        raise ValueError(
-            f"{names} are computed by a parametrization or a hook (weight norm, for instance), and a mask needs the "
-            f"weight itself; remove it first, or leave them out: exclude={names}"
-        )
-
-
-def _refuse_shared(model: nn.Module, names: list[str]) -> None:
-    owners: dict[int, list[str]] = {}
-    for prefix, module in model.named_modules():
-        for tensor_name, parameter in module._parameters.items():
-            if parameter is not None:
-                owners.setdefault(id(parameter), []).append(f"{prefix}.{tensor_name}" if prefix else tensor_name)
-    weights = prunable_weights(model)
-    for name in names:
-        sharing = owners[id(weights[name])]
-        if len(sharing) > 1:
-            raise ValueError(
-                f"{' and '.join(sharing)} share one weight, which can have only one mask; leave it out: "
-                f"exclude={[n for n in sharing if n in weights]}"
-            )
-
-
-def exact_counts(keeps: Mapping[str, float], sizes: Mapping[str, int], total: int) -> dict[str, int]:
-    """Integer quotas of exactly ``total`` entries, at least one a layer, as near as possible to the fractions ``keeps``.
-
-    Rounded fractions that spend ``total`` stay as they are. Otherwise all logits are shifted by one common offset, found
-    by bisection, until they do; what rounding down leaves over is handed out by largest remainder, ties by order.
-    """
-    if not len(sizes) <= total <= sum(sizes.values()):
-        raise ValueError(
-            f"total={total} must lie between the {len(sizes)} layers and their {sum(sizes.values())} entries"
-        )
-    strange = {name: keep for name, keep in keeps.items() if not 0 <= keep <= 1}
-    if strange:
-        raise ValueError(f"keep fractions {strange} must lie in [0, 1]; if learning diverged, go back to a good state")
-    rounded = {name: min(max(round(keeps[name] * size), 1), size) for name, size in sizes.items()}
-    if sum(rounded.values()) == total:
-        return rounded
-
-    # 0 and 1 have no logit, so they count as a hair away.
-    odds = {name: (keep := min(max(keeps[name], 1e-12), 1 - 1e-12)) / (1 - keep) for name in sizes}
-
-    def spread(offset: float) -> dict[str, float]:
-        by = math.exp(offset)
-        return {n: min(max(size * odds[n] * by / (1 + odds[n] * by), 1.0), float(size)) for n, size in sizes.items()}
-
-    low, high = -60.0, 60.0
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if sum(spread(middle).values()) < total else (low, middle)
-    # `low` spends less than `total`, so rounding down from there never overshoots.
-    wanted = spread(low)
-    counts = {name: math.floor(value + 1e-9) for name, value in wanted.items()}
-    by_remainder = sorted(counts, key=lambda name: counts[name] - wanted[name])
-    while sum(counts.values()) < total:
-        for name in by_remainder:
-            if counts[name] < sizes[name] and sum(counts.values()) < total:
-                counts[name] += 1
-    assert sum(counts.values()) == total
-    return counts

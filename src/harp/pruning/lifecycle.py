@@ -1,17 +1,16 @@
 """attach_masks → freeze_masks → bake_masks: the three verbs of pruning, each in place on any ``nn.Module``."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from .attaching import attach
-from .budget import PRUNED_TENSORS, Budget, exact_counts, prunable_weights
-from .channels.budget import ChannelBudget
+from .budget import Budget, budget_of
 from .channels.reader import Reader
-from .channels.starts import attach_channel_masks, attach_frozen_channel_masks
 from .mask import Mask, masks, parametrizations
-from .methods import HARP, NOTHING, WEIGHTS, Method
+from .methods import HARP, WEIGHTS, Method
+from .prunable import PRUNED_TENSORS
+from .weights import attach_frozen_weight_masks
 
 NORMALISATION = (
     nn.modules.batchnorm._BatchNorm,
@@ -21,8 +20,6 @@ NORMALISATION = (
     nn.modules.instancenorm._InstanceNorm,
 )
 """Modules whose parameters go on learning while the weights rest."""
-
-_FULLEST_START = 0.99  # a learned fraction of 1 has no logit, and one beyond this could hardly come down
 
 
 def attach_masks(model: nn.Module, budget: Budget, method: Method = HARP) -> nn.Module:
@@ -41,46 +38,22 @@ def attach_masks(model: nn.Module, budget: Budget, method: Method = HARP) -> nn.
             "method=METHODS['r-admm'] learns weights, before there are masks: add the loss of harp.pruning.Admm(model, "
             "budget, steps, rho=…) to yours, and cut with attach_masks(model, budget, LWM) at the end"
         )
-    if isinstance(budget, ChannelBudget):
-        attach_channel_masks(model, budget, method)
-    else:
-        _attach_weight_masks(model, budget, method)
+    budget.attach(model, method)
     _rest(model, budget)
     return model
 
 
-def _attach_weight_masks(model: nn.Module, budget: Budget, method: Method) -> None:
-    weights = _weights_of(model, budget.sites)
-    _refuse_another_network(budget, weights)
-    starts, learn = method.keeps(weights, budget.keep), method.learn
-    if "keeps" not in learn or budget.keep == 1:
-        learn -= {"keeps"}
-        sizes = {name: weight.numel() for name, weight in weights.items()}
-        starts = {name: n / sizes[name] for name, n in exact_counts(starts, sizes, budget.limit).items()}
-    made = {name: _mask_for(weight, starts[name], budget, method, learn) for name, weight in weights.items()}
-    for name, mask in made.items():
-        attach(model, name, mask)
-
-
-def attach_frozen_masks(
-    model: nn.Module, chosen: Mapping[str, Tensor], budget: ChannelBudget | None = None
-) -> nn.Module:
+def attach_frozen_masks(model: nn.Module, chosen: Mapping[str, Tensor], budget: Budget | None = None) -> nn.Module:
     """Attach masks that were learned before: bool tensors of the weights' shapes, by weight name. Weights learn.
 
     Masks on channels need the ``budget`` that knows what they couple: then they are by group, an entry a channel.
     """
-    if budget is not None:
-        attach_frozen_channel_masks(model, budget, chosen)
-        return model
-    weights = _weights_of(model, chosen)
-    for name, weight in weights.items():
-        if chosen[name].dtype != torch.bool or chosen[name].shape != weight.shape:
-            got = f"{chosen[name].dtype} {tuple(chosen[name].shape)}"
-            raise ValueError(f"the mask of {name} must be torch.bool of shape {tuple(weight.shape)}, got {got}")
-    for name, weight in weights.items():
-        mask = Mask(weight, 1.0, learn=NOTHING, keep_min=0.0, estimator=HARP.estimator)
-        mask.freeze(chosen[name].to(weight.device, copy=True))
-        attach(model, name, mask)
+    if budget is None:
+        attach_frozen_weight_masks(model, chosen)
+    else:
+        budget.attach_frozen(model, chosen)
+    for mask in masks(model).values():
+        mask.budget = budget
     return model
 
 
@@ -98,7 +71,9 @@ def freeze_masks(model: nn.Module) -> nn.Module:
         raise ValueError(f"the model has no {unknown}; call freeze_masks on the module that attach_masks was given")
     learning = {name: mask for name, mask in found.items() if not mask.frozen}
     if learning:
-        counts = _final_counts(found, first.budget)
+        _refuse_diverged(learning)
+        assert first.budget is not None, "masks that learn have a budget"
+        counts = first.budget.final_counts(found)
         for name, mask in learning.items():
             mask.freeze(mask.best(counts[name]))
     for name in first.resting:
@@ -116,7 +91,7 @@ def bake_masks(model: nn.Module) -> nn.Module:
     still = [name for name, mask in found.items() if not mask.frozen]
     if still:
         raise ValueError(f"the masks of {still} still learn; call freeze_masks(model) before bake_masks(model)")
-    budget, kept = next(iter(found.values())).budget, {name: mask.count for name, mask in found.items()}
+    budget, kept = budget_of(model), {name: mask.count for name, mask in found.items()}
     if budget is not None and not budget.allows(kept):
         raise ValueError(
             f"the masks keep {sum(kept.values())} entries, too many for a budget of {budget.limit}; freeze_masks makes such"
@@ -143,47 +118,22 @@ def keep_logits(model: nn.Module) -> list[nn.Parameter]:
     return [mask.logit for mask in masks(model).values() if mask.logit is not None]
 
 
+def outside_masks(model: nn.Module) -> list[str]:
+    """The weights that are not zero where their frozen masks remove them, by the names of the unmasked network."""
+    found = []
+    with torch.no_grad():
+        for prefix, module in model.named_modules():
+            for tensor_name, chain in parametrizations(module).items():
+                if _is_masking(chain) and not torch.equal(chain(), chain.original):
+                    found.append(f"{prefix}.{tensor_name}" if prefix else tensor_name)
+    return found
+
+
 def _need_masks(model: nn.Module) -> dict[str, Mask]:
     found = masks(model)
     if not found:
         raise ValueError("the model has no masks; call attach_masks(model, budget) first")
     return found
-
-
-def _weights_of(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
-    if masks(model):
-        raise ValueError("the model already has masks; bake_masks(model) first, or continue with the masks it has")
-    owners = {name.rpartition(".")[0] for name in names}
-    for prefix, module in model.named_modules():
-        if prefix in owners and parametrizations(module):
-            where = f"{prefix or 'the model'} already has a parametrization {list(parametrizations(module))}"
-            raise ValueError(f"{where}; remove it first, or leave the weight out of the budget")
-    weights = prunable_weights(model)
-    missing = [name for name in names if name not in weights]
-    if missing:
-        raise ValueError(f"the model has no prunable weight {missing}; make the budget from this very model")
-    broken = [name for name in names if not weights[name].isfinite().all()]
-    if broken:
-        raise ValueError(f"{broken} hold weights that are not finite; start from a network that was trained well")
-    return {name: weights[name] for name in names}
-
-
-def _refuse_another_network(budget: Budget, weights: Mapping[str, Tensor]) -> None:
-    for term in budget.terms:
-        size = weights[term.sites[0]].numel()
-        if term.cost != size:
-            raise ValueError(
-                f"{term.sites[0]} has {size} weights and the budget counts {term.cost:.0f}; make it from this very model"
-            )
-
-
-def _mask_for(weight: Tensor, start: float, budget: Budget, method: Method, learn: frozenset[str]) -> Mask:
-    if weight.numel() == 1:  # always kept
-        start, learn = 1.0, learn - {"keeps"}
-    if "keeps" in learn:
-        start = min(max(start, 1 / weight.numel()), max(_FULLEST_START, budget.keep))
-    keep_min = min(0.1 * budget.keep, 0.5 * start)
-    return Mask(method.scores(weight.detach()), start, learn=learn, keep_min=keep_min, estimator=method.estimator)
 
 
 def _rest(model: nn.Module, budget: Budget) -> None:
@@ -198,22 +148,10 @@ def _rest(model: nn.Module, budget: Budget) -> None:
         mask.budget, mask.resting = budget, frozenset(learning)
 
 
-def _final_counts(found: Mapping[str, Mask], budget: Budget) -> dict[str, int]:
-    """How many entries each mask keeps in the end: fixed quotas stand, learned fractions share the rest."""
-    diverged = [name for name, mask in found.items() if mask.scores is not None and not mask.scores.isfinite().all()]
+def _refuse_diverged(learning: Mapping[str, Mask]) -> None:
+    diverged = [name for name, mask in learning.items() if mask.scores is not None and not mask.scores.isfinite().all()]
     if diverged:
         raise ValueError(f"the scores of {diverged} are not finite: learning diverged; go back to a good state")
-    if isinstance(budget, ChannelBudget):
-        return budget.counts({name: float(mask.keep.detach()) for name, mask in found.items()})
-    fixed = {name: mask.count for name, mask in found.items() if mask.logit is None}
-    keeps = {name: float(mask.keep.detach()) for name, mask in found.items() if name not in fixed}
-    sizes = {name: found[name].size for name in keeps}
-    spent = sum(fixed.values())
-    if not len(sizes) <= budget.limit - spent <= sum(sizes.values()):
-        raise ValueError(
-            f"the fixed quotas keep {spent} weights and the budget {budget.limit}: the state is of another"
-        )
-    return fixed | exact_counts(keeps, sizes, budget.limit - spent)
 
 
 def _is_masking(chain: nn.ModuleList) -> bool:

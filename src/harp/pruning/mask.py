@@ -7,14 +7,18 @@ A :class:`Mask` is a parametrization of one weight. It is in one of two states, 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
+from .remembered import Remembered, where_true
 from .selection import top
+
+if TYPE_CHECKING:
+    from .budget import Budget
 
 Estimator = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``(dL/dmask, scores, mask) -> dL/dkeep``, a scalar."""
@@ -28,6 +32,13 @@ class Mask(nn.Module):
     not (a sigmoid cannot say 1, and an integer survives ``.half()``).
     """
 
+    budget: "Budget | None"
+    chosen: Remembered | None
+    """The mask of the scores and the keep fraction as they were when it was last asked for."""
+    product: Remembered | None
+    """weight ⊙ mask, likewise."""
+    watched: Remembered | None
+    """A few entries that a frozen mask keeps, in which a change of the weight is seen."""
     scores: nn.Parameter | None
     logit: nn.Parameter | None
     quota: Tensor | None
@@ -40,8 +51,8 @@ class Mask(nn.Module):
         self.keep_min = keep_min
         self.estimator = estimator
         self.held: Tensor | None = None
-        self.product: _Product | None = None
-        self.budget: Any = None
+        self.chosen = self.product = self.watched = None
+        self.budget = None
         self.site: str | None = None  # a group of channels has a name of its own
         self.resting: frozenset[str] = frozenset()
         self.scores = nn.Parameter(scores.detach().clone(), requires_grad="scores" in learn)
@@ -87,35 +98,60 @@ class Mask(nn.Module):
         return top(self._learned(), count)
 
     def current(self) -> Bool[Tensor, "..."]:
-        """The mask in force: the frozen one, the held one, or one computed from the scores as they are now."""
+        """The mask in force: the frozen one, the held one, or that of the scores as they are now, computed when they
+        have changed."""
         if self.mask is not None:
             return self.mask
-        return self.best(self.count) if self.held is None else self.held
+        return self._choose() if self.held is None else self.held
+
+    def _choose(self, count: int | None = None) -> Tensor:
+        sources = [tensor for tensor in (self.scores, self.logit, self.quota) if tensor is not None]
+        if self.chosen is None or not self.chosen.is_of(*sources):
+            with torch.inference_mode(False), torch.no_grad():
+                self.chosen = Remembered(self.best(self.count if count is None else count), sources)
+        return self.chosen.value
+
+    def forget(self) -> None:
+        """Compute mask and product anew when they are next asked for: what they follow from may be about to change."""
+        if self.held is None:
+            self.chosen = self.product = None
 
     def freeze(self, mask: Bool[Tensor, "..."]) -> None:
         """Keep exactly this mask from now on; scores and logit are gone."""
         self.mask = mask
-        self.scores = self.logit = self.quota = self.held = self.product = None
+        self.scores = self.logit = self.quota = self.held = self.chosen = self.product = self.watched = None
 
     def forward(self, weight: Tensor) -> Tensor:
-        if self.held is None and self.mask is not None:
+        if self.mask is not None and (torch.compiler.is_compiling() or _is_traced(weight)):
             return weight * self.mask
+        return self._masked(weight)
+
+    @torch.compiler.disable  # which entries are largest is found out in memory, where a compiler cannot follow
+    def _masked(self, weight: Tensor) -> Tensor:
         mask = self.current()
-        constant = None if self.held is None else self._constant(weight, mask)
+        constant = self._constant(weight, mask)
         learns = [p is not None and p.requires_grad for p in (weight, self.scores, self.logit)]
-        if constant is not None and not (any(learns) and torch.is_grad_enabled()):
+        if not (any(learns) and torch.is_grad_enabled()):
             return constant
         keep = self.keep if learns[2] else None
-        masked: Any = _MaskedWeight.apply(weight, self.scores, keep, mask, self.estimator, constant)
+        masked: Any = _MaskedWeight.apply(weight, self.scores, keep, mask, self, constant)
         return masked
 
     def _constant(self, weight: Tensor, mask: Tensor) -> Tensor:
-        """weight ⊙ mask, computed by the first forward of a hold for all of them. It has no graph: each forward makes
-        its own around it, so any number of them may be traversed, or none."""
-        if self.product is None or not self.product.is_of(weight, mask):
+        """weight ⊙ mask, computed by the first forward for all that come before either changes. It has no graph: each
+        forward makes its own around it, so any number of them may be traversed, or none."""
+        if self.product is None or not self.product.is_of(mask, weight, closely=self.held is None):
             with torch.inference_mode(False), torch.no_grad():
-                self.product = _Product(weight * mask, weight, mask)
+                self.product = Remembered(weight * mask, (mask, weight), self._watch(weight))
         return self.product.value
+
+    def _watch(self, weight: Tensor) -> Tensor | None:
+        """Where a change of the weight matters. While a mask learns the weight rests, and any entry will do."""
+        if self.mask is None:
+            return None
+        if self.watched is None or not self.watched.is_of(self.mask):
+            self.watched = Remembered(where_true(self.mask, weight.shape), (self.mask,))
+        return self.watched.value
 
     def _learned(self) -> Tensor:
         assert self.scores is not None, "a frozen mask has no scores"
@@ -134,40 +170,31 @@ class Mask(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy made inside hold_masks is not under that hold: it would never be released.
-        return {**self.__dict__, "held": None, "product": None}
+        return {**self.__dict__, "held": None, "chosen": None, "product": None, "watched": None}
 
     def extra_repr(self) -> str:
         return f"size={self.size}, keep={float(self.keep.detach()):.4g}, {'frozen' if self.frozen else 'learning'}"
 
 
-class _Product:
-    """weight ⊙ mask, and of which values: a weight that is perturbed inside a hold must not meet its old product."""
-
-    def __init__(self, value: Tensor, weight: Tensor, mask: Tensor):
-        self.value, self.of, self.versions = value, (weight, mask), (_version(weight), _version(mask))
-
-    def is_of(self, weight: Tensor, mask: Tensor) -> bool:
-        same = self.of[0] is weight and self.of[1] is mask
-        return same and self.versions == (_version(weight), _version(mask))
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
+def _is_traced(tensor: Tensor) -> bool:
+    """Whether it stands for a tensor, under ``torch.func`` or ``torch.export``, and has no memory to look at."""
+    return type(tensor) not in (Tensor, nn.Parameter) or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
 class _MaskedWeight(torch.autograd.Function):
     """weight ⊙ mask forward; dL/d|S| = dL/dM and dL/dkeep = estimator(dL/dM) backward, where M is the mask."""
 
     @staticmethod
-    def forward(ctx, weight, scores, keep, mask, estimator, constant):
+    def forward(ctx, weight, scores, keep, mask, owner, constant):
         ctx.save_for_backward(None if scores is None else weight, scores, mask)
-        ctx.estimator = estimator
-        return weight * mask if constant is None else constant.detach()
+        ctx.owner = owner
+        return constant.detach()
 
     @staticmethod
     def backward(ctx, *grad_outputs):
         (grad,) = grad_outputs
         weight, scores, mask = ctx.saved_tensors
+        ctx.owner.forget()  # a gradient came for what learns here, and a step will follow it
         grad_weight = grad * mask if ctx.needs_input_grad[0] else None
         grad_scores = grad_keep = None
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
@@ -175,7 +202,7 @@ class _MaskedWeight(torch.autograd.Function):
             if ctx.needs_input_grad[1]:
                 grad_scores = grad_mask * scores.sign()
             if ctx.needs_input_grad[2]:
-                grad_keep = ctx.estimator(grad_mask, scores, mask)
+                grad_keep = ctx.owner.estimator(grad_mask, scores, mask)
         return grad_weight, grad_scores, grad_keep, None, None, None
 
 
@@ -214,9 +241,11 @@ def parametrizations(module: nn.Module) -> dict[str, ParametrizationList]:
 
 @contextmanager
 def hold_masks(model: nn.Module) -> Iterator[None]:
-    """Compute every mask, and every masked weight, once for all forwards inside the ``with``: one training step.
+    """Keep every mask as it is for all forwards inside the ``with``, whatever happens to the scores.
 
-    Nested holds keep the outermost masks. The optimiser steps outside, or the masks of the next step would be stale.
+    Nothing is looked at inside, which saves a GPU from being waited for; the masks are right, and computed once a step,
+    without it. Nested holds keep the outermost masks. The optimiser steps outside, or the masks of the next step would
+    be stale.
     """
     fresh = [mask for mask in masks(model).values() if mask.held is None]
     learning = [mask for mask in fresh if not mask.frozen]
@@ -224,11 +253,11 @@ def hold_masks(model: nn.Module) -> Iterator[None]:
         with torch.no_grad():  # one transfer for all layers, not one each
             keeps = torch.stack([mask.keep for mask in learning]).tolist()
         for mask, keep in zip(learning, keeps, strict=True):
-            mask.held = mask.best(mask._count(keep))
+            mask.held = mask._choose(mask._count(keep))
     for mask in fresh:
         mask.held = mask.current()
     try:
         yield
     finally:
         for mask in fresh:
-            mask.held = mask.product = None
+            mask.held = mask.chosen = mask.product = None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..recipes import brought, register_name
 from .estimators import marginal
 from .keeps import Split, erk, global_magnitude, lamp, starting_at, uniform
 from .mask import Estimator
@@ -41,7 +42,7 @@ LAMP = Method(magnitude, lamp)
 RANDOM = Method(random, uniform)
 R_ADMM = Method(magnitude, uniform, WEIGHTS)  # they learn before there are masks (harp.pruning.Admm); LWM's cut them
 
-METHODS = {
+METHODS: dict[str, Method] = {
     "harp": HARP,
     "rates-only": RATES_ONLY,
     "hydra": HYDRA,
@@ -52,3 +53,33 @@ METHODS = {
     "random": RANDOM,
     "r-admm": R_ADMM,
 }
+"""By the names of recipes and the command line."""
+
+
+def register_method(name: str, method: Method) -> Method:
+    """Put a method of your own into the table, for recipes, the command line and reports to know it by this name.
+
+    A package can bring one without a call: an entry point of the group ``harp.methods`` names it. Raises ValueError for
+    a name that another method has.
+    """
+    if not isinstance(method, Method):
+        raise TypeError(
+            f"method={method!r} must be a harp.Method: where scores start, the first split, what is learned"
+        )
+    if METHODS.get(name, method) != method:
+        raise ValueError(f"name={name!r} is that of another method; choose one that is free")
+    register_name(name)
+    METHODS[name] = method
+    return method
+
+
+def method_named(name: str) -> Method:
+    """The row of this name, from the package that brings it if need be. Raises ValueError when there is none."""
+    if name not in METHODS and name in (points := brought()):
+        register_method(name, points[name].load())
+    if name not in METHODS:
+        raise ValueError(
+            f"method={name!r} is not known in this process, only {', '.join(METHODS)}: import the module that calls "
+            "harp.register_method first (`--import package.module` on the command line)"
+        )
+    return METHODS[name]

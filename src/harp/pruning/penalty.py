@@ -4,7 +4,28 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .budget import Budget, Ramp
+from .budget import Budget
+
+
+class Ramp:
+    """The weight γ of the excess in the paper's three phases, called once an epoch with the excess at its start.
+
+    γ = step · (e + 1) while the budget is exceeded, frozen at the first call that finds it met.
+    """
+
+    def __init__(self, step: float = 0.01):
+        if not step > 0:
+            raise ValueError(f"step={step} must be positive; the paper uses 0.01 (CIFAR-10, SVHN) and 0.1 (ImageNet)")
+        self.step = step
+        self.calls = 0
+        self.met = False
+
+    def __call__(self, excess: Tensor | float) -> float:
+        excess = excess.detach().item() if isinstance(excess, Tensor) else excess
+        self.met = self.met or (self.calls > 0 and excess <= 0)
+        if not self.met:
+            self.calls += 1
+        return self.step * self.calls
 
 
 class Penalty:

@@ -3,13 +3,12 @@
 from .flags import changes, flags, flat
 from .how import chance_words, how_words, with_fields
 from .lengths import few_steps, from_parent, images_used, in_epochs, steps_an_epoch, steps_of
+from .methods import ADMM, OWN_METHODS, brought, method_names, register_name
 from .plain import from_json, recipe_in, to_json
 from .presets import PRESETS
 from .settings import (
-    ADMM,
     S2AP_HOSTS,
     Compute,
-    MethodName,
     Objective,
     Pruning,
     Recipe,
@@ -22,17 +21,18 @@ from .spelling import PLUG_INS, normal_spelling, respelled
 
 __all__ = [
     "ADMM",
+    "OWN_METHODS",
     "PLUG_INS",
     "PRESETS",
     "S2AP_HOSTS",
     "Compute",
-    "MethodName",
     "Objective",
     "Pruning",
     "Recipe",
     "Task",
     "Testing",
     "Training",
+    "brought",
     "chance_words",
     "changes",
     "data_title",
@@ -44,8 +44,10 @@ __all__ = [
     "how_words",
     "images_used",
     "in_epochs",
+    "method_names",
     "normal_spelling",
     "recipe_in",
+    "register_name",
     "respelled",
     "steps_an_epoch",
     "steps_of",

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from .methods import OWN_METHODS, register_name
 from .settings import Recipe
 
 MOST_BYTES = 2**20
@@ -70,6 +71,8 @@ def recipe_in(file: Path) -> Recipe:
         if file.stat().st_size > MOST_BYTES:
             raise ValueError(f"it has {file.stat().st_size:,} bytes, a recipe less than {MOST_BYTES:,}")
         record = json.loads(file.read_text(encoding="utf-8"))
+        # What a run was pruned by need not be known where its network is only finetuned, evaluated or exported.
+        register_name(record["recipe"].get("prune", {}).get("method", OWN_METHODS[0]))
         return from_json(Recipe, record["recipe"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} is damaged or not written by harp: {error}") from error

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
+from .methods import is_method, unknown
+
 Objective = Literal["natural", "pgd-at", "trades", "mart", "n-fgsm", "free-at"]
-MethodName = Literal["harp", "rates-only", "hydra", "lwm", "global", "erk", "lamp", "random", "r-admm"]
-ADMM = "r-admm"
-"""The method that makes no masks while it learns: it moves weights."""
 S2AP_HOSTS = ("harp", "hydra")
 
 
@@ -151,8 +150,8 @@ class Pruning(Training):
     epochs: int = 20
     keep: float = 0.01
     """Fraction of the weights that stays."""
-    method: MethodName = "harp"
-    """A row of the method table, or r-admm."""
+    method: str = "harp"
+    """How weights are chosen; `harp methods` lists the names."""
     granularity: Literal["weight", "channel"] = "weight"
     """What is removed: single weights, or whole channels, which make the network physically smaller."""
     measure: Literal["macs", "parameters", "both"] = "macs"
@@ -185,9 +184,10 @@ class Pruning(Training):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check(isinstance(self.method, str) and is_method(self.method), self, "method", unknown(self.method))
         _check(0 < self.keep <= 1, self, "keep", "must lie in (0, 1]: the fraction of weights that stays, e.g. 0.01")
         _check(self.multiple_of >= 1, self, "multiple_of", "must be at least 1")
-        if self.granularity == "weight":
+        if not self.of_channels:
             _check(self.multiple_of == 1, self, "multiple_of", "is for channels: add granularity 'channel'")
             _check(self.measure == "macs", self, "measure", "is for channels: add granularity 'channel'")
         _check(_positive(self.gamma_step), self, "gamma_step", "must be positive and finite")
@@ -201,6 +201,11 @@ class Pruning(Training):
         _check(rho is None or _positive(rho), self, "admm_rho", "must be positive and finite, or None")
         _check(1 <= self.admm_growth < math.inf, self, "admm_growth", "must be at least 1, and finite")
         _check(self.admm_rounds >= 1, self, "admm_rounds", "must be at least 1")
+
+    @property
+    def of_channels(self) -> bool:
+        """Whether whole channels are removed."""
+        return self.granularity == "channel"
 
     @property
     def s2ap_start(self) -> float:

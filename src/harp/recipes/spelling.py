@@ -1,9 +1,10 @@
 """How a method with its plug-ins is spelled: ``harp+s2ap+awp``. One line of the table a switch."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, get_args
+from typing import Any
 
-from .settings import MethodName, Recipe
+from .methods import is_method, unknown
+from .settings import Recipe
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,13 @@ PLUG_INS = {
 def normal_spelling(spelling: str) -> str:
     """The spelling with its plug-ins in the table's order. Raises ValueError naming what is not in the tables."""
     method, *plug_ins = spelling.split("+")
-    methods = get_args(MethodName)
-    if method not in methods:
-        raise ValueError(f"method={spelling!r}: {method!r} must be one of {', '.join(methods)}")
+    if not is_method(method):
+        raise ValueError(f"method={spelling!r}: {method!r} {unknown(method)}")
     for name in plug_ins:
         if name not in PLUG_INS:
             raise ValueError(f"method={spelling!r}: {name!r} is no plug-in; choose from {', '.join(PLUG_INS)}")
         if not any(switch.fits(method) for switch in PLUG_INS[name]):
-            able = [other for switch in PLUG_INS[name] for other in switch.of if other in methods]
+            able = [other for switch in PLUG_INS[name] for other in switch.of if is_method(other)]
             raise ValueError(f"method={spelling!r}: {name} is for {' and '.join(able)}, not for {method}")
     if len(set(plug_ins)) < len(plug_ins):
         raise ValueError(f"method={spelling!r} names a plug-in twice")

@@ -3,7 +3,7 @@
 from .budget import ChannelBudget, Measure, channel_budget
 from .counts import Limit
 from .coupling import Axis, Coupling, couple_channels
-from .reader import Reader, removed_weights
+from .reader import Reader
 from .shrinking import shrink
 from .watching import evaluating, macs
 from .widths import Widths, resize, widths
@@ -20,7 +20,6 @@ __all__ = [
     "couple_channels",
     "evaluating",
     "macs",
-    "removed_weights",
     "resize",
     "shrink",
     "widths",

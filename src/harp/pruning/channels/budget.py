@@ -5,13 +5,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from ..budget import Budget, Term, aligned, prunable_weights
-from ..mask import masks
+from ..budget import Budget, Layers, Projection, Term, aligned
+from ..deprecation import keyword_only
+from ..mask import Mask, masks
+from ..methods import Method
+from ..prunable import prunable_shapes, prunable_weights
 from .counts import Limit, allowed_counts, counts_within
 from .coupling import Coupling, Polynomial, couple_channels
 from .shrinking import rehearse
@@ -68,6 +71,55 @@ class ChannelBudget(Budget):
         # On the scale of this budget, so that both are met when the larger of the two is.
         return torch.maximum(share, self.also.share(keeps) * (self.keep / self.also.keep))
 
+    @property
+    def unit(self) -> str:
+        return self.measure
+
+    def density(self, model: nn.Module) -> float:
+        with torch.no_grad():
+            return self.used(model).item()
+
+    # Where masks on channels start, and where they are, is written in terms of this class.
+
+    def attach(self, model: nn.Module, method: Method) -> None:
+        from .starts import attach_channel_masks
+
+        attach_channel_masks(model, self, method)
+
+    def attach_frozen(self, model: nn.Module, chosen: Mapping[str, Tensor]) -> None:
+        from .starts import attach_frozen_channel_masks
+
+        attach_frozen_channel_masks(model, self, chosen)
+
+    def projection(self, model: nn.Module, method: Method) -> Projection:
+        from .projection import ChannelProjection
+
+        return ChannelProjection(model, self, method)
+
+    def final_counts(self, found: Mapping[str, Mask]) -> dict[str, int]:
+        return self.counts({name: float(mask.keep.detach()) for name, mask in found.items()})
+
+    def layers(self, model: nn.Module, counts: Mapping[str, int]) -> Layers:
+        """A weight stays when what it reads and what it writes does."""
+        every = {name: shape.numel() for name, shape in prunable_shapes(model).items()}
+        return {n: {"kept": self.coupling.entries(n, counts), "total": total} for n, total in every.items()}
+
+    def counted(self, layers: Layers) -> Layers:
+        return layers
+
+    def met_by(self, counts: Mapping[str, int]) -> bool:
+        return self.allows(counts)
+
+    def channels(self, counts: Mapping[str, int]) -> dict[str, Any]:
+        """What a network would be without the channels that its masks remove, exactly."""
+        costs = {measure: Limit(self.coupling.cost(measure), 0) for measure in get_args(Measure)}
+        sizes = self.coupling.sizes
+        return {
+            "measure": self.measure if self.also is None else "both",
+            **{name: {"kept": cost.spent(counts), "total": cost.spent(sizes)} for name, cost in costs.items()},
+            "groups": {name: {"kept": n, "total": sizes[name]} for name, n in counts.items()},
+        }
+
     def spent(self, counts: Mapping[str, int]) -> int:
         """The cost of so many channels in each group, exactly."""
         return Limit(self.cost, self.limit).spent(counts)
@@ -93,11 +145,12 @@ class ChannelBudget(Budget):
         return self.multiple_of // math.gcd(self.multiple_of, self.coupling.width(name))
 
 
+@keyword_only("keep", 2)
 def channel_budget(
     model: nn.Module,
     example: Tensor,
-    keep: float | Mapping[Measure, float],
     *,
+    keep: float | Mapping[Measure, float],
     measure: Measure = "macs",
     exclude: Sequence[str] = (),
     multiple_of: int = 1,

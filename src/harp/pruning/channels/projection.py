@@ -16,7 +16,7 @@ class ChannelProjection:
 
     def __init__(self, model: nn.Module, budget: ChannelBudget, method: Method):
         self.model, self.coupling, self.method = model, budget.coupling, method
-        self.read = [axis.tensor for axis in budget.coupling.read()]
+        self.weights = {axis.tensor: model.get_parameter(axis.tensor) for axis in budget.coupling.read()}
         self.counts = budget.counts(spending(budget, method.keeps, saliences(model, budget.coupling)))
 
     def __call__(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:

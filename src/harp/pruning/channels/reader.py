@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attaching import attach
-from ..mask import Mask, parametrizations
+from ..mask import Mask
 from .coupling import Coupling
 
 
@@ -53,16 +53,3 @@ def attach_readers(model: nn.Module, coupling: Coupling, made: Mapping[str, Mask
         owned.update(new)
         reader = Reader({name: made[name] for name in names}, new, place, axis.dim)
         attach(model, axis.tensor, reader.to(model.get_parameter(axis.tensor).device))
-
-
-def removed_weights(model: nn.Module) -> dict[str, Tensor]:
-    """What frozen masks take from each weight that reads channels, by the name it has in the unmasked network."""
-    found = {}
-    for prefix, module in model.named_modules():
-        for tensor_name, chain in parametrizations(module).items():
-            for part in chain:
-                if isinstance(part, Reader):
-                    weight = chain.original.detach()
-                    gone = part.kept(weight).detach() == 0
-                    found[f"{prefix}.{tensor_name}" if prefix else tensor_name] = weight * gone
-    return found

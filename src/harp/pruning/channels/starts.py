@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from ..keeps import Split, erk
 from ..mask import Mask, masks, parametrizations
 from ..methods import HARP, Method
+from ..weights import FULLEST_START
 from .budget import ChannelBudget
 from .coupling import Coupling
 from .reader import attach_readers
-
-_FULLEST_START = 0.99  # a learned fraction of 1 has no logit, and one beyond this could hardly come down
 
 
 def saliences(model: nn.Module, coupling: Coupling, values: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
@@ -51,7 +50,7 @@ def first_masks(model: nn.Module, budget: ChannelBudget, method: Method) -> dict
 
 def _mask(salience: Tensor, start: float, budget: ChannelBudget, method: Method, learn: frozenset[str]) -> Mask:
     if "keeps" in learn:
-        start = min(max(start, 1 / salience.numel()), _FULLEST_START)
+        start = min(max(start, 1 / salience.numel()), FULLEST_START)
     keep_min = min(0.1 * budget.keep, 0.5 * start)
     return Mask(method.scores(salience), start, learn=learn, keep_min=keep_min, estimator=method.estimator)
 
@@ -100,7 +99,7 @@ def attach_frozen_channel_masks(model: nn.Module, budget: ChannelBudget, chosen:
             raise ValueError(f"the mask of {name} must be torch.bool with {sizes[name]} entries, got {got}")
         made[name] = Mask(torch.zeros(1, sizes[name]), 1.0, learn=frozenset(), keep_min=0.0, estimator=HARP.estimator)
         made[name].freeze(mask.view(1, -1).to(next(model.parameters()).device, copy=True))
-        made[name].site, made[name].budget = name, budget
+        made[name].site = name
     attach_readers(model, budget.coupling, made)
 
 

@@ -16,7 +16,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ..budget import prunable_weights
+from ..prunable import prunable_weights
 from .classes import FREE, STUCK, Classes
 
 

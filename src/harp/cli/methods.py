@@ -1,0 +1,24 @@
+"""``harp methods``: the pruning methods that a recipe can name."""
+
+from ..recipes import ADMM, OWN_METHODS, brought, method_names
+from .stopping import StopRequest
+
+_WHAT = {
+    "harp": "scores and keep fractions learned together, under attack",
+    "rates-only": "keep fractions learned, scores fixed",
+    "hydra": "scores learned, the same fraction of every layer",
+    "lwm": "smallest weights go, the same fraction of every layer",
+    "global": "smallest weights go, by one threshold for all layers",
+    "erk": "smallest weights go, fractions by Erdős–Rényi-kernel",
+    "lamp": "smallest weights go, fractions by LAMP scores",
+    "random": "chance decides: the control that knows nothing",
+    ADMM: "weights learned under a pull to the budget, then cut",
+}
+
+
+def methods(arguments: list[str], stop: StopRequest) -> None:
+    packages = brought()
+    width = max(map(len, method_names()))
+    for name in method_names():
+        what = packages[name].value if name in packages else "registered by a module that was imported"
+        print(f"  {name:<{width}}  {_WHAT[name] if name in OWN_METHODS else what}")

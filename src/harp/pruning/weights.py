@@ -1,0 +1,86 @@
+"""Masks on single weights: where a method starts them, masks that were learned before, and the nearest sparse point."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from .attaching import attach
+from .counts import exact_counts
+from .mask import Mask, masks, parametrizations
+from .methods import HARP, NOTHING, Method
+from .prunable import prunable_weights
+from .selection import top
+
+FULLEST_START = 0.99
+"""A learned fraction of 1 has no logit, and one beyond this could hardly come down."""
+
+
+def attach_weight_masks(model: nn.Module, sizes: Mapping[str, int], keep: float, limit: int, method: Method) -> None:
+    """Give each weight a mask as the method starts it. Fixed fractions spend exactly ``limit`` of them from the start."""
+    weights = _weights_of(model, sizes)
+    for name, weight in weights.items():
+        if weight.numel() != sizes[name]:
+            raise ValueError(
+                f"{name} has {weight.numel()} weights and the budget counts {sizes[name]}; make it from this very model"
+            )
+    starts, learn = method.keeps(weights, keep), method.learn
+    if "keeps" not in learn or keep == 1:
+        learn -= {"keeps"}
+        starts = {name: n / sizes[name] for name, n in exact_counts(starts, sizes, limit).items()}
+    made = {name: _mask_for(weight, starts[name], keep, method, learn) for name, weight in weights.items()}
+    for name, mask in made.items():
+        attach(model, name, mask)
+
+
+def attach_frozen_weight_masks(model: nn.Module, chosen: Mapping[str, Tensor]) -> None:
+    """Attach masks that were learned before: bool tensors of the weights' shapes, by weight name."""
+    weights = _weights_of(model, chosen)
+    for name, weight in weights.items():
+        if chosen[name].dtype != torch.bool or chosen[name].shape != weight.shape:
+            got = f"{chosen[name].dtype} {tuple(chosen[name].shape)}"
+            raise ValueError(f"the mask of {name} must be torch.bool of shape {tuple(weight.shape)}, got {got}")
+    for name, weight in weights.items():
+        mask = Mask(weight, 1.0, learn=NOTHING, keep_min=0.0, estimator=HARP.estimator)
+        mask.freeze(chosen[name].to(weight.device, copy=True))
+        attach(model, name, mask)
+
+
+class WeightProjection:
+    """Keeps the entries that the method's masks would keep, and zeroes the others. ``weights`` are what it is about."""
+
+    def __init__(self, model: nn.Module, sites: Iterable[str], keep: float, limit: int, method: Method):
+        weights = prunable_weights(model)
+        self.weights, self.method = {name: weights[name] for name in sites}, method
+        sizes = {name: method.scores(weight.detach()).numel() for name, weight in self.weights.items()}
+        self.counts = exact_counts(method.keeps(self.weights, keep), sizes, limit)
+
+    def __call__(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {n: value * top(self.method.scores(value), self.counts[n]) for n, value in values.items()}
+
+
+def _weights_of(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
+    if masks(model):
+        raise ValueError("the model already has masks; bake_masks(model) first, or continue with the masks it has")
+    owners = {name.rpartition(".")[0] for name in names}
+    for prefix, module in model.named_modules():
+        if prefix in owners and parametrizations(module):
+            where = f"{prefix or 'the model'} already has a parametrization {list(parametrizations(module))}"
+            raise ValueError(f"{where}; remove it first, or leave the weight out of the budget")
+    weights = prunable_weights(model)
+    missing = [name for name in names if name not in weights]
+    if missing:
+        raise ValueError(f"the model has no prunable weight {missing}; make the budget from this very model")
+    broken = [name for name in names if not weights[name].isfinite().all()]
+    if broken:
+        raise ValueError(f"{broken} hold weights that are not finite; start from a network that was trained well")
+    return {name: weights[name] for name in names}
+
+
+def _mask_for(weight: Tensor, start: float, keep: float, method: Method, learn: frozenset[str]) -> Mask:
+    if weight.numel() == 1:  # always kept
+        start, learn = 1.0, learn - {"keeps"}
+    if "keeps" in learn:
+        start = min(max(start, 1 / weight.numel()), max(FULLEST_START, keep))
+    keep_min = min(0.1 * keep, 0.5 * start)
+    return Mask(method.scores(weight.detach()), start, learn=learn, keep_min=keep_min, estimator=method.estimator)

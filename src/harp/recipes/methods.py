@@ -1,0 +1,41 @@
+"""The names that a pruning method may have: harp's own, those registered since, those that installed packages bring."""
+
+import re
+from importlib.metadata import EntryPoint, entry_points
+
+ADMM = "r-admm"
+"""The method that makes no masks while it learns: it moves weights."""
+OWN_METHODS = ("harp", "rates-only", "hydra", "lwm", "global", "erk", "lamp", "random", ADMM)
+GROUP = "harp.methods"
+"""The entry points by which a package brings methods: ``name = "package.module:METHOD"``."""
+_FORM = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_registered: list[str] = []
+
+
+def method_names() -> tuple[str, ...]:
+    """Every name that a recipe may have for its method now."""
+    return tuple(dict.fromkeys([*OWN_METHODS, *_registered, *sorted(brought())]))
+
+
+def is_method(name: str) -> bool:
+    """Whether a recipe may have this name. Packages are looked through only for one that is not known otherwise."""
+    return name in OWN_METHODS or name in _registered or name in brought()
+
+
+def register_name(name: str) -> None:
+    """Let recipes have a method of this name. Raises ValueError for one that could not stand in a flag and a file name."""
+    if not isinstance(name, str) or not _FORM.fullmatch(name):
+        raise ValueError(f"name={name!r} must be lowercase letters and digits, joined by '-', e.g. 'my-method'")
+    if name not in _registered:
+        _registered.append(name)
+
+
+def brought() -> dict[str, EntryPoint]:
+    """What installed packages bring, by name; nothing of it is imported."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def unknown(name: object) -> str:
+    """What to say of a name that no method has."""
+    known = ", ".join(map(repr, method_names()))
+    return f"must be one of {known}; a method of your own is registered first (`--import package.module` on the command line)"
