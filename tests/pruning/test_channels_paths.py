@@ -143,6 +143,25 @@ def test_weights_that_no_pass_reaches_are_named(caplog):
     assert "no pass reaches ['0.extra.*'], neither in eval nor in training mode" in record.message
 
 
+def test_a_parameter_that_one_module_hands_to_another_is_no_obstacle():
+    class Add(nn.Module):
+        def forward(self, x, token):
+            return x + token
+
+    class Token(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.add = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 5, 1), Add()
+            self.token = nn.Parameter(torch.randn(1, 8, 1, 1))
+
+        def forward(self, x):
+            return self.b(self.add(self.a(x), self.token.expand(len(x), -1, -1, -1)))
+
+    model = Token().eval()
+    assert take_through(model, IMAGES, 0.5).difference <= 1e-5
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
 # the order of operands
 
 

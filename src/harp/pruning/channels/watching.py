@@ -94,7 +94,7 @@ def _only_trained(model: nn.Module, example: Tensor) -> tuple[frozenset[str], bo
 def macs(model: nn.Module, example: Tensor) -> int:
     """Multiply-accumulates of convolutions, linear layers and matrix products for the first image of ``example``."""
     counter = FlopCounterMode(display=False)
-    with evaluating(model), torch.no_grad(), _every_product_seen(), counter:
+    with evaluating(model), torch.no_grad(), _every_product_seen(), _resting(model), counter:
         model(example[:1])
     return counter.get_total_flops() // 2
 
@@ -108,6 +108,19 @@ def _every_product_seen() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+
+
+@contextmanager
+def _resting(model: nn.Module) -> Iterator[None]:
+    """No parameter asks for gradients: the counter cannot look at one that a module hands to another (a class token)."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 @contextmanager
