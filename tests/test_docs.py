@@ -213,6 +213,9 @@ def parsed(lines: list[list[str]], place: Path) -> list[tuple[int, str]]:
 def test_every_command_of_every_page_is_accepted_by_the_real_parser(tmp_path: Path):
     places = [(page, arguments) for page in PAGES for arguments in harp_commands(page)]
     assert len(places) > 20
+    for block in (block for page in PAGES for block in blocks(page)):
+        if block.title.endswith(".py") and not block.excerpt:  # what commands import
+            (tmp_path / block.title).write_text(block.text, encoding="utf-8")
     answers = parsed([arguments for _, arguments in places], tmp_path)
     refused = [
         f"{id_of(page)}: harp {shlex.join(arguments)}\n{said}"
@@ -232,7 +235,7 @@ def test_every_flag_in_running_text_exists(tmp_path: Path):
     helps = [*stages, "report", "export", "bench", "compare", "cell"]
     answers = parsed([[*line.split(), "--help"] for line in helps], tmp_path)
     assert all(status == 0 for status, _ in answers), answers
-    known = {"--help", "--version"} | {flag for _, said in answers for flag in FLAG.findall(said)}
+    known = {"--help", "--version", "--import"} | {flag for _, said in answers for flag in FLAG.findall(said)}
     for page in PAGES:
         prose = FENCE.sub("", page.read_text(encoding="utf-8"))
         named = {flag for code in re.findall(r"`[^`\n]+`", prose) for flag in FLAG.findall(code)}
