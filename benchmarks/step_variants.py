@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,6 +22,8 @@ from harp.training import Course, train_step
 
 EPS, STEP_SIZE, CLASSES = 8 / 255, 2 / 255, 10
 VARIANTS = ("dense", "ours-dense", "prune", "finetune", "naive")
+HOLDING = ("dense", "held", "unheld")
+"""An ordinary loop around a Pruner, inside hold_masks and outside of it."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,30 @@ def build_on(variant: str, model: nn.Module, batch: int, attack_steps: int, seed
         return plain_step(model, x, y, attack_steps)
     if variant == "naive":
         return naive_step(model, x, y, attack_steps)
+    if variant in HOLDING:
+        return ordinary_step(model, x, y, attack_steps, held=variant == "held")
     return our_step(variant, model, x, y, attack_steps)
+
+
+def ordinary_step(model: nn.Module, x: Tensor, y: Tensor, attack_steps: int, *, held: bool) -> Step:
+    """The loop of the README."""
+    pruner = harp.Pruner(model, keep=0.01, steps=1000)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    attack = Timed(attack_steps)
+    place(model.train(), torch.device("cpu"), channels_last=True)
+
+    def step() -> Parts:
+        attack.marks[:] = [time.perf_counter()]
+        with harp.hold_masks(model) if held else nullcontext():
+            optimizer.zero_grad()
+            harp.pgd_at(attack)(model, x, y).backward()
+        attack.marks.append(time.perf_counter())
+        optimizer.step()
+        pruner.step()
+        attack.marks.append(time.perf_counter())
+        return Parts(*(after - before for before, after in pairwise(attack.marks)))
+
+    return step
 
 
 def plain_step(model: nn.Module, x: Tensor, y: Tensor, attack_steps: int) -> Step:

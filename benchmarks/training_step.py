@@ -3,6 +3,7 @@
     python benchmarks/training_step.py                    VGG16-BN and ResNet-18, batches of 32 and 128, PGD-10
     python benchmarks/training_step.py --quick            batch 32, PGD-2, 3 steps each
     python benchmarks/training_step.py --scaling plot.svg the overhead over the number of weights and over the batch
+    python benchmarks/training_step.py --hold             an ordinary loop, with and without hold_masks
     python benchmarks/training_step.py --ranks            images a second of one process, and of two that work as one
 
 The variants: `dense`, an adversarial step as a plain PyTorch loop, written out below; `ours-dense`, harp's own step
@@ -21,7 +22,7 @@ import torch
 from step_memory import peak_mb
 from step_ranks import compare_ranks
 from step_scaling import draw_scaling
-from step_variants import VARIANTS, Parts, build, share_of_parts
+from step_variants import HOLDING, VARIANTS, Parts, build, share_of_parts
 
 from harp.cards import environment
 from harp.devices import keep_freed_memory
@@ -52,7 +53,10 @@ class Record:
 
 def measure(network: str, batch: int, flags: argparse.Namespace) -> list[Record]:
     """Interleave the variants; one step each runs first, to warm up."""
-    runs = {name: build(name, network, batch, flags.attack_steps, flags.seed) for name in VARIANTS}
+    runs = {
+        name: build(name, network, batch, flags.attack_steps, flags.seed)
+        for name in (HOLDING if flags.hold else VARIANTS)
+    }
     times: dict[str, list[Parts]] = {name: [] for name in runs}
     for number in range(flags.steps + 1):
         for name, step in runs.items():
@@ -104,6 +108,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write the records to this file")
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave out the peaks")
     parser.add_argument("--scaling", type=Path, metavar="SVG", help="draw the overhead instead of measuring variants")
+    parser.add_argument("--hold", action="store_true", help="compare an ordinary loop with and without hold_masks")
     parser.add_argument("--ranks", action="store_true", help="compare one process with two instead")
     flags = parser.parse_args()
     if flags.quick:

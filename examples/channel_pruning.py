@@ -15,27 +15,26 @@ image = torch.rand(1, *data.shape)
 EPOCHS, BATCH = 3, 64
 
 
-def train(lr: float, rule: harp.Descent | None = None) -> None:
-    optimizer = torch.optim.SGD(harp.trainable(model), lr=lr, momentum=0.9)
+def train(lr: float, pruner: harp.Pruner | None = None) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
     for _ in range(EPOCHS):
         for x, y in data.train.batches(torch.randperm(len(data.train)), BATCH):
-            with harp.hold_masks(model):
-                model.zero_grad()
-                robust_loss(model, x, y).backward()
+            optimizer.zero_grad()
+            robust_loss(model, x, y).backward()
             optimizer.step()
-            if rule is not None:
-                rule.step()
+            if pruner is not None:
+                pruner.step()
 
 
 train(lr=0.1)  # the dense network
 budget = harp.channel_budget(model, image, keep=0.5)  # half of its multiply-accumulates
-harp.attach_masks(model, budget)  # weights rest, a mask for each group of channels learns
 steps = EPOCHS * -(-len(data.train) // BATCH)
-train(lr=0.1, rule=harp.Descent(model, budget, steps))
-harp.freeze_masks(model)  # exact budget
+pruner = harp.Pruner(model, budget=budget, steps=steps)  # weights rest, a mask for each group of channels learns
+train(lr=0.1, pruner=pruner)
+pruner.freeze()  # exact budget
 train(lr=0.01)  # the weights that stayed
 kept = {name: f"{mask.count} of {mask.size}" for name, mask in harp.masks(model).items()}
-harp.bake_masks(model)
+pruner.bake()
 before = harp.macs(model, image)
 harp.shrink(model, image)  # a plain, smaller network
 print(kept)

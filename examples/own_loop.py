@@ -18,27 +18,24 @@ threat = harp.Threat("linf", eps=0.1)  # for images in [0, 1]
 robust_loss = harp.pgd_at(harp.PGD(threat, steps=3))  # (model, x, y) -> loss
 
 
-def train(epochs, optimizer, descent=None):
+def train(epochs, optimizer, pruner=None):
     for _ in range(epochs):
         for x, y in loader:
-            with harp.hold_masks(model):  # every mask is computed once a step, not once a forward pass
-                loss = robust_loss(model, x, y)
-                model.zero_grad()  # not the optimizer's: the keep fractions have gradients, too
-                loss.backward()
+            optimizer.zero_grad()
+            robust_loss(model, x, y).backward()
             optimizer.step()
-            if descent is not None:
-                descent.step()  # moves the keep fractions along a schedule that ends at the budget
+            if pruner is not None:
+                pruner.step()  # moves the keep fractions along a schedule that ends at the budget
 
 
 train(6, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
 
-budget = harp.weight_budget(model, keep=0.05)  # 5 % of all weights may stay
-harp.attach_masks(model, budget)  # weights rest; scores and keep fractions learn
-descent = harp.Descent(model, budget, steps=6 * len(loader))
-train(6, torch.optim.SGD(harp.trainable(model), lr=0.1, momentum=0.9), descent)
+pruner = harp.Pruner(model, keep=0.05, steps=6 * len(loader))  # weights rest; scores and keep fractions learn
+train(6, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), pruner)
 
-harp.freeze_masks(model)  # exactly round(0.05 * N) weights stay, and learn again
-train(6, torch.optim.SGD(harp.trainable(model), lr=0.05, momentum=0.9))
+pruner.freeze()  # exactly round(0.05 * N) weights stay, and learn again
+train(6, torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9))
 
-harp.bake_masks(model)  # the plain network again, 95 % zeros
+pruner.bake()  # the plain network again, 95 % zeros
+print(harp.summary(model, digits.test.images))
 print(harp.evaluate(model, digits.test), harp.evaluate(model, digits.test, harp.PGD(threat, steps=20)), sep="\n")

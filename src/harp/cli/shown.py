@@ -5,14 +5,14 @@ from typing import Any, Literal
 
 from tyro.conf import Suppress
 
-from ..recipes import MethodName, Pruning, Recipe
+from ..recipes import Pruning, Recipe
 
 
 @dataclass(frozen=True)
 class AnyMethod(Pruning):
     """How a network is pruned."""
 
-    method: Suppress[MethodName] = "harp"
+    method: Suppress[str] = "harp"
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,8 @@ class Mask(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         if self.mask is not None and (torch.compiler.is_compiling() or _is_traced(weight)):
             return weight * self.mask
-        return self._masked(weight)
+        masked: Any = self._masked
+        return masked(weight)
 
     @torch.compiler.disable  # which entries are largest is found out in memory, where a compiler cannot follow
     def _masked(self, weight: Tensor) -> Tensor:
@@ -178,7 +179,7 @@ class Mask(nn.Module):
 
 def _is_traced(tensor: Tensor) -> bool:
     """Whether it stands for a tensor, under ``torch.func`` or ``torch.export``, and has no memory to look at."""
-    return type(tensor) not in (Tensor, nn.Parameter) or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return type(tensor) not in (Tensor, nn.Parameter) or torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class _MaskedWeight(torch.autograd.Function):

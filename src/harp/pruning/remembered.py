@@ -39,7 +39,7 @@ class _Seen:
         if self.on_cpu:  # numpy reads 64 entries in a microsecond, torch in ten; and two NaNs have the same bits
             self.array = _bits(tensor).numpy()
             self.index = tuple(axis.numpy() for axis in index)
-            self.entries = self.array[self.index].tobytes()
+            self.bits = self.array[self.index].tobytes()
         else:
             self.index = tuple(axis.to(tensor.device) for axis in index)
             self.entries = tensor.detach()[self.index].clone()
@@ -50,7 +50,7 @@ class _Seen:
         if not closely:
             return True
         if self.on_cpu:
-            return self.array[self.index].tobytes() == self.entries
+            return self.array[self.index].tobytes() == self.bits
         return torch.equal(tensor.detach()[self.index], self.entries)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from .methods import OWN_METHODS, register_name
+from .methods import register_name
 from .settings import Recipe
 
 MOST_BYTES = 2**20
@@ -71,8 +71,14 @@ def recipe_in(file: Path) -> Recipe:
         if file.stat().st_size > MOST_BYTES:
             raise ValueError(f"it has {file.stat().st_size:,} bytes, a recipe less than {MOST_BYTES:,}")
         record = json.loads(file.read_text(encoding="utf-8"))
-        # What a run was pruned by need not be known where its network is only finetuned, evaluated or exported.
-        register_name(record["recipe"].get("prune", {}).get("method", OWN_METHODS[0]))
+        _meet_method(record["recipe"])
         return from_json(Recipe, record["recipe"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} is damaged or not written by harp: {error}") from error
+
+
+def _meet_method(recipe: Any) -> None:
+    """What a run was pruned by need not be known where its network is only finetuned, evaluated or exported."""
+    match recipe:
+        case {"prune": {"method": str(name)}}:
+            register_name(name)
