@@ -206,6 +206,17 @@ def test_streamed_files_are_looked_through_once_and_then_where_a_folder_changed(
     assert seen[1:] == [("reading images", 13, 13)]
 
 
+def test_a_broken_file_stays_left_out_when_another_joins_its_folder(streamed):
+    spoil(streamed / "train" / "bolt" / "3.png")
+    recipe = replace(RECIPE, task=replace(RECIPE.task, skip_broken=True))
+    dense = pretrain(recipe, Path("dense"))
+    write_image(streamed / "train" / "bolt" / "99.png")
+    with pytest.raises(ChangedInputs, match=r"noted them: train/bolt/99\.png was added\."):
+        prune(recipe, dense.path, Path("masks"))
+    masks = prune(recipe, dense.path, Path("masks"), accept_changes=True)
+    assert list(inputs_of(masks)["data"]["left_out"]) == ["train/bolt/3.png"]
+
+
 def test_the_command_line_says_what_changed_and_takes_the_flag(photos, capsys):
     pretrain(RECIPE, Path("dense"))
     write_image(photos / "train" / "bolt" / "99.png")

@@ -38,9 +38,9 @@ def judge(
     """
     run, recipe = open_run(path), recipe_of(path)
     attacks = attacks_of(testing, recipe)
-    fabric = launch(make_fabric(compute), compute)
-    opened = open_inputs(recipe, run, lambda: fabric, accept=accept_changes, progress=watch.on_reading)
-    data = opened.data
+    alone = make_fabric(compute)
+    opened = open_inputs(recipe, run, lambda: launch(alone, compute), accept=accept_changes, progress=watch.on_reading)
+    data, fabric = opened.data, opened.fabric
     model = place(load_network(path, data), fabric.device, channels_last=compute.channels_last)
     images = min(testing.images or len(data.test), len(data.test))
     watch.on_start("evaluate", f"{read_card(run.card)['name']} on {images:,} test images")

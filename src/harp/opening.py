@@ -11,7 +11,8 @@ from lightning_fabric import Fabric
 from .checkpoint import RunDirectory
 from .data import ImageData
 from .data.fingerprint import fingerprint
-from .data.soundness import Progress, leave_out, report_broken, streamed_files, unchanged_folders, unreadable
+from .data.listing import unchanged_folders
+from .data.soundness import Progress, leave_out, report_broken, streamed_files, unreadable
 from .evaluation import Ranks
 from .inputs import changes, inputs_of, listing_of, read_inputs
 from .recipes import Recipe
@@ -57,7 +58,7 @@ def _look_through(
     mine = dict(files[ranks.rank :: ranks.world])
     threads = max(1, (os.cpu_count() or 1) // ranks.world)
     wrong = unreadable(list(mine), threads=threads, progress=progress)
-    broken = dict(map(json.loads, ranks.union([json.dumps([mine[path], why]) for path, why in wrong.items()])))
+    broken = dict(sorted(map(json.loads, ranks.union([json.dumps([mine[path], why]) for path, why in wrong.items()]))))
     if broken:
         report_broken(broken, sum(map(len, data.splits.values())), skip=recipe.task.skip_broken)
     return leave_out(data, broken)

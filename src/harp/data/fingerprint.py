@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from harp.data.images import ImageData, Images, InMemory
-from harp.data.listing import Folder, Listing
+from harp.data.listing import Folder, Listing, unchanged_folders
 from harp.data.streamed import Streamed
 
 PROBES = 64
@@ -112,10 +112,13 @@ _EMPTY = Folder(0, 0, "", {})
 
 def _left_out(before: Listing, now: Listing) -> Iterator[str]:
     """Only files that are in both: of others it is said that they were added or removed."""
-    for some, others, what in ((now, before, "cannot be read any more"), (before, now, "can be read now")):
-        files = [name for name in some.left_out if name not in others.left_out and others.may_hold(name)]
-        if files:
-            yield f"{_some(files)} {what}"
+    broke = [name for name in now.left_out if name not in before.left_out and before.may_hold(name)]
+    if broke:
+        yield f"{_some(broke)} cannot be read any more"
+    same = unchanged_folders(now, before)  # of another folder, streamed files were not looked through yet
+    mended = [name for name in before.left_out if name not in now.left_out and now.folder_of(name) in same]
+    if mended:
+        yield f"{_some(mended)} can be read now"
 
 
 def _splits(part: str, theirs: Mapping[str, Any] | None, mine: Mapping[str, Any] | None) -> Iterator[str]:

@@ -32,6 +32,11 @@ class Listing:
         depth = next(iter(self.folders)).count("/") + 1
         return "/".join(name.split("/", depth)[:depth])
 
+    def size_of(self, name: str) -> int | None:
+        """Bytes of the file; None where it is not there, or single files are not listed."""
+        folder = self.folders.get(self.folder_of(name))
+        return None if folder is None or folder.sizes is None else folder.sizes.get(name)
+
     def may_hold(self, name: str) -> bool:
         """Whether the file was there; where single files are not listed, whether its folder was."""
         folder = self.folders.get(self.folder_of(name))
@@ -48,6 +53,15 @@ def list_files(found: Mapping[str, Iterable[tuple[str, int]]]) -> Listing:
             for folder, files in content.items()
         }
     )
+
+
+def unchanged_folders(now: Listing, earlier: Listing) -> set[str]:
+    """Folders that hold files of the same names and sizes in both listings."""
+    return {
+        name
+        for name, folder in now.folders.items()
+        if name in earlier.folders and earlier.folders[name].digest == folder.digest
+    }
 
 
 def names_below(root: str, paths: Sequence[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 
 from harp.data.images import ImageData, Images
-from harp.data.listing import Listing
+from harp.data.listing import Listing, unchanged_folders
 from harp.data.streamed import Streamed
 from harp.runtime.pixels import open_image
 
@@ -95,15 +95,10 @@ def _lines(reasons: Sequence[str]) -> Iterable[str]:
 
 
 def known_broken(now: Listing, earlier: Listing) -> dict[str, str]:
-    """Those files left out earlier that are in folders that have not changed since."""
+    """Those files left out earlier that have not changed since; of large data sets, whose folders have not."""
     same = unchanged_folders(now, earlier)
-    return {name: why for name, why in earlier.left_out.items() if now.folder_of(name) in same}
-
-
-def unchanged_folders(now: Listing, earlier: Listing) -> set[str]:
-    """Folders that hold files of the same names and sizes in both listings."""
     return {
-        name
-        for name, folder in now.folders.items()
-        if name in earlier.folders and earlier.folders[name].digest == folder.digest
+        name: why
+        for name, why in earlier.left_out.items()
+        if now.folder_of(name) in same or (now.size_of(name) is not None and now.size_of(name) == earlier.size_of(name))
     }
