@@ -208,3 +208,12 @@ def _loads_unsafely(node: ast.AST) -> bool:
     if ast.unparse(node.func) == "torch.load":
         return given.get("weights_only") != "True"
     return given.get("allow_pickle", "False") != "False"
+
+
+def test_the_workflows_run_targets_of_the_makefile():
+    text = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
+    run = set(re.findall(r"^ +- run: make ([\w-]+)$", text, re.MULTILINE))
+    assert run == {"test", "check", "docs"}
+    assert text.count("run: ") == len(run)  # nothing but these
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert run <= targets

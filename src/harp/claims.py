@@ -42,7 +42,12 @@ class Claim:
     @property
     def parent_from_here(self) -> str | None:
         """The parent as the card names it: relative to the run, so that both can be moved together."""
-        return None if self.parent is None else os.path.relpath(self.parent, self.run.path)
+        if self.parent is None:
+            return None
+        try:
+            return Path(os.path.relpath(self.parent, self.run.path)).as_posix()
+        except ValueError:  # on Windows, from one drive to another
+            return self.parent.resolve().as_posix()
 
     @cached_property
     def record(self) -> dict[str, Any]:
