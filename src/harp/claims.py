@@ -37,6 +37,7 @@ class Claim:
     parent: Path | None = None
     weights: Path | None = None
     weights_key: str | None = None
+    train_weights: bool = False
     split_seed: int = 0
 
     @property
@@ -58,6 +59,7 @@ class Claim:
             "parent": self.parent_from_here,
             "weights": None if self.weights is None else str(self.weights),
             "weights_key": self.weights_key,
+            "train_weights": self.train_weights,
             "source_sha256": None if source is None else _sha256(source),
             "split_seed": self.split_seed,
             "recipe": to_json(self.recipe),

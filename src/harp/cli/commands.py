@@ -35,6 +35,8 @@ class PretrainFlags:
     """A checkpoint of this network (safetensors, or a PyTorch state dict) to take instead of training."""
     weights_key: str | None = None
     """Of a checkpoint with several networks the one to take, such as state_dict_ema."""
+    train_weights: bool = False
+    """Train on from --weights; a last layer of another number of classes begins anew."""
     overwrite: bool = False
     """Replace a run that is already there."""
     dry_run: DryRun = False
@@ -134,13 +136,13 @@ def pretrain(arguments: list[str], stop: "StopRequest") -> None:
     flags = _parse(PretrainFlags, "pretrain", arguments, default)
     recipe = replace(recipe, task=flags.task, pretrain=flags.training, compute=flags.compute, seed=flags.seed)
     if flags.dry_run:
-        return foretell(recipe, weights=flags.weights)
+        return foretell(recipe, weights=None if flags.train_weights else flags.weights)
 
     from .. import stages
     from .console import Console
 
     with Console(stop) as console:
-        weights = {"weights": flags.weights, "weights_key": flags.weights_key}
+        weights = {name: getattr(flags, name) for name in ("weights", "weights_key", "train_weights")}
         stages.pretrain(recipe, flags.out, **weights, overwrite=flags.overwrite, watch=console.watch)
 
 

@@ -27,6 +27,8 @@ def commands(run: Run, parent: Run | None) -> tuple[str, ...]:
         words += ["--weights", weights]
     if isinstance(key := run.recipe.get("weights_key"), str):
         words += ["--weights-key", key]
+    if run.recipe.get("train_weights") is True:
+        words += ["--train-weights"]
     return (shlex.join([*words, "--out", str(run.path)]), *_evaluations(run))
 
 
