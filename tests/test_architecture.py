@@ -40,6 +40,7 @@ def test_no_layer_imports_a_higher_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(sys, "path", list(sys.path))  # the linter adds the working directory and leaves it there
+    monkeypatch.setattr("logging.config.dictConfig", lambda config: None)  # it would silence every logger there is
     status = lint_imports(config_filename=str(ROOT / "pyproject.toml"), cache_dir=str(tmp_path), no_logo=True)
     assert status == 0, capsys.readouterr().out
 
@@ -210,3 +211,12 @@ def _loads_unsafely(node: ast.AST) -> bool:
     if ast.unparse(node.func) == "torch.load":
         return given.get("weights_only") != "True"
     return given.get("allow_pickle", "False") != "False"
+
+
+def test_the_workflows_run_targets_of_the_makefile():
+    text = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
+    run = set(re.findall(r"^ +- run: make ([\w-]+)$", text, re.MULTILINE))
+    assert run == {"test", "check", "docs"}
+    assert text.count("run: ") == len(run)  # nothing but these
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert run <= targets

@@ -244,3 +244,20 @@ def test_the_key_of_a_checkpoint_is_part_of_the_run(dense):
     with pytest.raises(ValueError, match=r"weights_key='ema' names a network in a checkpoint; name the file"):
         pretrain(RECIPE, Path("other"), weights_key="ema")
     assert not Path("other").exists()
+
+
+def test_training_may_start_from_a_checkpoint_of_other_classes(dense, caplog):
+    recipe = replace(RECIPE, task=replace(RECIPE.task, data="tiny:two_classes"))
+    source = dense / "model.safetensors"
+    run = pretrain(recipe, Path("run"), weights=source, train_weights=True)
+    assert "the head 5.weight begins anew: 3 outputs in the checkpoint, 2 in the model" in caplog.text
+    assert len(records_of(run.path)) == 2
+    theirs, found = load_tensors(source), load_tensors(run.model)
+    assert found["5.weight"].shape == (2, 32)
+    alone = load_tensors(pretrain(recipe, Path("alone")).model)
+    distance = {name: float((t["1.weight"] - theirs["1.weight"]).norm()) for name, t in (("on", found), ("new", alone))}
+    assert 0 < distance["on"] < distance["new"] / 2
+    with pytest.raises(OtherRun, match=r"train_weights \(True there, False here\)"):
+        pretrain(recipe, Path("run"), weights=source)
+    with pytest.raises(ValueError, match="train_weights needs weights to start from"):
+        pretrain(recipe, Path("nothing"), train_weights=True)

@@ -37,12 +37,18 @@ class Claim:
     parent: Path | None = None
     weights: Path | None = None
     weights_key: str | None = None
+    train_weights: bool = False
     split_seed: int = 0
 
     @property
     def parent_from_here(self) -> str | None:
         """The parent as the card names it: relative to the run, so that both can be moved together."""
-        return None if self.parent is None else os.path.relpath(self.parent, self.run.path)
+        if self.parent is None:
+            return None
+        try:
+            return Path(os.path.relpath(self.parent, self.run.path)).as_posix()
+        except ValueError:  # on Windows, from one drive to another
+            return self.parent.resolve().as_posix()
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -53,6 +59,7 @@ class Claim:
             "parent": self.parent_from_here,
             "weights": None if self.weights is None else str(self.weights),
             "weights_key": self.weights_key,
+            "train_weights": self.train_weights,
             "source_sha256": None if source is None else _sha256(source),
             "split_seed": self.split_seed,
             "recipe": to_json(self.recipe),

@@ -229,14 +229,20 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES) and mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES))
 
 
-def peak_memory_bytes(device: torch.device) -> int:
-    """The most memory that this process has held: what torch allocated on a GPU, else the resident set."""
+def peak_memory_bytes(device: torch.device) -> int | None:
+    """The most memory that this process has held: what torch allocated on a GPU, else the resident set.
+
+    None where the system does not tell, as on Windows.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
     if status.exists():  # ru_maxrss there begins with what the parent of the process had
-        (line,) = (line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
-    import resource  # not on Windows
-
+        lines = (line.split() for line in status.read_text(encoding="utf-8").splitlines())
+        found = next((words[1] for words in lines if words and words[0] == "VmHWM:"), None)
+        return None if found is None else int(found) * 1024
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -47,7 +47,7 @@ class Forecast:
     work: Workload
     batch_s: float
     devices: int
-    peak_memory_bytes: int
+    peak_memory_bytes: int | None
 
     @property
     def hours(self) -> float:

@@ -49,9 +49,11 @@ def open_pruned(path: Path) -> RunDirectory:
     return run
 
 
-def check_weights(weights: Path | None, recipe: Recipe, key: str | None = None) -> None:
+def check_weights(weights: Path | None, recipe: Recipe, key: str | None = None, *, train: bool = False) -> None:
     if weights is not None and not weights.is_file():
         raise FileNotFoundError(f"weights={weights} is not a file; name a checkpoint of {recipe.task.model}")
+    if train and weights is None:
+        raise ValueError("train_weights needs weights to start from; name a checkpoint (--weights)")
     if key is not None and weights is None:
         raise ValueError(f"weights_key={key!r} names a network in a checkpoint; name the file, too (--weights)")
 

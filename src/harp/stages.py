@@ -58,29 +58,37 @@ def pretrain(
     *,
     weights: Path | None = None,
     weights_key: str | None = None,
+    train_weights: bool = False,
     overwrite: bool = False,
     accept_changes: bool = False,
     watch: Watch = SILENT,
 ) -> RunDirectory:
     """Train the recipe's network robustly from a seeded start, or take the ``weights`` of an existing checkpoint.
 
-    Of a file with several networks ``weights_key`` names one.
+    Of a file with several networks ``weights_key`` names one. With ``train_weights`` training starts from them, with a
+    new head where the checkpoint has other classes.
     """
-    check_weights(weights, recipe, weights_key)
+    check_weights(weights, recipe, weights_key, train=train_weights)
     claim = Claim(
-        "pretrain", recipe, RunDirectory(out), weights=weights, weights_key=weights_key, split_seed=recipe.seed
+        *("pretrain", recipe, RunDirectory(out)),
+        weights=weights,
+        weights_key=weights_key,
+        train_weights=train_weights,
+        split_seed=recipe.seed,
     )
     if claim.is_done(overwrite=overwrite):
         return _settled(claim, watch)
     stage = _open(claim, recipe.pretrain, watch, overwrite=overwrite, accept=accept_changes)
     torch.manual_seed(seed_of(recipe.seed, "init"))
     model = build_network(recipe, stage.data)
+    what = f"{recipe.task.model} on {data_title(recipe.task.data, recipe.task.root)}"
     if weights is None:
-        return stage.train(
-            model, recipe.pretrain, f"{recipe.task.model} on {data_title(recipe.task.data, recipe.task.root)}"
-        )
-    load_weights(model, weights, key=weights_key)
-    stage.begin(f"{recipe.task.model} with the weights of {weights}{f', {weights_key}' if weights_key else ''}")
+        return stage.train(model, recipe.pretrain, what)
+    load_weights(model, weights, key=weights_key, new_head=train_weights)
+    source = f"the weights of {weights}{f', {weights_key}' if weights_key else ''}"
+    if train_weights:
+        return stage.train(model, recipe.pretrain, f"{what}, from {source}")
+    stage.begin(f"{recipe.task.model} with {source}")
     return stage.finish(model, [])
 
 

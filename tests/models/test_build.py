@@ -48,13 +48,29 @@ def test_normalisation_says_what_it_does():
     assert repr(Normalize((0.5,), (0.25,))) == "Normalize(mean=[0.5], std=[0.25])"
 
 
-def test_torchvision_networks_have_our_classes_and_no_downloaded_weights():
-    assert build_model("torchvision:resnet18", shape=SHAPE, classes=7)(torch.rand(2, *SHAPE)).shape == (2, 7)
+@pytest.mark.parametrize("name", ["torchvision:resnet18", "tv:resnet18", "timm:resnet18"])
+def test_networks_of_libraries_have_our_classes_and_no_downloaded_weights(name):
+    assert build_model(name, shape=SHAPE, classes=7)(torch.rand(2, *SHAPE)).shape == (2, 7)
+
+
+def test_timms_networks_take_as_many_channels_as_the_images_have():
+    assert build_model("timm:resnet18", shape=(1, 32, 32), classes=3)(torch.rand(2, 1, 32, 32)).shape == (2, 3)
+
+
+def test_a_library_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ValueError, match=r"name='timm:resnet18' needs timm, which is not installed: pip install timm"):
+        build_model("timm:resnet18", shape=SHAPE, classes=7)
 
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
-    [("resnet_smal", "resnet_small"), ("torchvision:resnet19", "resnet18"), ("torchvision:vgg16bn", "vgg16_bn")],
+    [
+        ("resnet_smal", "resnet_small"),
+        ("torchvision:resnet19", "resnet18"),
+        ("torchvision:vgg16bn", "vgg16_bn"),
+        ("timm:resnet19", "resnet18"),
+    ],
 )
 def test_an_unknown_name_proposes_its_neighbours(name, nearest):
     with pytest.raises(ValueError, match=f"name='{name}'.*did you mean.*{nearest}"):

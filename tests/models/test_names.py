@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from harp.models import build_model, match_names
+from harp.models.names import fits_in, take
 
 MEAN_STD = ((0.5, 0.4, 0.3), (0.2, 0.1, 0.4))
 
@@ -153,6 +154,35 @@ def test_two_normalisations_that_differ_are_refused():
         theirs |= {f"{place}.mean": torch.full((3,), value), f"{place}.std": torch.ones(3)}
     with pytest.raises(ValueError, match=r"several normalisations: 0\.mean and attacker\.mean differ"):
         match_names(theirs, some_model(MEAN_STD))
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_head_of_other_classes_begins_anew_when_that_is_wanted(prefix, caplog):
+    thousand = build_model("resnet_small", shape=(3, 8, 8), classes=1000)
+    state = {f"{prefix}{name}": torch.rand(t.shape) + 2 for name, t in thousand.state_dict().items()}
+    model = some_model()
+    head = model.get_parameter("fc.weight").clone()
+    (fit,) = fits_in(state, model, new_head=True)
+    found = take(state, model, fit)
+    assert torch.equal(found["fc.weight"], head)
+    assert torch.equal(found["conv1.weight"], state[f"{prefix}conv1.weight"])
+    assert "the head fc.weight begins anew: 1000 outputs in the checkpoint, 4 in the model" in caplog.text
+    with pytest.raises(ValueError, match=r"wrong shape: .*fc\.weight \(1000, 64\)"):
+        match_names(state, model)
+
+
+@pytest.mark.parametrize("layer", ["conv1.weight", "fc.weight"])
+def test_only_the_outputs_of_the_last_layer_may_differ(layer):
+    state = some_state()
+    state[layer] = state[layer].repeat_interleave(2, dim=1)
+    (fit,) = fits_in(state, some_model(), new_head=True)
+    assert [problem.partition(":")[0] for problem in fit.problems] == ["wrong shape"]
+
+
+def test_a_head_of_the_same_classes_is_taken_even_then():
+    state = some_state()
+    (fit,) = fits_in(state, some_model(), new_head=True)
+    assert_same(take(state, some_model(), fit), state)
 
 
 def tied() -> nn.Module:

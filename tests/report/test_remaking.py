@@ -59,6 +59,12 @@ def test_a_prune_stage_starts_from_the_recipe_of_its_parent(fake, commands):
     ]
 
 
+def test_a_checkpoint_is_named_with_its_key_and_what_was_done_with_it(fake, commands):
+    run = fake("dense")
+    run.recipe = {**recipe(), "weights": "theirs.pt", "weights_key": "ema", "train_weights": True}
+    assert "--weights theirs.pt --weights-key ema --train-weights --out" in commands(run.write())[0]
+
+
 def test_without_a_recipe_the_card_says_what_it_knows(fake, commands):
     run = fake("masks", "harp", (10, 5, 5), stage="prune", seed=3)
     assert commands(run.write()) == ["harp prune runs/dense --method harp --keep 0.01 --seed 3 --out runs/masks"]

@@ -35,7 +35,7 @@ def probe(engine: str, subject: Subject, shape: Sequence[int], threads: int) -> 
     """Load and run a network in a fresh process. Raises OSError with the last words of a process that failed."""
     job = [engine, str(subject.file), str(subject.onnx or ""), json.dumps(list(shape)), str(threads)]
     done = subprocess.run(
-        [sys.executable, "-c", f"from {__name__} import child; child()", *job], capture_output=True, text=True
+        [sys.executable, "-c", f"from {__name__} import child; child()", *job], capture_output=True, encoding="utf-8"
     )
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]

@@ -34,18 +34,19 @@ class Network:
         return f"{self.where}.{self.fit.prefix}".strip(".")
 
 
-def load_weights(model: nn.Module, path: Path, *, key: str | None = None) -> nn.Module:
+def load_weights(model: nn.Module, path: Path, *, key: str | None = None, new_head: bool = False) -> nn.Module:
     """Load a checkpoint made anywhere: safetensors, or a PyTorch file, of which only tensors are read.
 
     The network is found below whatever keys and prefixes lead to it: ``{"state_dict": …}``, ``module.``, ``module.1.``.
     Where a file has several that fit, the plain one comes before an average, ``best`` before ``last``, and a warning
-    says which was taken; ``key`` chooses. Raises ValueError listing missing, unexpected and misshapen entries, and for
+    says which was taken; ``key`` chooses. With ``new_head`` a last layer of another number of classes stays the model's
+    own, and a warning says so. Raises ValueError listing missing, unexpected and misshapen entries, and for
     values that are not finite; the model is then unchanged.
     """
     need_file(path)
     states = {"": _tied_again(path)} if path.suffix == ".safetensors" else read_states(path)
     try:
-        matched = _matched(model, path, states, key)
+        matched = _matched(model, path, states, key, new_head)
     except ValueError as error:
         raise ValueError(f"{path} does not fit the model: {error}") from error
     odd = [n for n, t in matched.items() if t.layout != torch.strided or t.is_complex() or t.is_quantized or t.is_meta]
@@ -65,13 +66,15 @@ def _tied_again(path: Path) -> dict[str, Tensor]:
 
 
 def _matched(
-    model: nn.Module, path: Path, states: Mapping[str, Mapping[str, Tensor]], key: str | None
+    model: nn.Module, path: Path, states: Mapping[str, Mapping[str, Tensor]], key: str | None, new_head: bool
 ) -> Mapping[str, Tensor]:
     if key is None and "" in states and is_exact(states[""], model):
         return states[""]
     large = [where for where, state in states.items() if 2 * len(state) >= len(required(model))]
     networks = [
-        Network(where, states[where], fit) for where in large or states for fit in fits_in(states[where], model)
+        Network(where, states[where], fit)
+        for where in large or states
+        for fit in fits_in(states[where], model, new_head=new_head)
     ]
     if key is not None:
         named = [network for network in networks if f"{network.key}.".startswith(f"{key}.")]

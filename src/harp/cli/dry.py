@@ -60,14 +60,17 @@ def _show(found: "Forecast") -> float:
         f"  passes an image and epoch  {passes}\n"
         f"  operations a batch         {work.batch_macs:.3g} MACs ({work.macs:.3g} a pass and image)\n"
         f"  memory traffic a batch     {work.batch_bytes / 1e9:.3g} GB at least, were nothing kept in caches\n"
-        f"  measured                   {found.batch_s:.3g} s a batch{_share(found)}, "
-        f"{found.peak_memory_bytes / 1e6:,.0f} MB at most\n"
+        f"  measured                   {found.batch_s:.3g} s a batch{_share(found)}{_memory(found)}\n"
         f"  the stage                  {_time(found.hours)}; validation not counted"
     )
     if found.devices == 1:
         outlook = (f"{n}: {_time(scaled_hours(work, found.batch_s, LINK_BYTES_PER_S, n))}" for n in DEVICES)
         print(f"  on so many such devices    {', '.join(outlook)}")
     return found.hours
+
+
+def _memory(found: "Forecast") -> str:
+    return "" if found.peak_memory_bytes is None else f", {found.peak_memory_bytes / 1e6:,.0f} MB at most"
 
 
 def _share(found: "Forecast") -> str:

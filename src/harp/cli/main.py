@@ -1,5 +1,6 @@
 """``harp COMMAND …``: find the command, turn what goes wrong into one line that says how to go on."""
 
+import io
 import os
 import sys
 
@@ -37,6 +38,7 @@ INSTALL = "pip install '.[train]' in a checkout of harp"
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0, 1 when a cell failed, 2 for bad input, 130 when interrupted, 141 unread."""
     arguments = sys.argv[1:] if argv is None else argv
+    _print_what_the_terminal_cannot_show()
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP)
         return 0
@@ -46,6 +48,13 @@ def main(argv: list[str] | None = None) -> int:
         print(f"harp {__version__}")
         return 0
     return _guarded(arguments)
+
+
+def _print_what_the_terminal_cannot_show() -> None:
+    """As a question mark: a log on Windows is written in an old code page, and a γ must not end a run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _guarded(arguments: list[str]) -> int:

@@ -29,6 +29,8 @@ class PretrainFlags:
     """A checkpoint of this network (safetensors, or a PyTorch state dict) to take instead of training."""
     weights_key: str | None = None
     """Of a checkpoint with several networks the one to take, such as state_dict_ema."""
+    train_weights: bool = False
+    """Train on from --weights; a last layer of another number of classes begins anew."""
     overwrite: bool = False
     """Replace a run that is already there."""
     accept_changes: AcceptChanges = False
@@ -77,7 +79,7 @@ def pretrain(arguments: list[str], stop: StopRequest) -> None:
     flags = parse(PretrainFlags, "pretrain", arguments, default)
     recipe = replace(recipe, task=flags.task, pretrain=flags.training, compute=flags.compute, seed=flags.seed)
     if flags.dry_run:
-        return foretell(recipe, weights=flags.weights)
+        return foretell(recipe, weights=None if flags.train_weights else flags.weights)
 
     from .. import stages
     from .console import Console
@@ -88,6 +90,7 @@ def pretrain(arguments: list[str], stop: StopRequest) -> None:
             flags.out,
             weights=flags.weights,
             weights_key=flags.weights_key,
+            train_weights=flags.train_weights,
             overwrite=flags.overwrite,
             accept_changes=flags.accept_changes,
             watch=console.watch,

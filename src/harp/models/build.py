@@ -33,7 +33,7 @@ MODELS: dict[str, Callable[[Shape, int], nn.Module]] = {
 def build_model(name: str, *, shape: Shape, classes: int, mean_std: MeanStd | None = None) -> nn.Module:
     """A fresh network for images of `shape` (channels, height, width), with `classes` outputs.
 
-    `name` is one of MODELS, `torchvision:NAME`, or `package.module:factory`, which is called with whichever of `shape`,
+    `name` is one of MODELS, `tv:NAME` (or `torchvision:NAME`), `timm:NAME`, or `package.module:factory`, which is called with whichever of `shape`,
     `classes` and `num_classes` are its parameters. With `mean_std`, the network's first layer normalises: the layer
     `normalize` of our own models, and a wrapper around all others. Raises ValueError for a network that cannot take
     such images, or answers with anything but one logit a class.
@@ -45,23 +45,39 @@ def build_model(name: str, *, shape: Shape, classes: int, mean_std: MeanStd | No
     if not colon:
         if name not in MODELS:
             raise ValueError(
-                f"name={name!r}: {_nearest(name, list(MODELS))}; torchvision's are torchvision:NAME, your own are "
+                f"name={name!r}: {_nearest(name, list(MODELS))}; torchvision's are tv:NAME, timm's timm:NAME, your own "
+                "are "
                 "package.module:factory"
             )
         model = MODELS[name](shape, classes)
         if normalize is not None:
             model.normalize = normalize
         return model
-    model = _from_torchvision(factory, classes) if place == "torchvision" else _from_factory(name, shape, classes)
+    if place in ("tv", "torchvision"):
+        model = _from_torchvision(name, factory, classes)
+    elif place == "timm":
+        model = _from_timm(factory, shape, classes)
+    else:
+        model = _from_factory(name, shape, classes)
     _try_out(name, model, shape, classes)
     return model if normalize is None else Normalized(normalize, model)
 
 
-def _from_torchvision(name: str, classes: int) -> nn.Module:
+def _from_torchvision(given: str, name: str, classes: int) -> nn.Module:
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        raise ValueError(f"name='torchvision:{name}': {_nearest(name, known)}")
+        raise ValueError(f"name={given!r}: {_nearest(name, known)}")
     return torchvision.models.get_model(name, weights=None, num_classes=classes)
+
+
+def _from_timm(name: str, shape: Shape, classes: int) -> nn.Module:
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise ValueError(f"name='timm:{name}' needs timm, which is not installed: pip install timm") from error
+    if not timm.is_model(name):
+        raise ValueError(f"name='timm:{name}': {_nearest(name, timm.list_models(), 'timm.list_models()')}")
+    return timm.create_model(name, pretrained=False, num_classes=classes, in_chans=shape[0])
 
 
 def _from_factory(name: str, shape: Shape, classes: int) -> nn.Module:
@@ -111,8 +127,10 @@ def _try_out(name: str, model: nn.Module, shape: Shape, classes: int) -> None:
     model.train(was_training)
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def _nearest(name: str, known: list[str], all_of_them: str = "") -> str:
     near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
     return (
-        f"no such model; did you mean {' or '.join(near)}?" if near else f"no such model; known are {', '.join(known)}"
+        f"no such model; did you mean {' or '.join(near)}?"
+        if near
+        else f"no such model; known are {all_of_them or ', '.join(known)}"
     )

@@ -32,6 +32,8 @@ class Fit:
     prefix: str
     found: Mapping[str, str]
     problems: tuple[str, ...]
+    replaced: Mapping[str, str]
+    """The head of other classes that is left where it is, as ``found`` has the rest."""
 
 
 def match_names(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -57,16 +59,20 @@ def is_exact(state: Mapping[str, Tensor], model: nn.Module) -> bool:
     )
 
 
-def fits_in(state: Mapping[str, Tensor], model: nn.Module) -> list[Fit]:
-    """The networks in a state dict that are complete; where there is none, the one that comes nearest."""
+def fits_in(state: Mapping[str, Tensor], model: nn.Module, *, new_head: bool = False) -> list[Fit]:
+    """The networks in a state dict that are complete; where there is none, the one that comes nearest.
+
+    With ``new_head`` one whose last layer has other outputs is complete, too.
+    """
     nearest: list[Fit] = []
     for root in _roots(model):
-        fits = [_fit(state, model, prefix, found) for prefix, found in _candidates(state, model, root).items()]
+        candidates = _candidates(state, model, root).items()
+        fits = [_fit(state, model, prefix, found, new_head) for prefix, found in candidates]
         complete = [fit for fit in fits if not fit.problems]
         if complete:
             return complete
         nearest += fits
-    return [max(nearest, key=lambda fit: len(fit.found))] if nearest else [_fit(state, model, "", {})]
+    return [max(nearest, key=lambda fit: len(fit.found))] if nearest else [_fit(state, model, "", {}, new_head)]
 
 
 def take(
@@ -77,7 +83,7 @@ def take(
     Raises ValueError for its problems, and for tensors of the state that belong neither to it nor to the ``others``;
     when it is wanted ``alone``, those outside of its prefix are nobody's business.
     """
-    known = {*fit.found.values(), *(name for other in others for name in other.found.values())}
+    known = {*fit.found.values(), *fit.replaced.values(), *(name for other in others for name in other.found.values())}
     left = {name: tensor for name, tensor in state.items() if name not in known and not _is_beside(name)}
     normalisation, problems = find_normalisation(left, model)
     strange = [n for n in left if n not in normalisation.names and not (alone and not n.startswith(fit.prefix))]
@@ -87,6 +93,10 @@ def take(
     for name in state:
         if name.rpartition(".")[2] in _SCORES:
             _log.warning("ignoring %s: the weights are read as a dense network's", name)
+    for target, name in fit.replaced.items():
+        if target.endswith("weight"):
+            outputs = len(state[name]), len(model.state_dict()[target])
+            _log.warning("the head %s begins anew: %d outputs in the checkpoint, %d in the model", target, *outputs)
     found = {target: state[name] for target, name in fit.found.items()}
     return {**model.state_dict(), **normalisation.tensors, **found}
 
@@ -133,7 +143,9 @@ def _plain(words: Iterable[str]) -> tuple[str, ...]:
     return tuple(_ALIASES.get(word, word) for word in words if word not in _TRANSPARENT)
 
 
-def _fit(state: Mapping[str, Tensor], model: nn.Module, prefix: str, candidates: Mapping[str, list[str]]) -> Fit:
+def _fit(
+    state: Mapping[str, Tensor], model: nn.Module, prefix: str, candidates: Mapping[str, list[str]], new_head: bool
+) -> Fit:
     wanted = model.state_dict()
     found = {target: names[0] for target, names in candidates.items()}
     problems = [f"doubled: {n} is another {target}" for target, names in candidates.items() for n in names[1:]]
@@ -143,13 +155,27 @@ def _fit(state: Mapping[str, Tensor], model: nn.Module, prefix: str, candidates:
         shared = found.get(one, found.get(other))
         if shared is not None:
             found = {one: shared, other: shared, **found}
+    replaced = _other_head(state, model, found) if new_head else {}
+    found = {target: name for target, name in found.items() if target not in replaced}
     problems += [
         f"wrong shape: {name} {tuple(state[name].shape)}, the model has {tuple(wanted[target].shape)}"
         for target, name in found.items()
         if state[name].shape != wanted[target].shape
     ]
-    problems += [f"missing: {name} {tuple(wanted[name].shape)}" for name in required(model) if name not in found]
-    return Fit(prefix, found, tuple(problems))
+    problems += [
+        f"missing: {name} {tuple(wanted[name].shape)}" for name in required(model) if name not in {**found, **replaced}
+    ]
+    return Fit(prefix, found, tuple(problems), replaced)
+
+
+def _other_head(state: Mapping[str, Tensor], model: nn.Module, found: Mapping[str, str]) -> dict[str, str]:
+    """The model's last layer, where the state has one that differs in its outputs and in nothing else."""
+    wanted = model.state_dict()
+    last = required(model)[-1].rpartition(".")[0]
+    head = {name: found[name] for name in wanted if name.rpartition(".")[0] == last and name in found}
+    shapes = [(state[name].shape, wanted[target].shape) for target, name in head.items()]
+    other = all(theirs[:1] != ours[:1] and theirs[1:] == ours[1:] for theirs, ours in shapes)
+    return head if other else {}
 
 
 def same(one: Tensor, other: Tensor) -> bool:

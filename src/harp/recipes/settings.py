@@ -50,7 +50,7 @@ class Task:
     validation: float = 0.1
     """Share of the training set that is cut off to choose the best epoch. The test set never chooses anything."""
     model: str = "vgg_small"
-    """One of harp's networks, `torchvision:NAME`, or your own as `package.module:factory`."""
+    """One of harp's networks, `tv:NAME` of torchvision, `timm:NAME`, or your own as `package.module:factory`."""
     mean: tuple[float, ...] = ()
     """Channel means of a normalisation as the network's first layer; none given leaves images as they are."""
     std: tuple[float, ...] = ()

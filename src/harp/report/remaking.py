@@ -25,6 +25,10 @@ def commands(run: Run, parent: Run | None) -> tuple[str, ...]:
     words = ["harp", run.stage, source, *flags(_known(run, alone=not mine) | changes(taken_over, mine))]
     if isinstance(weights := run.recipe.get("weights"), str):
         words += ["--weights", weights]
+    if isinstance(key := run.recipe.get("weights_key"), str):
+        words += ["--weights-key", key]
+    if run.recipe.get("train_weights") is True:
+        words += ["--train-weights"]
     return (shlex.join([*words, "--out", str(run.path)]), *_evaluations(run))
 
 
