@@ -131,7 +131,7 @@ def _validation(recipe: Recipe, model: nn.Module, data: ImageData, fabric: Fabri
     assert images is not None
     clock = Clock(model, images, BATCH_SIZE, fabric.device)
     attack = PGD(Threat(recipe.task.norm, recipe.task.eps), steps=VALIDATION_STEPS)
-    return sum(clock.evaluation(each, len(images), UNTRAINED).expected for each in (None, attack))
+    return float(sum(clock.evaluation(each, len(images), UNTRAINED).expected for each in (None, attack)))
 
 
 def _timed(

@@ -33,7 +33,7 @@ class Cost:
     of: str
 
     @property
-    def seconds(self) -> float:
+    def seconds(self) -> int | float:
         return self.range.expected
 
 

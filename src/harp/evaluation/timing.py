@@ -38,14 +38,14 @@ _WEAKEST = 0.8
 class Range:
     """A number that is not known exactly."""
 
-    low: float
-    expected: float
-    high: float
+    low: int | float
+    expected: int | float
+    high: int | float
 
     def __add__(self, other: "Range") -> "Range":
         return Range(self.low + other.low, self.expected + other.expected, self.high + other.high)
 
-    def __mul__(self, times: float) -> "Range":
+    def __mul__(self, times: int | float) -> "Range":
         return Range(self.low * times, self.expected * times, self.high * times)
 
 
@@ -71,7 +71,7 @@ class Pace:
     batch_s: float
     image_s: float
 
-    def seconds(self, cost: float, images: float, batch_size: int) -> float:
+    def seconds(self, cost: int | float, images: int | float, batch_size: int) -> int | float:
         return cost * (self.batch_s * math.ceil(images / batch_size) + self.image_s * images)
 
 
@@ -153,7 +153,7 @@ class Clock:
         if attack is None or phase.name == "clean":
             self._timed(lambda: self.model(x))
             return self._timed(lambda: self.model(x))
-        timed: list[tuple[float, float]] = []
+        timed: list[tuple[float, int | float]] = []
         for iterations in (_SHORT, _SHORT, _LONG):  # the first to warm up
             part, cost = _shortened(phase, attack, iterations, classes)
             timed.append((self._timed(lambda part=part: part.attack(self.model, x, y, 0)), cost))
@@ -169,7 +169,7 @@ class Clock:
         return time.perf_counter() - began
 
 
-def _shortened(phase: Phase, attack: PGD | AutoAttack, iterations: int, classes: int) -> tuple[Phase, float]:
+def _shortened(phase: Phase, attack: PGD | AutoAttack, iterations: int, classes: int) -> tuple[Phase, int | float]:
     """A part of an attack with few iterations, and what they cost in the units of the whole."""
     if isinstance(attack, PGD):
         part = phases_of(replace(attack, steps=iterations, restarts=1), classes, 0)[-1]
