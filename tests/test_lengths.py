@@ -49,7 +49,7 @@ def test_the_presets_with_data_of_their_own_are_as_long_as_ever():
 def test_every_method_gets_the_passes_of_the_added_epochs():
     shared = from_parent(PRESETS["folder-cpu"][1], 432)
     costs = {method: passes(recipe_for(method, shared)).total for method in ("harp", "hydra", "lwm", "erk", "harp+awp")}
-    assert costs["harp"] == costs["hydra"] == 2 * 2 * (50 + 75)
+    assert costs["harp"] == costs["hydra"] == 2 * 2 * (63 + 100)
     assert all(costs["harp"] - 5 < cost <= costs["harp"] for cost in costs.values())
 
 

@@ -12,10 +12,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .attacks import Threat, attacking
-from .choices import keep_rule, make_objective, method_of, sharpness_of
+from .attacks import PGD, Threat, attacking
+from .choices import VALIDATION_STEPS, keep_rule, make_objective, method_of, sharpness_of
 from .data import ImageData
 from .devices import alone, launch, make_fabric, peak_memory_bytes, place
+from .evaluation import BATCH_SIZE, UNTRAINED, Clock
 from .optimizers import make_optimizer
 from .passes import learns
 from .pruning import attach_masks, budget_of, freeze_masks, masks
@@ -41,17 +42,21 @@ _ENOUGH_S = 60.0
 
 @dataclass(frozen=True)
 class Forecast:
-    """``batch_s`` is for one device's share of a batch, with every optimiser step on it, and includes reading it."""
+    """``batch_s`` is for one device's share of a batch, with every optimiser step on it, and includes reading it.
+
+    ``validation_s`` is for the two evaluations at the end of every epoch.
+    """
 
     stage: str
     work: Workload
     batch_s: float
+    validation_s: float
     devices: int
     peak_memory_bytes: int | None
 
     @property
     def hours(self) -> float:
-        return self.work.batches * self.batch_s / 3600
+        return (self.work.batches * self.batch_s + self.work.epochs * self.validation_s) / 3600
 
 
 def foresee_pretrain(recipe: Recipe, weights: Path | None = None) -> Forecast | None:
@@ -115,7 +120,18 @@ def _foresee(stage: str, recipe: Recipe, settings: Training, model: nn.Module, d
         weights=sum(p.numel() for p in model.parameters() if p.requires_grad),
     )
     batch_s = statistics.median(_timed(recipe, settings, model, data, fabric, share))
-    return Forecast(stage, work, batch_s, world, peak_memory_bytes(fabric.device))
+    return Forecast(
+        stage, work, batch_s, _validation(recipe, model, data, fabric), world, peak_memory_bytes(fabric.device)
+    )
+
+
+def _validation(recipe: Recipe, model: nn.Module, data: ImageData, fabric: Fabric) -> float:
+    """Seconds of what judges an epoch: clean accuracy, and that under PGD-10, of a network that is being trained."""
+    images = data.validation
+    assert images is not None
+    clock = Clock(model, images, BATCH_SIZE, fabric.device)
+    attack = PGD(Threat(recipe.task.norm, recipe.task.eps), steps=VALIDATION_STEPS)
+    return float(sum(clock.evaluation(each, len(images), UNTRAINED).expected for each in (None, attack)))
 
 
 def _timed(
@@ -152,6 +168,13 @@ def _timed(
             train_step(model, course, fabric, optimizer, x, y, epoch=settings.epochs - 1.0)
         times.append(time.perf_counter() - began)
     return times[_UNTIMED:] or times
+
+
+def validation_seconds(recipe: Recipe, data: ImageData) -> float:
+    """Seconds at the end of an epoch of a network of this recipe that is yet to be trained."""
+    fabric = launch(make_fabric(alone(recipe.compute)), recipe.compute)
+    model = place(build_network(recipe, data), fabric.device, channels_last=recipe.compute.channels_last)
+    return _validation(recipe, model, data, fabric)
 
 
 def measure(model: nn.Module, shape: tuple[int, int, int], device: torch.device) -> tuple[int, int]:

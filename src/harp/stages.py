@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .attacks import PGD, Attack, Threat
 from .cards import make_card, name_of, of_smaller, read_card
 from .checkpoint import RunDirectory, load_weights, save_tensors
-from .choices import keep_rule, make_objective, method_of, sharpness_of
+from .choices import VALIDATION_STEPS, keep_rule, make_objective, method_of, sharpness_of
 from .claims import Claim
 from .data import ImageData, Images
 from .devices import launch, make_fabric, peak_memory_bytes, place
@@ -213,7 +213,9 @@ class _Stage:
         steps = settings.epochs * steps_an_epoch(len(data.train), settings.batch_size, world) * settings.steps_a_batch
         rule = keep_rule(model, budget, settings, steps) if isinstance(settings, Pruning) and budget else None
         ranks = Ranks(self.fabric.global_rank, world, self.fabric.device)
-        validate = _validator(data.validation, PGD(threat, steps=10), recipe.seed, self.watch.should_stop, ranks)
+        validate = _validator(
+            data.validation, PGD(threat, steps=VALIDATION_STEPS), recipe.seed, self.watch.should_stop, ranks
+        )
         return Course(
             stage=self.claim.stage,
             settings=settings,

@@ -9,6 +9,7 @@ import tyro
 from tyro.conf import Positional
 
 from ..recipes import PRESETS, Recipe, recipe_in
+from .dry import about
 from .parsing import Flat, parse, path_of, recipe_of_run, refuse_directory, source_of
 from .shown import OfCells, of_cells, plain, refuse_single
 from .stopping import StopRequest
@@ -45,7 +46,7 @@ class CompareFlags:
     json: Path | None = None
     """Write one record a finished network to this file, in the end or when interrupted."""
     dry_run: bool = False
-    """Print the commands that are still to be run, for any other engine, and run none."""
+    """Print how long it will take and the commands that are still to be run, for any other engine, and run none."""
     overwrite: bool = False
     """Replace runs of other settings; what is finished with the same ones stays."""
 
@@ -77,19 +78,22 @@ def compare(arguments: list[str], stop: StopRequest) -> int:
     default = CompareFlags(() if source is tyro.MISSING else (source,), of_cells(recipe))
     flags: CompareFlags = parse(CompareFlags, "compare", arguments, default)
 
-    from ..comparison import cores, make_launcher, outstanding
+    from ..comparison import cores, estimate, make_launcher, outstanding
     from .tally import Tally
 
     comparison = _comparison(flags)
     launcher = make_launcher(flags.launcher, flags.jobs, flags.launcher_options, flags.recipe.compute.threads or 1)
     todo = outstanding(comparison, overwrite=flags.overwrite)
+    at_a_time = flags.jobs or (cores() if flags.launcher == "local" else max(1, len(todo.rest)))
     if flags.dry_run:
         print(f"# {todo.finished} of {todo.cells} cells are finished")
+        if todo.first or todo.rest:
+            cost = estimate(comparison, todo, at_a_time)
+            print(f"# {at_a_time} at a time: about {about(cost.range)}, {cost.of}")
         print(
             "\n".join([*map(str, todo.first), *(["# then, in any order:"] if todo.first else []), *map(str, todo.rest)])
         )
         return 0
-    at_a_time = flags.jobs or (cores() if flags.launcher == "local" else max(1, len(todo.rest)))
     refuse_directory(flags.json)
     with Tally(stop) as tally:
         try:

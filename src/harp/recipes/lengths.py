@@ -7,7 +7,7 @@ from typing import TypeVar
 from .settings import Recipe, Training
 
 FEW_STEPS = 100
-"""Fewer optimiser steps than this hardly move a network; the shortest stage of a preset has twice as many."""
+"""Fewer optimiser steps than this hardly move a network; the shortest stage of a preset has more than twice as many."""
 
 Stage = TypeVar("Stage", bound=Training)
 
