@@ -63,7 +63,7 @@ def test_an_evaluation_that_was_stopped_goes_on_to_the_same_result(run, attack):
 
     def stop() -> bool:
         asked.append(bool(evaluations_in(run / "card.json")))
-        return sum(asked) == 24  # of the times after the clean images, before a pass of the attack
+        return sum(asked) == 17  # of the times after the clean images, before a pass of the attack
 
     with pytest.raises(KeyboardInterrupt):
         judge(run, testing, CPU, watch=Watch(should_stop=stop))
