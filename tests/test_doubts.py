@@ -89,7 +89,7 @@ def test_logits_that_change_from_call_to_call_are_noted(make, attack):
 def test_rounding_and_eval_mode_earn_no_note(dtype, attack, scale):
     model = Changed(lambda logits, x: logits * scale)
     model.net[0].weight.data *= 30
-    assert not noted(model.to(dtype), "logits", attack)
+    assert not noted(model.to(dtype), "the model's logits", attack)
 
 
 def test_a_network_that_needs_company_is_noted():
