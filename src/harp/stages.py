@@ -286,7 +286,16 @@ def _validator(images: Images, attack: Attack, seed: int, should_stop: Callable[
 
     def validate(model: nn.Module) -> tuple[float, float]:
         def accuracy(attack: Attack | None) -> float:
-            found = evaluate(model, images, attack, seed=seed, on_progress=tick, should_stop=should_stop, ranks=ranks)
+            found = evaluate(
+                model,
+                images,
+                attack,
+                seed=seed,
+                on_progress=tick,
+                should_stop=should_stop,
+                ranks=ranks,
+                look_for_doubts=False,
+            )
             return found.accuracy
 
         return accuracy(None), accuracy(attack)

@@ -50,6 +50,7 @@ def evaluate(
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     ranks: Ranks = ALONE,
+    look_for_doubts: bool = True,
 ) -> Evaluation:
     """Accuracy on the first ``images`` images of `evaluation_order` (None: all); ``attack`` None is clean accuracy.
 
@@ -67,6 +68,9 @@ def evaluate(
     is done, in images; it may raise to interrupt. ``should_stop`` is asked before every pass of the model, in the middle
     of an attack too: when it says so, KeyboardInterrupt is raised.
 
+    A few images are looked at first for signs that the result is not to be believed, which become its notes;
+    ``look_for_doubts=False`` saves that.
+
     Several processes that call it alike, each with its ``ranks``, share the batches of each attack and all return the
     result that one would have; the first writes the state. If ``on_progress`` interrupts, it must do so on all of them;
     where ``should_stop`` is True, all stop.
@@ -82,7 +86,9 @@ def evaluate(
     place = _device_of(model) if device is None else torch.device(device)
     with attacking(model), hold_masks(model), asked_before_each_pass(model, should_stop):
         x, y = next(data.batches(order[:batch_size], batch_size))
-        classes, notes = ranks.unless_stopped(lambda: _first_look(model, x.to(place), y.to(place), data, order, attack))
+        classes, notes = ranks.unless_stopped(
+            lambda: _first_look(model, x.to(place), y.to(place), data.labels[order], attack, look_for_doubts)
+        )
         phases = phases_of(attack, classes, seed)
         identity = {} if state is None else _identity(model, data, attack, order, x, batch_size, seed)
         journal = ranks.from_first(lambda: open_journal(state, identity, len(order)))
@@ -123,11 +129,11 @@ def collect_examples(
 
 
 def _first_look(
-    model: nn.Module, x: Tensor, y: Tensor, data: Images, order: Tensor, attack: Attack | None
+    model: nn.Module, x: Tensor, y: Tensor, labels: Tensor, attack: Attack | None, look_for_doubts: bool
 ) -> tuple[int, list[str]]:
     """The number of classes, and what there is to note, from the first batch."""
-    classes = check_model(model, x, data.labels[order])
-    return classes, doubts(model, x, y, attack, classes)
+    classes = check_model(model, x, labels)
+    return classes, doubts(model, x, y, attack, classes) if look_for_doubts else []
 
 
 def _run(
