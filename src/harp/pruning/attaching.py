@@ -14,12 +14,12 @@ def attach(model: nn.Module, name: str, part: nn.Module) -> None:
     module = model.get_submodule(prefix)
     register_parametrization(module, tensor_name, part, unsafe=True)
     module.get_submodule("parametrizations").train(module.training)
-    type(module).__setattr__ = _set  # torch made this class for this module alone
+    setattr(type(module), "__setattr__", _set)  # noqa: B010 - torch made this class for this module alone
 
 
 def _set(module: nn.Module, name: str, value: Any) -> None:
     """torch would say that the attribute exists already, or that a Mask has no inverse."""
-    if "_modules" in module.__dict__ and name in parametrizations(module):  # a copy being made has nothing yet
+    if "_modules" in vars(module) and name in parametrizations(module):  # a copy in the making has none yet
         kind = type(module).__bases__[0].__name__
         raise TypeError(
             f"the {name} of this {kind} is computed as weight · mask and cannot be assigned. Write to the weight under "

@@ -20,24 +20,12 @@ from torch.utils._pytree import tree_leaves
 from .sharpness import restored
 
 PRODUCTS = frozenset(
-    [
-        "mm",
-        "addmm",
-        "bmm",
-        "baddbmm",
-        "mv",
-        "addmv",
-        "dot",
-        "convolution",
-        "linear",
-        "_native_multi_head_attention",
-        "_transformer_encoder_layer_fwd",
-        "_scaled_dot_product_flash_attention_for_cpu",
-        "_scaled_dot_product_flash_attention",
-        "_scaled_dot_product_efficient_attention",
-        "_scaled_dot_product_cudnn_attention",
-        "_scaled_dot_product_attention_math",
-    ]
+    {
+        *("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "convolution", "linear"),
+        *("_native_multi_head_attention", "_transformer_encoder_layer_fwd"),
+        *(f"_scaled_dot_product_{kind}" for kind in ("flash_attention_for_cpu", "flash_attention", "attention_math")),
+        *(f"_scaled_dot_product_{kind}" for kind in ("efficient_attention", "cudnn_attention")),
+    }
 )
 """Operations that multiply, by their names in ATen."""
 _EVERY = 7
@@ -67,24 +55,29 @@ def uses(model: nn.Module, example: Tensor, weights: Mapping[str, nn.Parameter],
 
     Raises ValueError when the model cannot run. It stays as it is, and so do random numbers.
     """
-    image = torch.cat([example[:1]] * 2) if training else example[:1]
+    image = images_for(example, training=training)
     with untouched(model, training=training, device=example.device), _thinned(model, weights) as thin:
         calls = _Calls()
         watch = _Watch(thin, image, calls)
         with torch.no_grad(), watch, calls:
-            run(model, image, training=training)
+            run(model, image, example, training=training)
     return watch.found
 
 
-def run(model: nn.Module, image: Tensor, *, training: bool = False) -> Any:
-    """The model's answer. Raises ValueError, whatever it raises, unless that is one already that says more."""
+def run(model: nn.Module, images: Tensor, example: Tensor, *, training: bool = False) -> Any:
+    """The model's answer to ``images``, the first of ``example``. Raises ValueError when it has none."""
     try:
-        return model(image)
-    except (RuntimeError, TypeError, IndexError) as error:
+        return model(images)
+    except (RuntimeError, TypeError, IndexError, AssertionError) as error:
         said, mode = str(error).partition("\n")[0], " in training mode" if training else ""
         raise ValueError(
-            f"example={tuple(image.shape)}: the model cannot run on its first image{mode}: {said}"
+            f"example={tuple(example.shape)}: the model cannot run on its first image{mode}: {said}"
         ) from error
+
+
+def images_for(example: Tensor, *, training: bool) -> Tensor:
+    """The first image; in training mode twice, since a batch norm needs more than one value."""
+    return torch.cat([example[:1]] * 2) if training else example[:1]
 
 
 @contextmanager

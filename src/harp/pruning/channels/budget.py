@@ -167,7 +167,10 @@ def channel_budget(
     _check(model, example, wanted, exclude, multiple_of)
     coupling = couple_channels(model, example, exclude)
     if not coupling.sizes:
-        raise ValueError("nothing is left to prune: the model has no channels that could go outside `exclude`")
+        outside = f" outside exclude={list(exclude)}" if exclude else ""
+        raise ValueError(
+            f"nothing is left to prune: no channel{outside} can go. What holds them: {coupling.why_held()}"
+        )
     rehearse(model, example, coupling)
     budget = None
     for name, fraction in reversed([*wanted.items()]):
@@ -211,6 +214,6 @@ def _refuse_unreachable(budget: ChannelBudget, exclude: Sequence[str]) -> None:
         left_out = f" and exclude={list(exclude)} leaves layers out" if exclude else ""
         raise ValueError(
             f"keep={budget.keep:g} allows {budget.limit:,} of {budget.total:,.0f} {budget.measure}, and {least:,} remain "
-            f"when every group has as few channels as it may{left_out}; the smallest reachable is "
-            f"keep={smallest:g}"
+            f"when every group has as few channels as it may{left_out}. What holds others: {budget.coupling.why_held()}; "
+            f"the smallest reachable is keep={smallest:g}"
         )

@@ -12,11 +12,17 @@ STUCK = 1
 
 
 class Classes:
-    """A union-find over channel numbers. FREE belongs to nothing; a pinned class can never be removed."""
+    """A union-find over channel numbers. FREE belongs to nothing; a pinned class can never be removed.
+
+    ``why`` is the cause of whatever is pinned from now on.
+    """
 
     def __init__(self) -> None:
         self._parent = [FREE, STUCK]
         self._pinned = {STUCK}
+        self._members: dict[int, list[int]] = {}  # of classes of several, until they are pinned
+        self._causes: dict[int, str] = {}
+        self.why = ""
 
     def fresh(self, count: int) -> Tensor:
         """That many new channels, each a class of its own."""
@@ -42,14 +48,29 @@ class Classes:
         """Make one class of all the numbers in each of these."""
         for numbers in together:
             roots = sorted({*self._roots_of([number for number in numbers if number != FREE])})
+            fixed = [root for root in roots if root in self._pinned]
+            if fixed:
+                why = next((self._causes[root] for root in fixed if root in self._causes), self.why)
+                for root in roots:
+                    self._pin(root, why)
             for root in roots[1:]:  # the smallest stands for all
                 self._parent[root] = roots[0]
-            if not self._pinned.isdisjoint(roots):
-                self._pinned.add(roots[0])
+                if not fixed:
+                    self._members.setdefault(roots[0], [roots[0]]).extend(self._members.pop(root, [root]))
 
     def pin(self, numbers: Tensor) -> None:
         """Let these classes stay for good."""
-        self._pinned.update(self._roots_of(n for n in numbers.unique().tolist() if n != FREE))
+        for root in self._roots_of(n for n in numbers.unique().tolist() if n != FREE):
+            self._pin(root, self.why)
+
+    def _pin(self, root: int, why: str) -> None:
+        if root not in self._pinned:
+            self._pinned.add(root)
+            self._causes.update(dict.fromkeys(self._members.pop(root, [root]), why))
+
+    def cause(self, number: int) -> str:
+        """Why the class of this number was pinned, when it was."""
+        return self._causes.get(number, "")
 
     def is_pinned(self, root: int) -> bool:
         return root == FREE or root in self._pinned
@@ -60,10 +81,10 @@ class Classes:
         Entries that meet belong together. One value that is spread over many channels does not tie them to each other:
         it stays for good.
         """
-        full = torch.broadcast_tensors(a, b)
-        shape = full[0].shape
-        spread = [numbers.numel() < shape.numel() for numbers in (a, b)]
-        narrow_a, narrow_b = torch.broadcast_tensors(*map(squeezed, full))
+        full_a, full_b = torch.broadcast_tensors(a, b)
+        shape, narrow_a, narrow_b = full_a.shape, squeezed(full_a), squeezed(full_b)
+        spread = [_is_spread(a, narrow_b), _is_spread(b, narrow_a)]
+        narrow_a, narrow_b = torch.broadcast_tensors(narrow_a, narrow_b)
         roots_a, roots_b = self.roots(narrow_a), self.roots(narrow_b)
         pairs = torch.stack([roots_a.flatten(), roots_b.flatten()]).unique(dim=1)
         pairs = pairs[:, (pairs != FREE).all(0)]
@@ -99,6 +120,12 @@ class Classes:
         """The dimensions along which there is more than one channel."""
         classes = squeezed(self.roots(squeezed(numbers)))
         return [dim for dim, size in enumerate(classes.shape) if size > 1]
+
+
+def _is_spread(numbers: Tensor, beside: Tensor) -> bool:
+    """Whether there is one entry beside several different ones."""
+    sizes = (1,) * (beside.dim() - numbers.dim()) + tuple(numbers.shape)
+    return any(size == 1 < other for size, other in zip(sizes, beside.shape, strict=True))
 
 
 def squeezed(numbers: Tensor) -> Tensor:

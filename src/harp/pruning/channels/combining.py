@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from .classes import STUCK
+from .classes import FREE, STUCK
 from .tracing import Trace
 
 MADE = [
@@ -29,19 +29,26 @@ MADE = [
     "linspace",
     "eye",
     "scalar_tensor",
-    "rand",
-    "randn",
-    "rand_like",
-    "randn_like",
-    "bernoulli",
-    "randint",
-    "randperm",
     "as_strided_",
     "resize_",
     "fill_",
     "zero_",
 ]
 """No channels come of these, or the numbers lie right already."""
+RANDOM = [
+    "rand",
+    "randn",
+    "rand_like",
+    "randn_like",
+    "randint",
+    "randperm",
+    "bernoulli",
+    "bernoulli_",
+    "uniform_",
+    "normal_",
+    "exponential_",
+]
+"""As many numbers as there are channels, whatever channels these are."""
 EACH_ENTRY = [
     "_prelu_kernel",
     "hardswish",
@@ -125,6 +132,10 @@ def tensors_in(out: Any) -> list[Tensor]:
 
 def nothing(trace: Trace, func: Any, given: dict[str, Any], out: Any) -> None:
     pass
+
+
+def drawn(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> None:
+    trace.put(out, torch.full((), FREE, dtype=torch.int32))
 
 
 def each_entry(trace: Trace, func: Any, given: dict[str, Any], out: Any) -> None:

@@ -28,9 +28,24 @@ class Axis:
         return f"Axis({self.tensor!r}, dim={self.dim}, {len(self.place)} entries)"
 
 
+@dataclass(frozen=True)
+class Held:
+    """So many channels of a module that have to stay, and why."""
+
+    channels: int
+    module: str
+    cause: str
+
+    def __str__(self) -> str:
+        return f"{self.channels:,} channels of {self.module} ({self.cause})"
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Coupling:
-    """The channels of a network that can be removed. ``sizes`` counts those of each group, named after who writes it."""
+    """The channels of a network that can be removed. ``sizes`` counts those of each group, named after who writes it.
+
+    ``stuck`` are those that cannot, most first, and ``only_trained`` the weights that inference does not use.
+    """
 
     sizes: dict[str, int]
     axes: tuple[Axis, ...]
@@ -41,6 +56,13 @@ class Coupling:
     shapes: dict[str, torch.Size]
     parameters: frozenset[str]
     macs: int
+    stuck: tuple[Held, ...] = ()
+    only_trained: frozenset[str] = frozenset()
+
+    def why_held(self, most: int = 3) -> str:
+        """What keeps channels, in words."""
+        more = f" and {len(self.stuck) - most} more" if len(self.stuck) > most else ""
+        return f"{'; '.join(map(str, self.stuck[:most]))}{more}" if self.stuck else "no layer writes channels"
 
     def __repr__(self) -> str:
         return f"Coupling({sum(self.sizes.values()):,} channels in {len(self.sizes)} groups, {len(self.axes)} axes)"
@@ -139,7 +161,22 @@ def couple_channels(model: nn.Module, example: Tensor, exclude: Sequence[str] = 
         shapes={name: tensor.shape for name, tensor in tensors.items()},
         parameters=frozenset(name for name, _ in model.named_parameters()),
         macs=macs(model, example),
+        stuck=_stuck(watch, place, roots),
+        only_trained=watch.only_trained,
     )
+
+
+def _stuck(watch: Trace, place: Mapping[int, int], roots: Mapping[tuple[str, int], Tensor]) -> tuple[Held, ...]:
+    """The channels that are written and belong to no group."""
+    found = Counter({(name, cause): count for name, (count, cause) in watch.unfollowed.items()})
+    read = {root for name, dim in watch.readers.items() for root in roots[name, dim].unique().tolist()}
+    for name, dim in watch.writers.items():
+        for number, root in zip(watch.axes[name, dim].flatten().tolist(), roots[name, dim].tolist(), strict=True):
+            if root not in place:
+                other = "each is coupled in its own way" if root in read else "no weight reads them"
+                found[name, watch.classes.cause(number) or other] += 1
+    held = (Held(n, name.rpartition(".")[0] or "the model itself", cause) for (name, cause), n in found.items())
+    return tuple(sorted(held, key=lambda each: -each.channels))
 
 
 def _axes_of(watch: Trace) -> dict[tuple[str, int], Tensor]:

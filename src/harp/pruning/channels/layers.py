@@ -48,6 +48,8 @@ def linear(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> None:
     assert x is not None
     name = trace.weight_in(given["mat2"], transposed=True)
     if name is None:
+        if trace.calling == "linear":
+            trace.give_up(given["mat2"], out.shape[1])
         return mixed(trace, func, given, out)
     inputs = trace.classes.blend(trace.numbers(x), [0]).flatten()
     written = _apply(trace, name, inputs, out.shape[1], reads_on=1, writes_on=0, positions=x.shape[0])
@@ -60,6 +62,7 @@ def convolution(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> 
     x, weight, groups = given["input"], given["weight"], given["groups"]
     name = trace.weight_in(weight)
     if name is None:
+        trace.give_up(weight, out.shape[1])
         return mixed(trace, func, given, out)
     reads_on, writes_on = (0, 1) if given["transposed"] else (1, 0)
     numbers = trace.numbers(x)
@@ -87,7 +90,7 @@ def _apply(
         trace.axes[name, writes_on] = trace.classes.fresh(outputs)
         trace.axes[name, reads_on] = inputs.clone()
         trace.readers[name], trace.writers[name] = reads_on, writes_on
-    trace.positions[name] = trace.positions.get(name, 0) + positions
+    trace.apply(name, positions)
     return trace.axes[name, writes_on]
 
 
@@ -102,7 +105,7 @@ def _apply_whole_groups(
         trace.whole.add(name)
     written = trace.written[name]
     trace.classes.merge(torch.cat([inputs.view(groups, -1), written.view(groups, -1)], 1).tolist())
-    trace.positions[name] = trace.positions.get(name, 0) + positions
+    trace.apply(name, positions)
     return written
 
 
@@ -121,5 +124,5 @@ def _apply_inside_groups(
     else:
         trace.axes[name, on[1]], trace.axes[name, on[0]] = rows.clone(), reads.clone()
         trace.readers[name], trace.writers[name] = on
-    trace.positions[name] = trace.positions.get(name, 0) + positions
+    trace.apply(name, positions)
     return written

@@ -10,7 +10,9 @@ from .combining import (
     MADE,
     MIXED,
     POOLED,
+    RANDOM,
     REDUCED,
+    drawn,
     each_entry,
     floats_in,
     glu,
@@ -22,7 +24,7 @@ from .combining import (
 )
 from .layers import batch_norm, convolution, group_norm, layer_norm, linear
 from .moving import CUT, MOVED, RESHAPED, TAKEN, copied, cut, moved, padded, reshaped, shuffled, taken
-from .tracing import Trace
+from .tracing import Trace, plain
 
 Rule = Callable[[Trace, Any, dict[str, Any], Any], None]
 """``(trace, operation, arguments by name, result)``"""
@@ -37,17 +39,42 @@ def follow(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any
         return  # the numbers lie right already
     if rule is None and torch.Tag.pointwise in func.tags:
         rule = each_entry
-    if rule is None and trace.in_excluded_part:
+    of_image = trace.comes_from_image((args, kwargs))
+    if rule is None and (trace.excluded_calls or not of_image):
         rule = mixed
     if rule is None and not _moves_channels(trace, given):
         return  # constants among themselves
     if rule is None:
         raise ValueError(_complaint(trace, name))
+    if name == "_local_scalar_dense" and of_image:
+        read_off(trace)
+    trace.classes.why = f"{plain(name)} in {trace.module or 'the model itself'}"
     rule(trace, func, given, out)
 
 
+def read_off(trace: Trace) -> None:
+    """The program asks for a number that depends on the image. Raises ValueError unless a part left out does."""
+    if not trace.excluded_calls:
+        where = trace.module
+        raise ValueError(
+            f"{where or 'the model itself'} reads a number off its images ({trace.calling or 'item'}), and may go another "
+            "way for another image, so that one traced image cannot stand for all. Write it without (torch.where), or "
+            + (f"leave that part out: exclude=['{where}']" if where else _OWN_MODULE)
+        )
+    for call in trace.excluded_calls:
+        call.branched = True
+        trace.classes.why = f"a choice by the image in {call.name}"
+        for tensor in floats_in(call.given):
+            trace.classes.pin(trace.numbers(tensor))
+
+
+_OWN_MODULE = (
+    "put it, with all that it chooses among, into a module of its own and leave that out, e.g. exclude=['head']"
+)
+
+
 def _complaint(trace: Trace, name: str) -> str:
-    module = next((inside for inside in reversed(trace.inside) if inside), "")
+    module = trace.module
     what = f"channels cannot be followed through the operation {name!r} in {module or 'the model itself'}"
     if module:
         return f"{what}; leave that part out: exclude=['{module}']"
@@ -64,6 +91,7 @@ def _rules() -> dict[str, Rule]:
 
     return {
         **each(MADE, nothing),
+        **each(RANDOM, drawn),
         **each(EACH_ENTRY, each_entry),
         **each(RESHAPED, reshaped),
         **each(CUT, cut),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ..mask import masks
+from ..using import images_for, untouched
 from .coupling import Coupling, couple_channels
 from .watching import evaluating
 from .widths import fit_sizes, own_tensors, set_tensor, snapshot
@@ -33,6 +34,7 @@ def shrink(model: nn.Module, example: Tensor, *, exclude: Sequence[str] = ()) ->
     try:
         remove(model, coupling, read_channels(model, coupling))
         after = _outputs(model, example)
+        _train_once(model, example, coupling)
         for old, new in zip(before, after, strict=True):
             _compare(old, new)
     except BaseException:
@@ -50,6 +52,7 @@ def rehearse(model: nn.Module, example: Tensor, coupling: Coupling) -> None:
     try:
         remove(model, coupling, alive)
         after = _outputs(model, example)
+        _train_once(model, example, coupling)
     finally:
         restore()
     if [out.shape for out in after] != [out.shape for out in before]:
@@ -92,8 +95,21 @@ def remove(model: nn.Module, coupling: Coupling, alive: Tensor) -> None:
             fit_sizes(module, {name: tensor.shape for name, tensor in own.items()}, whole=whole)
 
 
+def _train_once(model: nn.Module, example: Tensor, coupling: Coupling) -> None:
+    """Raise ValueError when a path that only training takes cannot run with fewer channels."""
+    if coupling.only_trained:
+        with untouched(model, training=True, device=example.device):
+            _answer(model, images_for(example, training=True))
+
+
 def _outputs(model: nn.Module, example: Tensor) -> list[Tensor]:
     """What the model says to the first image. Raises ValueError naming the module that fails."""
+    with evaluating(model):
+        out = _answer(model, example[:1])
+    return [leaf.clone() for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+
+
+def _answer(model: nn.Module, images: Tensor) -> Any:
     inside: list[str] = []
 
     def enter(name: str) -> Any:
@@ -104,19 +120,18 @@ def _outputs(model: nn.Module, example: Tensor) -> list[Tensor]:
 
         return note
 
-    with ExitStack() as hooks, evaluating(model), torch.no_grad():
+    with ExitStack() as hooks, torch.no_grad():
         for name, module in model.named_modules():
             hooks.callback(module.register_forward_pre_hook(enter(name)).remove)
             hooks.callback(module.register_forward_hook(lambda module, args, out: inside.pop() and None).remove)
         try:
-            out = model(example[:1])
+            return model(images)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             where = next((name for name in reversed(inside) if name), "the model itself")
             raise ValueError(
                 f"the model cannot run with fewer channels: {where} says {str(error).splitlines()[0]!r}. A size is written "
                 f"into its forward; write -1 there, or leave that part out with `exclude`"
             ) from error
-    return [leaf.clone() for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
 
 
 def _compare(old: Tensor, new: Tensor) -> None:

@@ -6,23 +6,37 @@ and writes into views need nothing of their own: the numbers are kept by storage
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ..prunable import prunable_weights
 from .classes import FREE, STUCK, Classes
 
 
+@dataclass
+class Call:
+    """A module at work, and what went into it; ``branched`` when it read a number off the images."""
+
+    name: str
+    given: Any
+    branched: bool = False
+
+
 class Trace(TorchDispatchMode):
-    """What a forward pass says about channels: ``axes`` numbers the entries of each tensor along each dimension.
+    """What forward passes say about channels: ``axes`` numbers the entries of each tensor along each dimension.
 
     ``vectors`` numbers the entries of other parameters, ``written`` the channels that a grouped convolution writes.
-    ``inside`` names the modules at work, ``calling`` the function that a program called. ``readers`` are the dimensions on which a weight reads, ``writers`` those on which it writes, ``positions`` how often
-    it is applied to one image, and ``whole`` the grouped convolutions that lose whole groups.
+    ``inside`` are the modules at work, ``calling`` is the function that a program called. ``readers`` are the dimensions
+    on which a weight reads, ``writers`` those on which it writes, ``positions`` how often it is applied to one image
+    (zero when only training uses it), and ``whole`` the grouped convolutions that lose whole groups. ``unfollowed`` are
+    weights that are not used as a layer's, how many channels they write and the cause; ``only_trained`` those that eval mode does not use.
     """
 
     def __init__(self, model: nn.Module, exclude: Sequence[str], follow: Callable[..., None]):
@@ -36,19 +50,48 @@ class Trace(TorchDispatchMode):
         self.writers: dict[str, int] = {}
         self.positions: dict[str, int] = {}
         self.whole: set[str] = set()
+        self.unfollowed: dict[str, tuple[int, str]] = {}
         self.exclude = tuple(exclude)
-        self.inside: list[str] = []
+        self.inside: list[Call] = []
         self.calling = ""
+        self.training = False
+        self.only_trained = frozenset[str]()
         self._weights = prunable_weights(model)
         self._tensors = _by_storage(model)
         self._numbers: dict[int, Tensor] = {}
         self._alive: list[torch.UntypedStorage] = []
+        self._of_image: set[StorageWeakRef] = set()
+        self._made_by: dict[StorageWeakRef, str] = {}  # what was last done to parameters
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
+        if self.comes_from_image((args, kwargs)):
+            self.mark_image(out)
+        elif not func.is_view and isinstance(first := next(iter(tree_leaves(out)), None), Tensor):
+            self._made_by[StorageWeakRef(first.untyped_storage())] = plain(func.overloadpacket.__name__)
         self.follow(self, func, args, kwargs, out)
         return out
+
+    def mark_image(self, tensors: Any) -> None:
+        """Remember that these depend on the images."""
+        self._of_image.update(
+            StorageWeakRef(t.untyped_storage()) for t in tree_leaves(tensors) if isinstance(t, Tensor)
+        )
+
+    def comes_from_image(self, tensors: Any) -> bool:
+        """Whether any of these depends on the images, and not on parameters alone."""
+        found = (t for t in tree_leaves(tensors) if isinstance(t, Tensor))
+        return any(StorageWeakRef(tensor.untyped_storage()) in self._of_image for tensor in found)
+
+    def apply(self, name: str, positions: int) -> None:
+        """Note on how many positions a weight is applied to an image."""
+        self.positions[name] = self.positions.get(name, 0) + (0 if self.training else positions)
+
+    @property
+    def module(self) -> str:
+        """The name of the module at work; empty in the model itself."""
+        return next((call.name for call in reversed(self.inside) if call.name), "")
 
     def numbers(self, tensor: Tensor) -> Tensor:
         """The channel of each entry of a tensor, itself a view that can be written."""
@@ -82,9 +125,24 @@ class Trace(TorchDispatchMode):
         names = [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
         return any(fnmatchcase(each, pattern) for each in names for pattern in self.exclude)
 
+    def give_up(self, operand: Tensor, channels: int) -> None:
+        """Note why an operand cannot be followed as a layer's weight."""
+        names = self._tensors[_key(operand)][0] if _key(operand) in self._tensors else ()
+        if len(names) > 1:
+            why = f"{' and '.join(names)} share one weight"
+        elif names and self.left_out(names[0]):
+            why = "it is left out"
+        else:
+            maker = self._made_by.get(StorageWeakRef(operand.untyped_storage()))
+            why = f"its weight is remade{f' by {maker}' if maker else ''} before it is used"
+        self.classes.why = f"{self.module or 'the model itself'} reads them: {why}"
+        for name in names or [f"{self.module}.weight"]:
+            self.unfollowed[name] = channels, why
+
     @property
-    def in_excluded_part(self) -> bool:
-        return any(self.left_out(f"{name}.weight") for name in self.inside if name)
+    def excluded_calls(self) -> list["Call"]:
+        """The modules at work that are left out."""
+        return [call for call in self.inside if call.name and self.left_out(f"{call.name}.weight")]
 
     def _keep(self, tensor: Tensor, numbers: Tensor) -> None:
         # The storage stays alive, or another one could come to lie where it was.
@@ -128,6 +186,11 @@ def _by_storage(model: nn.Module) -> dict[int, tuple[tuple[str, ...], Tensor]]:
         elif name not in found[_key(tensor)][0]:
             found[_key(tensor)] = ((*found[_key(tensor)][0], name), tensor)
     return found
+
+
+def plain(name: str) -> str:
+    """The name of an operation as people know it."""
+    return name.strip("_").removeprefix("native_").partition("_legit")[0]
 
 
 def _key(tensor: Tensor) -> int:
