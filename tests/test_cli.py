@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harp.cli import main
+from harp.cli.parsing import number
 
 SMALL = ["--batch-size", "18", "--attack-steps", "1", "--lr", "0.05", "--compute.device", "cpu"]
 TASK = ["--task.data", "tiny:data", "--task.model", "tiny:network", "--task.eps", "0.1", "--task.validation", "0.2"]
@@ -77,7 +78,19 @@ IMPOSSIBLE = [
     ("evaluate dense --images 0", "images=0 must be at least 1"),
     ("report nowhere", "nowhere"),
     ("report", "runs"),
-    ("run digits --prune.method lwm --out x", "prune.method='lwm' is for `harp prune`; here name --methods"),
+    ("run digits --methods harp+awq --out x", "'awq' is no plug-in; choose from s2ap, awp"),
+    ("compare dense --seed 3 --out x", "--seed is for a single run; here name --seeds"),
+    ("compare dense --prune.keep=0.1 --out x", "--prune.keep is for a single run; here name --keeps"),
+    ("compare dense --prune.method lwm --out x", "--prune.method is for a single run; here name --methods"),
+    ("bench nowhere.harp", "net=nowhere.harp is not a file, seen from"),
+    ("bench dense", "net=dense is a directory, not a file; `harp export RUN --out net.harp` makes one"),
+    ("export nowhere --out x", "nowhere is not a run directory"),
+    ("shrink nowhere --out x", "nowhere is not a run directory"),
+    ("cell nowhere --out x", "nowhere is not a run directory"),
+    ("compare nowhere --out x", "'nowhere' is neither a run directory nor a preset"),
+    ("pretrain digits --out x --task.eps 8/0", "--task.eps"),
+    ("pretrain digits --out x --task.eps 300/255", "eps=1.1764"),
+    ("run digits --prune.method lwm --out x", "--prune.method is for a single run; here name --methods"),
 ]
 
 
@@ -95,6 +108,70 @@ def test_what_cannot_be_is_refused_by_name_with_code_two_and_nothing_is_written(
         assert "Traceback" not in said
         assert not Path("x").exists(), line
     assert {path: path.read_bytes() for path in Path.cwd().rglob("*.json*")} == before
+
+
+def test_no_error_is_the_number_of_the_system(tiny, capsys):
+    """Whatever the path: the file comes first, in words."""
+    assert main(["pretrain", "digits", "--out", "/proc/nowhere", *SMALL, *TASK]) == 2
+    assert "[Errno" not in capsys.readouterr().err
+
+
+def test_radii_and_steps_are_taken_as_fractions(dense):
+    assert (
+        main(["prune", "dense", "--out", "masks", "--epochs", "1", "--keep", "1/4", "--attack-step-size", "2/255"]) == 0
+    )
+    prune = json.loads(Path("masks/recipe.json").read_text(encoding="utf-8"))["recipe"]["prune"]
+    assert (prune["keep"], prune["attack_step_size"]) == (0.25, 2 / 255)
+    assert main(["evaluate", "dense", "--attack", "fgsm", "--images", "4", "--eps", "8/255", "0"]) == 0
+    found = json.loads(Path("dense/card.json").read_text(encoding="utf-8"))["evaluations"]
+    assert [each["eps"] for each in found] == [None, 8 / 255, 0]
+
+
+@pytest.mark.parametrize(("word", "expected"), [("8/255", 8 / 255), ("-1/2", -0.5), ("1e-3", 0.001), ("0.5/2", 0.25)])
+def test_a_number_may_be_a_fraction(word, expected):
+    assert number(word) == expected
+
+
+@pytest.mark.parametrize("word", ["8/0", "1/2/3", "eight", "/255", ""])
+def test_what_is_no_number_is_answered_by_how_to_write_one(word):
+    with pytest.raises(ValueError, match=r"is not a number: write it as 0.03137 or 8/255"):
+        number(word)
+
+
+def test_flags_that_a_command_refuses_are_not_shown(capsys):
+    for command, refused in {
+        "compare": ["--seed ", "--prune.method", "--prune.keep "],
+        "run": ["--prune.method"],
+    }.items():
+        with pytest.raises(SystemExit):
+            main([command, "digits", "--help"])
+        said = capsys.readouterr().out
+        assert "--prune.rule" in said
+        assert [flag for flag in refused if flag in said] == []
+
+
+def test_a_method_with_its_plug_in_takes_part_in_the_whole_job(tiny, capsys):
+    stages = [
+        f"--{stage}.{flag}" for stage in ("pretrain", "prune", "finetune") for flag in ("epochs=2", "batch-size=18")
+    ]
+    stages += ["--finetune.epochs=6", "--test.attack=clean", "--compute.device=cpu"]
+    stages += [f"--{stage}.objective=natural" for stage in ("pretrain", "prune", "finetune")]
+    assert main(["run", "digits", "--out", "job", "--keep", "0.5", "--methods", "lwm+awp", *TASK, *stages]) == 0
+    assert "LWM + AWP 50 %" in capsys.readouterr().out
+    finetune = json.loads(Path("job/lwm+awp/recipe.json").read_text(encoding="utf-8"))["recipe"]["finetune"]
+    assert (finetune["awp_gamma"], finetune["epochs"]) == (0.01, 4)  # 2 + 6 epochs of a pass, each now taken twice
+
+
+def test_a_finished_cell_is_run_again_to_overwrite_it_and_else_never(dense, capsys):
+    words = ["cell", "dense", "--out", "cell", "--prune.keep", "0.5", "--prune.epochs", "1", "--finetune.epochs", "1"]
+    words += ["--test.attack", "clean", "--prune.objective", "natural", "--finetune.objective", "natural"]
+    assert main(words) == 0
+    made = Path("cell/final/card.json").stat().st_mtime_ns
+    assert main(words) == 0
+    assert Path("cell/final/card.json").stat().st_mtime_ns == made
+    assert main([*words, "--overwrite"]) == 0
+    assert Path("cell/final/card.json").stat().st_mtime_ns > made
+    assert Path("cell/masks/card.json").stat().st_mtime_ns > made
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tiny):

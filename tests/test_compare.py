@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -141,8 +142,9 @@ def test_a_dry_run_prints_commands_that_do_the_whole_and_changes_nothing(parent:
     assert compare(*words, "--dry-run") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "# 0 of 4 cells are finished"
+    assert re.fullmatch(r"# \d+ at a time: about .+, from timed steps; evaluation counted", lines[1])
     assert not Path("out").exists()
-    for line in lines[1:]:
+    for line in lines[2:]:
         assert main(shlex.split(line)[1:]) == 0
     capsys.readouterr()
     assert compare(*words, "--dry-run") == 0
@@ -152,7 +154,7 @@ def test_a_dry_run_prints_commands_that_do_the_whole_and_changes_nothing(parent:
 def test_what_is_said_of_channels_holds_where_channels_are_pruned(parent: Path, capsys):
     words = ["dense", "--methods", "lwm", "--keeps", "0.5", "--seeds", "0", "--prune.multiple-of", "2"]
     assert compare(*words, "--granularities", "weight", "channel", "--dry-run") == 0
-    judge, of_weights, of_channels = capsys.readouterr().out.splitlines()[1:]
+    judge, of_weights, of_channels = capsys.readouterr().out.splitlines()[2:]
     assert "evaluate" in judge
     assert "--prune.multiple-of" not in of_weights
     assert "--prune.granularity channel --prune.multiple-of 2" in of_channels
@@ -169,7 +171,7 @@ def test_what_is_said_of_channels_holds_where_channels_are_pruned(parent: Path, 
         (["dense", "--methods", "hrap"], "'hrap' must be one of"),
         (["dense", "--keeps", "2"], "keep=2.0 must lie in"),
         (["dense", "--baseline", "erk"], "baseline='erk' must be one of the methods"),
-        (["dense", "--seed", "4"], "--seed 4 is for a single run; here name --seeds"),
+        (["dense", "--seed", "4"], "--seed is for a single run; here name --seeds"),
         (["dense", "--prune.keep", "0.3"], "here name --keeps"),
         (["dense", "--prune.method", "lwm"], "here name --methods"),
         (["dense", "--prune.granularity", "channel"], "here name --granularities"),

@@ -45,7 +45,8 @@ def test_every_stage_is_foreseen_and_nothing_is_written(tiny: Path):
         assert each.work.images == 54  # a tenth of 60 is for validation
         assert each.work.batches == 4
         assert each.batch_s > 0
-        assert each.hours == pytest.approx(4 * each.batch_s / 3600)
+        assert each.validation_s > 0
+        assert each.hours == pytest.approx((4 * each.batch_s + 2 * each.validation_s) / 3600)
         assert each.peak_memory_bytes > 1e7
     assert foresee_prune(replace(TINY, prune=replace(TINY.prune, method="lwm")), dense) is None
     assert files(tiny) == before

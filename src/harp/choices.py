@@ -27,6 +27,8 @@ from .pruning import (
 )
 from .recipes import ADMM, Pruning, Training
 
+VALIDATION_STEPS = 10
+"""Of the PGD that judges every epoch."""
 ESTIMATORS = {"marginal": marginal, "layer-sum": layer_sum}
 _PLAIN = Pruning()
 

@@ -12,14 +12,15 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .attacks import Threat, attacking
-from .choices import keep_rule, make_objective, method_of, sharpness_of
+from .attacks import PGD, Threat, attacking
+from .choices import VALIDATION_STEPS, keep_rule, make_objective, method_of, sharpness_of
 from .data import ImageData
 from .devices import alone, launch, make_fabric, peak_memory_bytes, place
+from .evaluation import BATCH_SIZE, UNTRAINED, Clock
 from .optimizers import make_optimizer
 from .passes import learns
 from .pruning import attach_masks, budget_of, freeze_masks, masks
-from .recipes import ADMM, Pruning, Recipe, Training
+from .recipes import ADMM, Pruning, Recipe, Training, in_epochs, steps_an_epoch
 from .runs import (
     build_network,
     check_weights,
@@ -30,7 +31,7 @@ from .runs import (
     open_pruned,
     split_seed_of,
 )
-from .training import Course, batch_per_rank, steps_an_epoch, train_step
+from .training import Course, batch_per_rank, train_step
 from .workload import Workload, workload
 
 _UNTIMED, _TIMED = 1, 3
@@ -41,17 +42,21 @@ _ENOUGH_S = 60.0
 
 @dataclass(frozen=True)
 class Forecast:
-    """``batch_s`` is for one device's share of a batch, with every optimiser step on it, and includes reading it."""
+    """``batch_s`` is for one device's share of a batch, with every optimiser step on it, and includes reading it.
+
+    ``validation_s`` is for the two evaluations at the end of every epoch.
+    """
 
     stage: str
     work: Workload
     batch_s: float
+    validation_s: float
     devices: int
     peak_memory_bytes: int
 
     @property
     def hours(self) -> float:
-        return self.work.batches * self.batch_s / 3600
+        return (self.work.batches * self.batch_s + self.work.epochs * self.validation_s) / 3600
 
 
 def foresee_pretrain(recipe: Recipe, weights: Path | None = None) -> Forecast | None:
@@ -101,6 +106,7 @@ def _foresee_prune(recipe: Recipe, model: nn.Module, data: ImageData) -> Forecas
 
 
 def _foresee(stage: str, recipe: Recipe, settings: Training, model: nn.Module, data: ImageData) -> Forecast:
+    settings = in_epochs(settings, len(data.train))
     world = recipe.compute.devices * recipe.compute.num_nodes
     share = batch_per_rank(settings.batch_size, world)
     fabric = launch(make_fabric(alone(recipe.compute)), recipe.compute)
@@ -114,7 +120,18 @@ def _foresee(stage: str, recipe: Recipe, settings: Training, model: nn.Module, d
         weights=sum(p.numel() for p in model.parameters() if p.requires_grad),
     )
     batch_s = statistics.median(_timed(recipe, settings, model, data, fabric, share))
-    return Forecast(stage, work, batch_s, world, peak_memory_bytes(fabric.device))
+    return Forecast(
+        stage, work, batch_s, _validation(recipe, model, data, fabric), world, peak_memory_bytes(fabric.device)
+    )
+
+
+def _validation(recipe: Recipe, model: nn.Module, data: ImageData, fabric: Fabric) -> float:
+    """Seconds of what judges an epoch: clean accuracy, and that under PGD-10, of a network that is being trained."""
+    images = data.validation
+    assert images is not None
+    clock = Clock(model, images, BATCH_SIZE, fabric.device)
+    attack = PGD(Threat(recipe.task.norm, recipe.task.eps), steps=VALIDATION_STEPS)
+    return float(sum(clock.evaluation(each, len(images), UNTRAINED).expected for each in (None, attack)))
 
 
 def _timed(
@@ -151,6 +168,13 @@ def _timed(
             train_step(model, course, fabric, optimizer, x, y, epoch=settings.epochs - 1.0)
         times.append(time.perf_counter() - began)
     return times[_UNTIMED:] or times
+
+
+def validation_seconds(recipe: Recipe, data: ImageData) -> float:
+    """Seconds at the end of an epoch of a network of this recipe that is yet to be trained."""
+    fabric = launch(make_fabric(alone(recipe.compute)), recipe.compute)
+    model = place(build_network(recipe, data), fabric.device, channels_last=recipe.compute.channels_last)
+    return _validation(recipe, model, data, fabric)
 
 
 def measure(model: nn.Module, shape: tuple[int, int, int], device: torch.device) -> tuple[int, int]:

@@ -130,9 +130,14 @@ class _Work:
 
 def is_judged(path: Path, testing: Testing, tests: int) -> bool:
     """Whether the card of a finished run holds all that :func:`judge` would find; ``tests`` are the images there are."""
+    return not unanswered(path, testing, tests)
+
+
+def unanswered(path: Path, testing: Testing, tests: int) -> list[PGD | AutoAttack | None]:
+    """The attacks, None for clean images, that the card of a finished run has no result of."""
     recipe, known = recipe_of(path), evaluations_in(RunDirectory(path).card)
     images = min(testing.images or tests, tests)
-    return all(any(_answers(e, a, images, recipe.seed) for e in known) for a in attacks_of(testing, recipe))
+    return [a for a in attacks_of(testing, recipe) if not any(_answers(e, a, images, recipe.seed) for e in known)]
 
 
 def _answers(found: Evaluation, attack: PGD | AutoAttack | None, images: int, seed: int) -> bool:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from .pruning import method_named
-from .recipes import ADMM, Pruning, Recipe, Training
+from .recipes import ADMM, Pruning, Recipe, Training, respelled
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,10 @@ def fitted(recipe: Recipe, cost: Passes) -> Recipe:
 
     Raises ValueError when that is not even one.
     """
+    if recipe.prune.min_steps or recipe.finetune.min_steps:
+        raise ValueError(
+            "min_steps has no passes before it is known on how many images: take recipes.from_parent first"
+        )
     one = stage_passes(replace(recipe.finetune, epochs=1, warmup_epochs=0.0)).total
     left = cost.total - prune_passes(recipe.prune).total
     epochs = int((left + 1e-6) // one)
@@ -70,6 +74,14 @@ def fitted(recipe: Recipe, cost: Passes) -> Recipe:
             "raise finetune.epochs, or lower prune.epochs"
         )
     return replace(recipe, finetune=replace(recipe.finetune, epochs=epochs))
+
+
+def equalised(mine: Recipe, shared: Recipe) -> Recipe:
+    """A method's recipe with as many passes as the ``shared`` one has with a method that learns masks and no plug-in.
+
+    What a method saves in the prune stage, or a plug-in takes, goes to finetuning or comes from it, in whole epochs.
+    """
+    return fitted(mine, passes(respelled(shared, "harp")))
 
 
 def _step(settings: Training) -> tuple[Passes, Passes]:

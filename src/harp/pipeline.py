@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import RunDirectory
-from .claims import OtherRun
+from .claims import OtherRun, delete_run
 from .judging import attacks_of, is_judged, judge
-from .passes import fitted, passes
-from .recipes import ADMM, PRESETS, S2AP_HOSTS, Recipe
-from .runs import check_budget, open_data
+from .passes import equalised
+from .recipes import ADMM, PRESETS, S2AP_HOSTS, Recipe, from_parent, normal_spelling, respelled
+from .runs import check_budget, open_data, open_dense, split_seed_of
 from .stages import SILENT, Watch, claim_for_child, finetune, pretrain, prune
 
 MASKS, FINAL = "masks", "final"
@@ -51,13 +51,14 @@ def run_all(
 
     once = _Once(overwrite, watch)
     # What a later stage would refuse should not be found out when the parent is trained.
+    shared = on_its_data(recipe)
+    recipes = {spelling: recipe_for(spelling, shared) for spelling in map(normal_spelling, methods)}
     attacks_of(recipe.test, recipe)
     if overwrite or not RunDirectory(out / "dense").finished:  # reading the images may take a while
         check_budget(recipe, open_data(recipe))
     parent = once(pretrain, recipe, out / "dense")
     finals = [parent]
-    for method in dict.fromkeys(methods):
-        mine = recipe_for(method, recipe)
+    for method, mine in recipes.items():
         masked = once(prune, mine, parent, out / f"{method}-masks")
         finals.append(once(finetune, mine, masked, out / method))
     for final in finals:
@@ -66,9 +67,14 @@ def run_all(
 
 
 def run_cell(recipe: Recipe, parent: Path, out: Path, *, overwrite: bool = False, watch: Watch = SILENT) -> Path:
-    """Prune a dense run into ``out/masks``, finetune that into ``out/final``, and judge it. Interrupted, it goes on."""
+    """Prune a dense run into ``out/masks``, finetune that into ``out/final``, and judge it. Interrupted, it goes on.
+
+    ``overwrite`` replaces runs of other settings, and runs a cell again that is finished to the last evaluation.
+    """
     once = _Once(overwrite, watch)
     attacks_of(recipe.test, recipe)
+    if overwrite:
+        _clear(recipe, parent, out)
     masked = once(prune, recipe, parent, out / MASKS)
     final = once(finetune, recipe, masked, out / FINAL)
     judge(final, recipe.test, recipe.compute, watch=watch)
@@ -87,6 +93,19 @@ def cell_is_done(recipe: Recipe, parent: Path, out: Path, tests: int) -> bool:
     return is_judged(out / FINAL, recipe.test, tests)
 
 
+def _clear(recipe: Recipe, parent: Path, out: Path) -> None:
+    """Delete the two runs of a finished cell. Raises what its stages would, before anything is deleted."""
+    data = open_data(recipe, split_seed=split_seed_of(open_dense(parent).path))
+    check_budget(recipe, data)
+    try:
+        done = cell_is_done(recipe, parent, out, len(data.test))
+    except OtherRun:  # the stage that finds it replaces it
+        return
+    if done:
+        for name in (FINAL, MASKS):
+            delete_run(RunDirectory(out / name))
+
+
 @dataclass(frozen=True)
 class _Once:
     """Calls a stage; a run of other settings in its place goes only if that is allowed."""
@@ -103,14 +122,21 @@ class _Once:
             return stage(*arguments, overwrite=True, watch=self.watch).path
 
 
-def recipe_for(method: str, recipe: Recipe) -> Recipe:
-    """The recipe with this method, its plug-ins where they apply, and as many passes over the images as any other.
+def on_its_data(recipe: Recipe) -> Recipe:
+    """The recipe with pruning and finetuning as long as they will be on its images: methods share passes, not steps."""
+    if not (recipe.prune.min_steps or recipe.finetune.min_steps):
+        return recipe  # without reading the images
+    return from_parent(recipe, len(open_data(recipe).train))
 
-    The measure is the recipe without plug-ins and with a prune stage that learns. What a method saves there, or a
-    plug-in takes, goes to finetuning or comes from it.
+
+def recipe_for(spelling: str, recipe: Recipe) -> Recipe:
+    """The recipe with this method and as many passes over the images as any other.
+
+    ``harp+awp`` has exactly these plug-ins; a bare method has those of the recipe, where they apply.
     """
-    plain = replace(recipe.prune, method="harp", s2ap_rho=0.0, awp_gamma=0.0)
-    cost = passes(replace(recipe, prune=plain, finetune=replace(recipe.finetune, awp_gamma=0.0)))
-    rho = recipe.prune.s2ap_rho if method in S2AP_HOSTS else 0.0
-    gamma = recipe.prune.awp_gamma if method == ADMM else 0.0
-    return fitted(replace(recipe, prune=replace(recipe.prune, method=method, s2ap_rho=rho, awp_gamma=gamma)), cost)
+    if "+" in spelling:
+        return equalised(respelled(recipe, spelling), recipe)
+    bare = respelled(recipe, spelling).prune
+    rho = recipe.prune.s2ap_rho if bare.method in S2AP_HOSTS else 0.0
+    gamma = recipe.prune.awp_gamma if bare.method == ADMM else 0.0
+    return equalised(replace(recipe, prune=replace(bare, s2ap_rho=rho, awp_gamma=gamma)), recipe)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .attacks import PGD, Attack, Threat
 from .cards import make_card, name_of, of_smaller, read_card
 from .checkpoint import RunDirectory, load_weights, save_tensors, write_json, write_json_lines
-from .choices import keep_rule, make_objective, method_of, sharpness_of
+from .choices import VALIDATION_STEPS, keep_rule, make_objective, method_of, sharpness_of
 from .claims import Claim
 from .data import ImageData, Images
 from .devices import launch, make_fabric, peak_memory_bytes, place
@@ -20,7 +20,7 @@ from .evaluation import Evaluation, Ranks, evaluate
 from .progress import misses_budget
 from .pruning import Admm, Budget, attach_masks, bake_masks, budget_of, freeze_masks, masks
 from .pruning.channels import widths
-from .recipes import ADMM, Pruning, Recipe, Training, data_title
+from .recipes import ADMM, Pruning, Recipe, Training, data_title, few_steps, in_epochs, steps_an_epoch
 from .runs import (
     build_network,
     check_weights,
@@ -40,7 +40,6 @@ from .training import (
     best_of,
     fit,
     seed_of,
-    steps_an_epoch,
 )
 
 log = logging.getLogger(__name__)
@@ -153,6 +152,9 @@ class _Stage:
 
     def train(self, model: nn.Module, settings: Training, what: str, budget: Budget | None = None) -> RunDirectory:
         model = place(model, self.fabric.device, channels_last=self.claim.recipe.compute.channels_last)
+        few, settings = few_steps(settings, len(self.data.train)), in_epochs(settings, len(self.data.train))
+        if few is not None:
+            log.warning("%s: %s", self.claim.stage, few)
         course, run, records = self._course(model, settings, budget), self.claim.run, []
         self.begin(f"{what}; {settings.epochs} epochs of {len(self.data.train):,} images")
         watch = self.watch
@@ -180,7 +182,9 @@ class _Stage:
         steps = settings.epochs * steps_an_epoch(len(data.train), settings.batch_size, world) * settings.steps_a_batch
         rule = keep_rule(model, budget, settings, steps) if isinstance(settings, Pruning) and budget else None
         ranks = Ranks(self.fabric.global_rank, world, self.fabric.device)
-        validate = _validator(data.validation, PGD(threat, steps=10), recipe.seed, self.watch.should_stop, ranks)
+        validate = _validator(
+            data.validation, PGD(threat, steps=VALIDATION_STEPS), recipe.seed, self.watch.should_stop, ranks
+        )
         return Course(
             stage=self.claim.stage,
             settings=settings,

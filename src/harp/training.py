@@ -24,7 +24,7 @@ from .objectives import FreeAT, Objective, on_batch, replays_of
 from .optimizers import KeepRule, lr_factor, make_optimizer, set_lr
 from .progress import EpochMetrics, Progress, StepProgress, best_of
 from .pruning import Budget, Sharpness, hold_masks, perturbed
-from .recipes import Training
+from .recipes import Training, images_used, steps_an_epoch
 
 __all__ = [
     "AUTOSAVE_S",
@@ -256,18 +256,7 @@ def epoch_order(course: Course, epoch: int, rank: int, world: int) -> Tensor:
     """This rank's images of an epoch, in order: the same number on every rank, the same shuffle for all."""
     generator = torch.Generator().manual_seed(seed_of(course.seed, course.stage, "order", epoch))
     order = torch.randperm(len(course.images), generator=generator)
-    return order[: _images_used(len(order), course.settings.batch_size, world)][rank::world]
-
-
-def steps_an_epoch(images: int, batch_size: int, world: int) -> int:
-    """Steps that each of ``world`` ranks makes in an epoch."""
-    return math.ceil(_images_used(images, batch_size, world) / batch_size)
-
-
-def _images_used(images: int, batch_size: int, world: int) -> int:
-    used = images // world * world
-    # Batch norm cannot train on a single image.
-    return used - world if used % batch_size == world and used > world else used
+    return order[: images_used(len(order), course.settings.batch_size, world)][rank::world]
 
 
 def batch_per_rank(batch_size: int, world: int) -> int:

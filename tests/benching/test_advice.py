@@ -69,3 +69,10 @@ def test_without_two_to_compare_nothing_is_recommended(records):
     assert recommend(records) == [
         "No recommendation: harp and at least one dense engine must run; pip install 'harp-pruning[bench]'."
     ]
+
+
+def test_times_that_were_disturbed_recommend_nothing():
+    said, *reasons = recommend([record("harp", 0.5), record("torch", 8.0)], disturbed=True)
+    assert said.startswith("No recommendation: other programs ran beside")
+    assert "fastest" not in said
+    assert reasons == ["batch 1 on 1 thread: harp 0.500 ms, 16x faster than torch with 8 ms"]

@@ -14,16 +14,16 @@ def network() -> nn.Module:
 
 def test_keep_by_position_warns_and_is_taken():
     with pytest.warns(DeprecationWarning, match=r"write weight_budget\(…, keep=0\.5\)"):
-        assert weight_budget(network(), keep=0.5) == weight_budget(network(), keep=0.5)
+        assert weight_budget(network(), 0.5) == weight_budget(network(), keep=0.5)
     with pytest.warns(DeprecationWarning, match=r"write channel_budget\(…, keep=0\.5\)"):
-        assert channel_budget(network(), torch.zeros(1, 4), keep=0.5).limit == 30
+        assert channel_budget(network(), torch.zeros(1, 4), 0.5).limit == 30
 
 
 def test_other_mistakes_are_those_of_any_function():
     with pytest.raises(TypeError):
         weight_budget(network())
     with pytest.raises(TypeError):
-        weight_budget(network(), keep=0.5, ["0.*"])
+        weight_budget(network(), 0.5, ["0.*"])
 
 
 @pytest.mark.parametrize("name", ["HARP", "HYDRA", "LWM", "GLOBAL", "ERK", "LAMP", "RANDOM", "RATES_ONLY", "METHODS"])

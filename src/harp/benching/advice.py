@@ -8,6 +8,7 @@ SPARSE_ENOUGH = 0.12
 """Above this keep fraction (10 %, and the layers that pruning leaves alone) a lead depends on the machine."""
 CLEAR, CLEAR_WHEN_DENSER = 1.1, 1.5
 """The speed-up from which a runtime of its own is worth it: up to SPARSE_ENOUGH, and above."""
+_DISTURBED = "No recommendation: other programs ran beside, so these times are not to be believed; run it again alone."
 _ONNX = "the ONNX export (`harp export RUN --format onnx`) with "
 _INSTEAD = {
     "torch": "the dense network with PyTorch",
@@ -17,12 +18,15 @@ _INSTEAD = {
 }
 
 
-def recommend(records: Sequence[Record]) -> list[str]:
-    """One sentence on what to deploy, then why: one line a setting. All records are of one network."""
+def recommend(records: Sequence[Record], disturbed: bool = False) -> list[str]:
+    """One sentence on what to deploy, then why: one line a setting. All records are of one network.
+
+    Nothing follows from times that were ``disturbed`` by other programs.
+    """
     duels = [found for setting in settings_of(records) if (found := duel(records, setting))]
     if not duels:
         return ["No recommendation: harp and at least one dense engine must run; pip install 'harp-pruning[bench]'."]
-    return [_verdict(duels), *(_reason(found) for found in duels)]
+    return [_DISTURBED if disturbed else _verdict(duels), *(_reason(found) for found in duels)]
 
 
 def wins(found: Duel) -> bool:

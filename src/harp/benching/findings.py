@@ -56,7 +56,8 @@ def bench(file: Path, plan: Plan, *, tell: Callable[[str], object] = lambda line
         raise ValueError(f"batches={list(plan.batches)} must name at least one batch size, none below 1")
     if (reason := absence(OURS)) is not None:
         raise ValueError(reason)
-    notes = [note for note in (busy(),) if note]
+    disturbed = busy()
+    notes = [disturbed] if disturbed else []
     notes += [reason for name in plan.engines if (reason := absence(name))]
     names = [name for name in plan.engines if absence(name) is None]
     graph, _ = read(file)
@@ -77,7 +78,9 @@ def bench(file: Path, plan: Plan, *, tell: Callable[[str], object] = lambda line
                     for name, times in found.items()
                 ]
     peaks = {threads: peak_gflops(threads) for threads in plan.threads}
-    return Findings(file.stem, work, sizes, records, peaks, surroundings(), notes, recommend(records))
+    return Findings(
+        file.stem, work, sizes, records, peaks, surroundings(), notes, recommend(records, disturbed is not None)
+    )
 
 
 def write_findings(path: Path, found: Findings) -> None:

@@ -11,7 +11,7 @@ from tyro.conf import Positional
 
 from ..benching.engines import NAMES, EngineName
 from ..benching.records import OURS, at, settings_of, short
-from .parsing import parse, refuse_directory
+from .parsing import parse, refuse_directory, refuse_missing
 from .stopping import StopRequest
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class BenchFlags:
 
 def bench(arguments: list[str], stop: StopRequest) -> None:
     flags: BenchFlags = parse(BenchFlags, "bench", arguments, None)
+    refuse_missing("net", flags.net, "`harp export RUN --out net.harp`")
     refuse_directory(flags.json)
     if flags.json is not None:
         flags.json.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,9 @@ import tyro
 from tyro.conf import Positional
 
 from ..recipes import PRESETS, Recipe, recipe_in
+from .dry import about
 from .parsing import Flat, parse, path_of, recipe_of_run, refuse_directory, source_of
+from .shown import OfCells, of_cells, plain, refuse_single
 from .stopping import StopRequest
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ class CompareFlags:
 
     parents: Positional[tuple[str, ...]]
     """Dense runs, which the seeds take in turn; or a name from `harp presets`, to train one for each seed."""
-    recipe: Annotated[Recipe, Flat]
+    recipe: Annotated[OfCells, Flat]
     out: Path = Path("runs/compare")
     """The directory to write the runs, their logs and `report.html` into."""
     methods: tuple[str, ...] = ("harp", "hydra", "lwm")
@@ -44,7 +46,7 @@ class CompareFlags:
     json: Path | None = None
     """Write one record a finished network to this file, in the end or when interrupted."""
     dry_run: bool = False
-    """Print the commands that are still to be run, for any other engine, and run none."""
+    """Print how long it will take and the commands that are still to be run, for any other engine, and run none."""
     overwrite: bool = False
     """Replace runs of other settings; what is finished with the same ones stays."""
 
@@ -59,28 +61,39 @@ class CellFlags:
     """The folder to write two runs into, `masks` and `final`."""
     recipe: Annotated[Recipe, Flat]
     overwrite: bool = False
-    """Replace runs of other settings; what is finished with the same ones stays."""
+    """Replace runs of other settings, and run the cell again if it is finished."""
+
+
+_PLURALS = {
+    "--prune.method": "--methods",
+    "--prune.keep": "--keeps",
+    "--prune.granularity": "--granularities",
+    "--seed": "--seeds",
+}
 
 
 def compare(arguments: list[str], stop: StopRequest) -> int:
     source, recipe = source_of(arguments), _recipe_to_compare(arguments)
-    default = CompareFlags(() if source is tyro.MISSING else (source,), recipe)
+    refuse_single(arguments, _PLURALS)
+    default = CompareFlags(() if source is tyro.MISSING else (source,), of_cells(recipe))
     flags: CompareFlags = parse(CompareFlags, "compare", arguments, default)
-    _refuse_single(flags.recipe, recipe)
 
-    from ..comparison import cores, make_launcher, outstanding
+    from ..comparison import cores, estimate, make_launcher, outstanding
     from .tally import Tally
 
     comparison = _comparison(flags)
     launcher = make_launcher(flags.launcher, flags.jobs, flags.launcher_options, flags.recipe.compute.threads or 1)
     todo = outstanding(comparison, overwrite=flags.overwrite)
+    at_a_time = flags.jobs or (cores() if flags.launcher == "local" else max(1, len(todo.rest)))
     if flags.dry_run:
         print(f"# {todo.finished} of {todo.cells} cells are finished")
+        if todo.first or todo.rest:
+            cost = estimate(comparison, todo, at_a_time)
+            print(f"# {at_a_time} at a time: about {about(cost.range)}, {cost.of}")
         print(
             "\n".join([*map(str, todo.first), *(["# then, in any order:"] if todo.first else []), *map(str, todo.rest)])
         )
         return 0
-    at_a_time = flags.jobs or (cores() if flags.launcher == "local" else max(1, len(todo.rest)))
     refuse_directory(flags.json)
     with Tally(stop) as tally:
         try:
@@ -124,27 +137,15 @@ def _words_after(flag: str, arguments: list[str]) -> list[str]:
     return list(takewhile(lambda word: not word.startswith("--"), arguments[arguments.index(flag) + 1 :]))
 
 
-def _refuse_single(chosen: Recipe, default: Recipe) -> None:
-    """What a comparison varies is named in the plural."""
-    pairs = (
-        ("--prune.method", "--methods", chosen.prune.method, default.prune.method),
-        ("--prune.keep", "--keeps", chosen.prune.keep, default.prune.keep),
-        ("--prune.granularity", "--granularities", chosen.prune.granularity, default.prune.granularity),
-        ("--seed", "--seeds", chosen.seed, default.seed),
-    )
-    for one, several, here, there in pairs:
-        if here != there:
-            raise ValueError(f"{one} {here} is for a single run; here name {several}")
-
-
 def _comparison(flags: CompareFlags) -> "Comparison":
     from ..comparison import Comparison
+    from ..pipeline import on_its_data
 
     trained = [name for name in flags.parents if name in PRESETS]
     if trained and len(flags.parents) > 1:
         raise ValueError(f"parents names the preset {trained[0]!r} and others: name one preset alone, or dense runs")
     return Comparison(
-        flags.recipe,
+        on_its_data(plain(flags.recipe)),
         flags.out,
         methods=flags.methods,
         keeps=flags.keeps,

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
-from ..recipes import Recipe
+from ..recipes import Compute, Recipe, Testing
 
 if TYPE_CHECKING:
+    from ..evaluation import Range
     from ..forecast import Forecast
 
 DryRun = Annotated[bool, arg(help="Print what it would take, from a few timed steps, and write nothing.")]
@@ -28,10 +29,12 @@ def foretell(
 ) -> None:
     """Time a few steps of the stage that starts at ``parent``, of all stages for the ``methods``, or of pretraining."""
     from .. import forecast
-    from ..pipeline import recipe_for
+    from ..evaluation import Range
+    from ..pipeline import on_its_data, recipe_for
 
     if methods:
-        found: Iterable[Forecast | None] = forecast.foresee_run([recipe_for(each, recipe) for each in methods])
+        shared = on_its_data(recipe)
+        found: Iterable[Forecast | None] = forecast.foresee_run([recipe_for(each, shared) for each in methods])
     elif parent is None:
         found = [forecast.foresee_pretrain(recipe, weights)]
     elif stage == "prune":
@@ -45,7 +48,29 @@ def foretell(
         else:
             hours += _show(each)
     if methods:
-        print(f"all stages: {_time(hours)}; validation and evaluation not counted")
+        from ..estimating import time_to_evaluate
+
+        judged = time_to_evaluate(recipe) * (1 + len(methods))
+        print(f"evaluation of {1 + len(methods)} networks: {about(judged)}, by how many images withstand the attack")
+        print(f"the whole run: {about(judged + Range(hours, hours, hours) * 3600)}")
+
+
+def foretell_evaluation(run: Path, testing: Testing, compute: Compute) -> None:
+    """Time a few iterations of every part of the attacks that the run's card holds no result of."""
+    from ..estimating import time_of_evaluation
+    from ..evaluation import NO_TIME
+
+    found, total = time_of_evaluation(run, testing, compute), NO_TIME
+    for attack, seconds in found.items():
+        print(f"{attack}: {about(seconds)}")
+        total += seconds
+    print(f"evaluation: {about(total)}" if found else "evaluation: nothing to do, the card holds it all")
+
+
+def about(seconds: "Range") -> str:
+    """``"3 min (2 min to 5 min)"``; the ends only where they tell something."""
+    low, middle, high = (_time(each / 3600) for each in (seconds.low, seconds.expected, seconds.high))
+    return middle if low == high else f"{middle} ({low} to {high})"
 
 
 def _show(found: "Forecast") -> float:
@@ -61,7 +86,8 @@ def _show(found: "Forecast") -> float:
         f"  memory traffic a batch     {work.batch_bytes / 1e9:.3g} GB at least, were nothing kept in caches\n"
         f"  measured                   {found.batch_s:.3g} s a batch{_share(found)}, "
         f"{found.peak_memory_bytes / 1e6:,.0f} MB at most\n"
-        f"  the stage                  {_time(found.hours)}; validation not counted"
+        f"  validation an epoch        {found.validation_s:.3g} s\n"
+        f"  the stage                  {_time(found.hours)}"
     )
     if found.devices == 1:
         outlook = (f"{n}: {_time(scaled_hours(work, found.batch_s, LINK_BYTES_PER_S, n))}" for n in DEVICES)

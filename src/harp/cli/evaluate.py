@@ -7,6 +7,7 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from ..recipes import Compute, Testing
+from .dry import DryRun, foretell_evaluation
 from .parsing import Flat, parse, path_of, recipe_of_run
 from .stopping import StopRequest
 
@@ -19,12 +20,15 @@ class EvaluateFlags:
     """The run directory to judge; the results are added to its card."""
     testing: Annotated[Testing, Flat]
     compute: Compute
+    dry_run: DryRun = False
 
 
 def evaluate(arguments: list[str], stop: StopRequest) -> None:
     recipe = recipe_of_run(arguments)
     default = EvaluateFlags(path_of(arguments), recipe.test, recipe.compute)
     flags = parse(EvaluateFlags, "evaluate", arguments, default)
+    if flags.dry_run:
+        return foretell_evaluation(flags.run, flags.testing, flags.compute)
 
     from .. import judging
     from .console import Console

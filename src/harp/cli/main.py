@@ -75,7 +75,7 @@ def _run(arguments: list[str]) -> int:
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         if os.environ.get("HARP_TRACEBACK"):
             raise
-        print(f"harp {name}: {error}", file=sys.stderr)
+        print(f"harp {name}: {_said(error)}", file=sys.stderr)
         return 2
     except RuntimeError as error:
         from ..devices import lost_process
@@ -84,3 +84,13 @@ def _run(arguments: list[str]) -> int:
             raise
         print(f"harp {name}: {said}", file=sys.stderr)
         return 1
+
+
+def _said(error: Exception) -> str:
+    """What an error says; the system's own, such as ``[Errno 2] …``, in words and with the file first."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    if error.filename is None:  # our own words
+        return error.strerror
+    seen = f"; check the path, seen from {os.getcwd()}" if isinstance(error, FileNotFoundError) else ""
+    return f"{error.filename}: {error.strerror.lower()}{seen}"

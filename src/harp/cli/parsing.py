@@ -6,17 +6,48 @@ from typing import Any
 
 import tyro
 from tyro.conf import arg
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from ..recipes import PRESETS, Recipe, recipe_in
 
 Flat = arg(name="")
+NUMBERS = ConstructorRegistry()
+"""How flags that are numbers are read: 8/255, too."""
 
 
 def parse(kind: Callable[..., Any], command: str, arguments: list[str], default: Any) -> Any:
     """The flags of a command, a frozen dataclass; ``default`` None takes those of ``kind``."""
-    return tyro.cli(
-        kind, prog=f"harp {command}", args=arguments, default=tyro.MISSING_NONPROP if default is None else default
+    start = tyro.MISSING_NONPROP if default is None else default
+    return tyro.cli(kind, prog=f"harp {command}", args=arguments, default=start, registry=NUMBERS)
+
+
+@NUMBERS.primitive_rule
+def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[float] | None:
+    if info.type is not float:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="FLOAT",
+        instance_from_str=lambda words: number(words[0]),
+        is_instance=lambda value: isinstance(value, float | int),
+        str_from_instance=lambda value: [str(value)],
     )
+
+
+def number(word: str) -> float:
+    """``"0.1"``, or a fraction as radii and steps are written, ``"8/255"``. Raises ValueError saying so."""
+    above, slash, below = word.partition("/")
+    try:
+        return float(above) / float(below) if slash else float(word)
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"{word!r} is not a number: write it as 0.03137 or 8/255") from error
+
+
+def refuse_missing(name: str, file: Path, makes: str) -> None:
+    """Raise ValueError for a file to read that is not there; ``makes`` is the command that makes one."""
+    if not file.is_file():
+        what = "is a directory, not a file" if file.is_dir() else f"is not a file, seen from {Path.cwd()}"
+        raise ValueError(f"{name}={file} {what}; {makes} makes one")
 
 
 def refuse_directory(json: Path | None) -> None:

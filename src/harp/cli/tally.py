@@ -18,6 +18,7 @@ from ..report.differences import Difference, Summary
 from ..report.sweep import Group, Sweep, records
 from ..report.wording import MISSING, count, points
 from .console import duration
+from .dry import about
 from .stopping import StopRequest
 
 
@@ -56,7 +57,7 @@ class Tally:
         if jobs == 0:
             return []
         cost = estimate(comparison, todo, at_a_time)
-        self.say(f"{at_a_time} at a time: about {duration(cost.seconds)} ({cost.of})")
+        self.say(f"{at_a_time} at a time: about {about(cost.range)}, {cost.of}")
         self._bar.start()
         steps = _Steps(jobs, todo.cells - todo.finished, cost)
         task = self._bar.add_task("", total=todo.cells, completed=todo.finished, left=steps.left())

@@ -11,8 +11,11 @@ from ..cards import read_card
 from ..checkpoint import RunDirectory
 from ..choices import make_objective
 from ..devices import alone, launch, make_fabric, place
-from ..passes import stage_passes
-from ..recipes import Recipe, Training
+from ..estimating import standing_below, time_to_evaluate
+from ..evaluation import Range
+from ..forecast import validation_seconds
+from ..passes import learns, stage_passes
+from ..recipes import Recipe, Training, in_epochs
 from ..runs import build_network, open_data
 from .jobs import Todo
 from .plan import Cell, Comparison
@@ -26,8 +29,12 @@ _ENOUGH_S = 20.0
 class Cost:
     """Seconds from now, when ``of`` says what they were estimated from."""
 
-    seconds: float
+    range: Range
     of: str
+
+    @property
+    def seconds(self) -> int | float:
+        return self.range.expected
 
 
 def estimate(comparison: Comparison, todo: Todo, at_a_time: int) -> Cost:
@@ -35,12 +42,28 @@ def estimate(comparison: Comparison, todo: Todo, at_a_time: int) -> Cost:
     cells = [job.cell for job in todo.rest if job.cell is not None]
     done = [seconds for cell in comparison.cells if cell not in cells and (seconds := spent(cell)) is not None]
     if done and not todo.first:
-        return Cost(len(cells) * statistics.mean(done) / at_a_time, f"from the {len(done)} cells that are finished")
+        seconds = [len(cells) * each / at_a_time for each in (min(done), statistics.mean(done), max(done))]
+        return Cost(Range(*seconds), f"from the {len(done)} cells that are finished")
     data = open_data(comparison.recipe)
     pass_s = seconds_a_pass(comparison.recipe) * len(data.train)
-    pretrain = comparison.recipe.pretrain
+    pretrain = in_epochs(comparison.recipe.pretrain, len(data.train))
     passes = sum(cell.passes for cell in cells) + len(todo.first) * stage_passes(pretrain).total
-    return Cost(passes * pass_s / at_a_time, f"from {_TIMED} timed steps; validation and evaluation not counted")
+    training = passes * pass_s
+    standing = standing_below(comparison.dense, comparison.recipe)
+    judged = time_to_evaluate(comparison.recipe, standing) * len(todo.rest)
+    validation = validation_seconds(comparison.recipe, data) * _epochs(comparison, cells, todo, len(data.train))
+    fixed = training + validation
+    return Cost((judged + Range(fixed, fixed, fixed)) * (1 / at_a_time), "from timed steps; evaluation counted")
+
+
+def _epochs(comparison: Comparison, cells: list[Cell], todo: Todo, images: int) -> int:
+    """How many epochs there are to validate."""
+    pretrain = in_epochs(comparison.recipe.pretrain, images).epochs * len(todo.first)
+    stages = (
+        (cell.recipe.prune.epochs if learns(cell.recipe.prune.method) else 0) + cell.recipe.finetune.epochs
+        for cell in cells
+    )
+    return pretrain + sum(stages)
 
 
 def spent(cell: Cell) -> float | None:

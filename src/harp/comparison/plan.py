@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..judging import attacks_of
-from ..passes import fitted, passes
+from ..passes import equalised, passes
 from ..pipeline import FINAL, MASKS
 from ..recipes import PRESETS, Pruning, Recipe, normal_spelling, respelled
 from ..runs import recipe_of
@@ -124,11 +124,8 @@ class Comparison:
 
 
 def same_passes(recipe: Recipe, method: str) -> Recipe:
-    """The recipe with this method and its plug-ins, and as many passes as the recipe has with a method that learns masks.
-
-    What a method saves in the prune stage, or a plug-in takes, goes to finetuning or comes from it, in whole epochs.
-    """
-    return fitted(respelled(recipe, method), passes(respelled(recipe, "harp")))
+    """The recipe with this method and exactly its plug-ins, and as many passes as any other."""
+    return equalised(respelled(recipe, method), recipe)
 
 
 def _pruning(settings: Pruning, keep: float, granularity: str) -> Pruning:

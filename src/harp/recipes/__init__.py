@@ -2,6 +2,7 @@
 
 from .flags import changes, flags, flat
 from .how import chance_words, how_words, with_fields
+from .lengths import few_steps, from_parent, images_used, in_epochs, steps_an_epoch, steps_of
 from .methods import ADMM, OWN_METHODS, brought, method_names, register_name
 from .plain import from_json, recipe_in, to_json
 from .presets import PRESETS
@@ -35,15 +36,21 @@ __all__ = [
     "chance_words",
     "changes",
     "data_title",
+    "few_steps",
     "flags",
     "flat",
     "from_json",
+    "from_parent",
     "how_words",
+    "images_used",
+    "in_epochs",
     "method_names",
     "normal_spelling",
     "recipe_in",
     "register_name",
     "respelled",
+    "steps_an_epoch",
+    "steps_of",
     "to_json",
     "with_fields",
 ]

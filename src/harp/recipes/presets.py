@@ -79,9 +79,10 @@ def _fashion_mnist() -> Recipe:
 def _folder_cpu() -> Recipe:
     return Recipe(
         task=Task(data="folder", model="vgg_medium", eps=8 / 255),
-        pretrain=Training(epochs=6, objective="n-fgsm"),
-        prune=Pruning(epochs=4, objective="n-fgsm"),
-        finetune=Training(epochs=5, lr=0.1, objective="n-fgsm"),
+        # On 600 images the epochs alone would be 24, 16 and 20 steps, and the network would learn nothing.
+        pretrain=Training(epochs=6, min_steps=400, objective="n-fgsm"),
+        prune=Pruning(epochs=4, min_steps=250, objective="n-fgsm"),
+        finetune=Training(epochs=5, min_steps=400, lr=0.1, objective="n-fgsm"),
         compute=Compute(device="cpu"),
     )
 

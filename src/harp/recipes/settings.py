@@ -55,13 +55,13 @@ class Task:
     norm: Literal["linf", "l2"] = "linf"
     """Norm of the adversary's ball."""
     eps: float = 0.1
-    """Radius of the adversary's ball, for images in [0, 1]: 8 / 255 is 0.03137."""
+    """Radius of the adversary's ball, for images in [0, 1]: 0.1, or as a fraction, 8/255."""
 
     def __post_init__(self) -> None:
         _check_choices(self)
         _check(0 < self.validation < 1, self, "validation", "must lie in (0, 1): the share of training images cut off")
         if self.norm == "linf":
-            _check(0 <= self.eps <= 1, self, "eps", "must lie in [0, 1], as images do: write 8 / 255 as 0.03137")
+            _check(0 <= self.eps <= 1, self, "eps", "must lie in [0, 1], as images do: 8/255 is 0.03137")
         _check(_not_negative(self.eps), self, "eps", "must not be negative, and finite")
         _check(all(map(math.isfinite, self.mean)), self, "mean", "must be finite, one value a channel")
         _check(len(self.mean) == len(self.std), self, "std", f"must have as many channels as mean={self.mean}")
@@ -80,6 +80,8 @@ class Training:
 
     epochs: int = 100
     """Sweeps over the training images. With free-at each takes `replays` steps on every batch, so divide by that."""
+    min_steps: int = 0
+    """Optimiser steps at the least: on a set too small for them, epochs are added until there are as many."""
     batch_size: int = 128
     """Images a step, over all devices together."""
     objective: Objective = "pgd-at"
@@ -112,6 +114,7 @@ class Training:
     def __post_init__(self) -> None:
         _check_choices(self)
         _check(self.epochs >= 1, self, "epochs", "must be at least 1")
+        _check(self.min_steps >= 0, self, "min_steps", "must not be negative; 0 leaves epochs as they are")
         _check(self.batch_size >= 1, self, "batch_size", "must be at least 1")
         _check(self.attack_steps >= 1, self, "attack_steps", "must be at least 1; objective 'natural' uses no attack")
         step_size = self.attack_step_size
