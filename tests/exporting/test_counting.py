@@ -127,7 +127,7 @@ def test_a_pruned_weight_that_the_forward_pass_fills_again_is_refused(format, tm
     model = nn.Sequential(Standardised(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(800, 5)).eval()
     dense = harp.export(model, EXAMPLE, tmp_path / f"dense.{format}", format=format)
     assert dense.kept == dense.total == 216 + 4000
-    harp.attach_masks(model, harp.weight_budget(model, 0.1), harp.LWM)
+    harp.attach_masks(model, harp.weight_budget(model, keep=0.1), harp.methods.LWM)
     harp.bake_masks(harp.freeze_masks(model))
     with pytest.raises(ValueError, match=r"^0.* computes with \d+ weights that are not zero, and 22 are stored"):
         harp.export(model, EXAMPLE, tmp_path / f"net.{format}", format=format)
@@ -144,7 +144,7 @@ def test_a_product_that_fills_zeros_outside_any_layer_is_refused(tmp_path):
             return self.head(nn.functional.conv2d(x, self.conv.weight - self.conv.weight.mean()).mean((2, 3)))
 
     model = Outside().eval()
-    harp.attach_masks(model, harp.weight_budget(model, 0.1), harp.LWM)
+    harp.attach_masks(model, harp.weight_budget(model, keep=0.1), harp.methods.LWM)
     harp.bake_masks(harp.freeze_masks(model))
     with pytest.raises(ValueError, match=r"the model itself computes with \d+ weights"):
         harp.export(model, EXAMPLE, tmp_path / "net.harp")

@@ -20,7 +20,7 @@ def network() -> nn.Module:
 @pytest.mark.parametrize("value", [nn.Parameter(torch.zeros(4, 3, 3, 3)), torch.zeros(4, 3, 3, 3)])
 def test_assigning_to_a_masked_weight_says_where_to_write(value):
     model = network()
-    attach_masks(model, weight_budget(model, 0.5))
+    attach_masks(model, weight_budget(model, keep=0.5))
     with pytest.raises(TypeError, match=r"the weight of this Conv2d is computed as weight · mask") as caught:
         model[0].weight = value
     with torch.no_grad():
@@ -31,7 +31,7 @@ def test_assigning_to_a_masked_weight_says_where_to_write(value):
 
 def test_everything_else_can_be_assigned_and_after_baking_the_weight_too():
     model = network()
-    attach_masks(model, weight_budget(model, 0.5))
+    attach_masks(model, weight_budget(model, keep=0.5))
     model[0].bias = nn.Parameter(torch.ones(4))
     model[0].note = "mine"
     bake_masks(freeze_masks(model))
@@ -41,7 +41,9 @@ def test_everything_else_can_be_assigned_and_after_baking_the_weight_too():
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # dynamo looks at it
-@pytest.mark.parametrize("budget", [lambda m: weight_budget(m, 0.3), lambda m: channel_budget(m, IMAGES, 0.8)])
+@pytest.mark.parametrize(
+    "budget", [lambda m: weight_budget(m, keep=0.3), lambda m: channel_budget(m, IMAGES, keep=0.8)]
+)
 def test_a_compiled_network_computes_with_masks_that_learn_held_or_not(budget):
     logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
     model = network()
@@ -72,7 +74,7 @@ def test_a_compiled_network_computes_with_masks_that_learn_held_or_not(budget):
 )
 def test_an_averaged_network_keeps_the_frozen_masks(settings):
     model = network()
-    attach_masks(model, weight_budget(model, 0.1))
+    attach_masks(model, weight_budget(model, keep=0.1))
     averaged = AveragedModel(freeze_masks(model), **settings)
     for _ in range(3):
         averaged.update_parameters(model)

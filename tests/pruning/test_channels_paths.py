@@ -53,7 +53,7 @@ def test_a_branch_on_the_image_is_refused_and_can_be_left_out(choose):
     torch.manual_seed(0)
     model = Early(choose).eval()
     with pytest.raises(ValueError, match=r"choice reads a number off its images .*exclude=\['choice'\]"):
-        channel_budget(model, IMAGES, 0.5)
+        channel_budget(model, IMAGES, keep=0.5)
     with pytest.raises(ValueError, match="choice reads a number off its images"):
         shrink(model, IMAGES)
     taken = take_through(model, IMAGES, 0.8, exclude=["choice"])
@@ -77,7 +77,7 @@ def test_a_skip_that_the_image_chooses_holds_what_goes_around_it():
 
 def test_a_branch_in_the_model_itself_says_to_make_a_module_of_it():
     with pytest.raises(ValueError, match=r"the model itself reads a number off its images .*a module of its own"):
-        channel_budget(Choice(), torch.rand(1, 16, 8, 8), 0.5)
+        channel_budget(Choice(), torch.rand(1, 16, 8, 8), keep=0.5)
 
 
 def test_a_number_that_does_not_depend_on_the_image_is_no_branch():
@@ -90,7 +90,7 @@ def test_a_number_that_does_not_depend_on_the_image_is_no_branch():
         def forward(self, x):
             return self.b(self.a(x)) * (1.0 if self.steps > 2 else self.steps.item())
 
-    assert channel_budget(Counting(), IMAGES, 0.5).coupling.sizes == {"a": 8}
+    assert channel_budget(Counting(), IMAGES, keep=0.5).coupling.sizes == {"a": 8}
 
 
 class Auxiliary(nn.Module):
@@ -111,7 +111,7 @@ def test_a_head_that_only_training_uses_is_cut_with_the_rest():
     torch.manual_seed(0)
     model = Auxiliary().eval()
     before = torch.get_rng_state(), {name: t.clone() for name, t in model.state_dict().items()}
-    budget = channel_budget(model, IMAGES, 0.5)
+    budget = channel_budget(model, IMAGES, keep=0.5)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert all(torch.equal(t, before[1][name]) for name, t in model.state_dict().items())
     assert budget.coupling.only_trained == {"aux.0.weight", "aux.3.weight"}
@@ -131,14 +131,14 @@ def test_a_size_written_into_a_path_of_training_is_refused_before_any_work():
             return (y, self.aux(h.mean((2, 3)).view(-1, 16))) if self.training else y
 
     with pytest.raises(ValueError, match="size is written"):
-        channel_budget(Written(), IMAGES, 0.5)
+        channel_budget(Written(), IMAGES, keep=0.5)
 
 
 def test_weights_that_no_pass_reaches_are_named(caplog):
     model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 5, 1))
     model[0].extra = nn.Sequential(nn.Linear(8, 5), nn.Linear(5, 5))
     with caplog.at_level(logging.WARNING):
-        channel_budget(model, IMAGES, 0.5)
+        channel_budget(model, IMAGES, keep=0.5)
     (record,) = caplog.records
     assert "no pass reaches ['0.extra.*'], neither in eval nor in training mode" in record.message
 
@@ -200,22 +200,22 @@ def test_remade_and_shared_weights_are_the_named_cause_where_nothing_can_go():
 
     model = nn.Sequential(Standardised(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 5, 3))
     with pytest.raises(ValueError, match=r"8 channels of 0 \(its weight is remade by batch_norm before it is used\)"):
-        channel_budget(model, IMAGES, 0.5)
+        channel_budget(model, IMAGES, keep=0.5)
     tied = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1))
     tied[2].weight = tied[1].weight
     with pytest.raises(ValueError, match=r"1\.weight and 2\.weight share one weight"):
-        channel_budget(tied, IMAGES, 0.5)
+        channel_budget(tied, IMAGES, keep=0.5)
     pruned = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 5, 1))
     for layer in pruned:
         prune.l1_unstructured(layer, "weight", 0.5)
     with pytest.raises(ValueError, match=r"8 channels of 0 \(its weight is remade by mul before it is used\)"):
-        channel_budget(pruned, IMAGES, 0.5)
+        channel_budget(pruned, IMAGES, keep=0.5)
 
 
 def test_a_budget_out_of_reach_names_the_operation_that_holds_the_channels():
     model = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Softmax(1), nn.Conv2d(64, 4, 3), nn.Conv2d(4, 5, 1))
     with pytest.raises(ValueError, match=r"64 channels of 0 \(softmax in 1\).*; the smallest reachable is keep=0\."):
-        channel_budget(model, IMAGES, 0.5)
+        channel_budget(model, IMAGES, keep=0.5)
 
 
 def test_who_excludes_everything_reads_that_it_is_left_out():
@@ -223,7 +223,7 @@ def test_who_excludes_everything_reads_that_it_is_left_out():
     with pytest.raises(
         ValueError, match=r"no channel outside exclude=\['0'\] can go.*8 channels of 0 \(it is left out\)"
     ):
-        channel_budget(model, IMAGES, 0.5, exclude=["0"])
+        channel_budget(model, IMAGES, keep=0.5, exclude=["0"])
 
 
 # words
@@ -231,7 +231,7 @@ def test_who_excludes_everything_reads_that_it_is_left_out():
 
 def test_a_budget_is_short_to_print_and_has_a_table():
     model = nn.Sequential(nn.Conv2d(3, 256, 1), nn.Conv2d(256, 512, 1), nn.Conv2d(512, 5, 1))
-    budget = channel_budget(model, IMAGES, {"macs": 0.5, "parameters": 0.4})
+    budget = channel_budget(model, IMAGES, keep={"macs": 0.5, "parameters": 0.4})
     assert repr(budget) == (
         f"ChannelBudget(keep=0.5: {budget.limit:,} of {budget.total:,.0f} macs may stay; keep=0.4: "
         f"{budget.also.limit:,} of {budget.also.total:,.0f} parameters may stay; 768 channels in 2 groups)"
@@ -239,6 +239,6 @@ def test_a_budget_is_short_to_print_and_has_a_table():
     assert [line.split()[0] for line in budget.table().splitlines()] == ["0", "1"]
     assert "256 channels" in budget.table()
     assert len(repr(budget.coupling)) < 100
-    weights = weight_budget(model, 0.5)
+    weights = weight_budget(model, keep=0.5)
     assert repr(weights) == "Budget(keep=0.5: 67,200 of 134,400 weights may stay, in 3 layers)"
     assert weights.table().splitlines()[1].split() == ["1.weight", "131,072"]

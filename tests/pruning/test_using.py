@@ -47,9 +47,9 @@ def standardised(model, weight):
 def test_a_weight_that_is_remade_before_it_is_used_is_refused_and_the_proposed_exclude_works(remake):
     model = Remaking(remake)
     with pytest.raises(ValueError, match=r"conv\.weight .*remade in the forward pass") as caught:
-        weight_budget(model, 0.5, example=IMAGES)
+        weight_budget(model, keep=0.5, example=IMAGES)
     exclude = eval(str(caught.value).rpartition("exclude=")[2])
-    assert weight_budget(model, 0.5, exclude=exclude, example=IMAGES).sites == ("stem.weight", "head.weight")
+    assert weight_budget(model, keep=0.5, exclude=exclude, example=IMAGES).sites == ("stem.weight", "head.weight")
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_weight_that_is_remade_before_it_is_used_is_refused_and_the_proposed_e
     ],
 )
 def test_what_keeps_every_zero_where_it_was_or_moves_it_is_no_remaking(remake):
-    assert weight_budget(Remaking(remake), 0.5, example=IMAGES).total == 12 + 288 + 40
+    assert weight_budget(Remaking(remake), keep=0.5, example=IMAGES).total == 12 + 288 + 40
 
 
 def test_a_product_of_two_masked_weights_is_a_third_weight():
@@ -76,7 +76,7 @@ def test_a_product_of_two_masked_weights_is_a_third_weight():
             return functional.linear(x.flatten(1), self.up.weight @ self.down.weight)
 
     with pytest.raises(ValueError, match=r"down\.weight, up\.weight are remade"):
-        weight_budget(LowRank(), 0.5, example=IMAGES)
+        weight_budget(LowRank(), keep=0.5, example=IMAGES)
 
 
 def test_what_a_layer_makes_of_a_learned_constant_is_no_weight():
@@ -88,21 +88,21 @@ def test_what_a_layer_makes_of_a_learned_constant_is_no_weight():
         def forward(self, x):
             return self.key(x.flatten(1)) @ self.query(self.latent).T
 
-    assert weight_budget(Query(), 0.5, example=IMAGES).sites == ("query.weight", "key.weight")
+    assert weight_budget(Query(), keep=0.5, example=IMAGES).sites == ("query.weight", "key.weight")
 
 
 def test_heads_that_only_training_uses_are_a_warning_and_the_proposed_exclude_silences_it(caplog):
     model = torchvision.models.googlenet(num_classes=5, init_weights=False, aux_logits=True)
     images = torch.rand(1, 3, 64, 64)
     with caplog.at_level(logging.WARNING):
-        weight_budget(model, 0.05, example=images)
+        weight_budget(model, keep=0.05, example=images)
     (record,) = caplog.records
     sizes = {name: weight.numel() for name, weight in prunable_weights(model).items()}
     idle = sum(size for name, size in sizes.items() if name.startswith("aux"))
     assert f"{idle:,} of the {sum(sizes.values()):,} weights" in record.message
     assert "exclude=['aux1.*', 'aux2.*']" in record.message
     caplog.clear()
-    weight_budget(model, 0.05, exclude=["aux1.*", "aux2.*"], example=images)
+    weight_budget(model, keep=0.05, exclude=["aux1.*", "aux2.*"], example=images)
     assert not caplog.records
 
 
@@ -115,7 +115,7 @@ def test_a_weight_that_another_image_may_use_is_not_called_idle(caplog):
         def forward(self, x):
             return self.bright(x.flatten(1)) if x.mean() > 0.5 else self.dark(x.flatten(1))
 
-    weight_budget(Early(), 0.5, example=IMAGES)
+    weight_budget(Early(), keep=0.5, example=IMAGES)
     assert not caplog.records
 
 
@@ -136,7 +136,7 @@ def test_a_look_at_a_pass_leaves_everything_as_it_was():
 
 def test_an_image_that_the_model_cannot_take_is_named():
     with pytest.raises(ValueError, match=r"example=\(2, 1, 8, 8\): the model cannot run on its first image"):
-        weight_budget(Remaking(standardised), 0.5, example=IMAGES[:, :1])
+        weight_budget(Remaking(standardised), keep=0.5, example=IMAGES[:, :1])
 
 
 def test_patterns_take_whole_modules_and_repeated_places_and_nothing_else():

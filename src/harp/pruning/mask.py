@@ -141,6 +141,9 @@ class Mask(nn.Module):
     def _constant(self, weight: Tensor, mask: Tensor) -> Tensor:
         """weight ⊙ mask, computed by the first forward for all that come before either changes. It has no graph: each
         forward makes its own around it, so any number of them may be traversed, or none."""
+        if not isinstance(weight, nn.Parameter):  # made for this pass, as the ones that stand for a group of channels
+            with torch.inference_mode(False), torch.no_grad():
+                return weight * mask
         if self.product is None or not self.product.is_of(mask, weight, closely=self.held is None):
             with torch.inference_mode(False), torch.no_grad():
                 self.product = Remembered(weight * mask, (mask, weight), self._watch(weight))

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..budget import prunable_weights
+from ..prunable import prunable_weights
 from ..using import images_for, patterns, run, untouched, uses
 from .classes import STUCK
 from .combining import floats_in
