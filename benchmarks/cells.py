@@ -10,14 +10,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from harp import pipeline
-from harp.cards import environment
-from harp.checkpoint import RunDirectory
 from harp.files import read_json
-from harp.judging import judge
-from harp.pipeline import FINAL, recipe_for
 from harp.recipes import Recipe, Testing
-from harp.stages import pretrain
+from harp.runs.card import environment
+from harp.runs.directory import RunDirectory
+from harp.stages import pipeline
+from harp.stages.evaluate import judge
+from harp.stages.pipeline import FINAL, recipe_for
+from harp.stages.train import pretrain
 
 HERE = Path(__file__).parent
 

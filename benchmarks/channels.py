@@ -40,18 +40,18 @@ from cells import (
     run_all,
 )
 
-from harp.benching.engines import ENGINES, Subject
-from harp.benching.race import busy
-from harp.benching.timing import Times, interleave
-from harp.cards import environment
+from harp.bench.engines import ENGINES, Subject
+from harp.bench.race import busy
+from harp.bench.timing import Times, interleave
 from harp.cli import main as harp
 from harp.data import ImageData
-from harp.exporting.run import export_run
 from harp.files import write_json
 from harp.pruning import macs
 from harp.recipes import Recipe, Testing, Training
-from harp.runs import load_network, open_data, recipe_of
-from harp.shrinking import shrink_run
+from harp.runs.card import environment
+from harp.runs.opening import load_network, open_data, recipe_of
+from harp.stages.export import export_run
+from harp.stages.shrink import shrink_run
 
 METHODS = ("harp", "hydra", "lwm", "r-admm")
 KEEPS = (0.5, 0.25)

@@ -22,7 +22,7 @@ from cells import copy_card, let_cells_import_this_folder, print_header
 from compare_figure import draw
 
 from harp.cli import main as harp
-from harp.stages import pretrain
+from harp.stages.train import pretrain
 
 METHODS = ("harp", "rates-only", "hydra", "r-admm", "lwm", "global", "erk", "lamp")
 METHODS += ("harp+s2ap", "harp+awp", "harp+s2ap+awp")

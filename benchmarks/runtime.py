@@ -21,12 +21,12 @@ from typing import Any
 from runtime_networks import KEEPS, NETWORKS, Network, file_network, random_network, run_network
 from runtime_page import fill, tables
 
-from harp.benching.engines import NAMES, UNTUNED, Subject, absence, can_write_onnx
-from harp.benching.findings import surroundings, write_dense
-from harp.benching.probe import probe
-from harp.benching.race import Course, Entrant, busy, race, thread_counts
-from harp.benching.records import OURS, Record, write_records
-from harp.benching.work import sizes_of
+from harp.bench.engines import NAMES, UNTUNED, Subject, absence, can_write_onnx
+from harp.bench.findings import surroundings, write_dense
+from harp.bench.probe import probe
+from harp.bench.race import Course, Entrant, busy, race, thread_counts
+from harp.bench.records import OURS, Record, write_records
+from harp.bench.work import sizes_of
 from harp.files import write_json
 from harp.runtime import peak_gflops
 from harp.runtime.format import write as write_file

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 import harp
-from harp.benching.work import Work, work_of
+from harp.bench.work import Work, work_of
 from harp.exporting import trace
-from harp.exporting.run import export_run
 from harp.models import build_model
 from harp.runtime.format import read, write
 from harp.runtime.graph import Graph
+from harp.stages.export import export_run
 
 NETWORKS = ("vgg16_bn", "resnet18")
 SHAPE, CLASSES = (3, 32, 32), 10

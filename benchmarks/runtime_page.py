@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from harp.benching.records import OURS, Duel, Record, Setting, at, duel, settings_of, short
-from harp.benching.timing import Times
+from harp.bench.records import OURS, Duel, Record, Setting, at, duel, settings_of, short
+from harp.bench.timing import Times
 
 BEGIN, END = "<!-- runtime: begin -->", "<!-- runtime: end -->"
 NO_VERSION = ("cpu", "isa", "cores", "platform", "machine", "threads", "device", "commit")

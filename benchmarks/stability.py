@@ -29,9 +29,9 @@ from cells import (
     run_job,
 )
 
-from harp.checkpoint import RunDirectory
 from harp.files import write_json
 from harp.recipes import Pruning, Recipe, Task, Testing, Training
+from harp.runs.directory import RunDirectory
 
 PHOTOGRAPHS = {"attack_steps": 3, "attack_step_size": 4 / 255}
 GARMENTS = {"attack_steps": 3, "attack_step_size": 0.075}

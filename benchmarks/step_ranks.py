@@ -45,11 +45,11 @@ def main() -> None:
 
     import harp
     from harp.data import InMemory
-    from harp.devices import launch, make_fabric, place
     from harp.models import build_model
-    from harp.optimizers import make_optimizer
     from harp.recipes import Compute, Pruning
-    from harp.training import Course, train_step
+    from harp.training.distributed import launch, make_fabric, place
+    from harp.training.loop import Course, train_step
+    from harp.training.optimizer import make_optimizer
 
     ranks, batch, attack_steps, steps = map(int, sys.argv[1:5])
     compute = Compute(device="cpu", devices=ranks, threads=1)

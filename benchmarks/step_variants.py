@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 import harp
 from harp.data import InMemory
-from harp.devices import place
 from harp.models import build_model
-from harp.optimizers import make_optimizer
 from harp.recipes import Pruning, Training
-from harp.training import Course, train_step
+from harp.training.distributed import place
+from harp.training.loop import Course, train_step
+from harp.training.optimizer import make_optimizer
 
 EPS, STEP_SIZE, CLASSES = 8 / 255, 2 / 255, 10
 VARIANTS = ("dense", "ours-dense", "prune", "finetune", "naive")

@@ -18,12 +18,12 @@ import pytest
 import torch
 
 import harp
-from harp.cards import make_card
-from harp.checkpoint import RunDirectory
-from harp.claims import Claim
 from harp.data import load_data
 from harp.models import build_model
 from harp.recipes import PRESETS, Recipe
+from harp.runs.card import make_card
+from harp.runs.claim import Claim
+from harp.runs.directory import RunDirectory
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -336,12 +336,12 @@ def test_the_tables_of_the_run_directory_list_what_is_written():
         best=None, elapsed_s=0.0,
     )  # fmt: skip
     evaluation = harp.Evaluation(attack="clean", norm=None, eps=None, images=2, correct=1, seed=0, elapsed_s=0.0)
-    metrics = importlib.import_module("harp.training").EpochMetrics
-    assert documented_keys("harp.training.EpochMetrics") == {f.name for f in dataclasses.fields(metrics)}
+    metrics = importlib.import_module("harp.training.loop").EpochMetrics
+    assert documented_keys("harp.training.progress.EpochMetrics") == {f.name for f in dataclasses.fields(metrics)}
     assert documented_keys("recipe") == set(Claim("pretrain", Recipe(), RunDirectory(Path("run"))).record)
     assert documented_keys("card") == set(card)
     data = load_data("digits")
-    assert documented_keys("inputs") == set(importlib.import_module("harp.inputs").inputs_of(Recipe(), data))
+    assert documented_keys("inputs") == set(importlib.import_module("harp.runs.inputs").inputs_of(Recipe(), data))
     assert documented_keys("evaluation") == set(evaluation.to_json())
     text = (ROOT / "docs" / "reference" / "run-directory.md").read_text(encoding="utf-8")
     assert [name for name in [*card["environment"], *card["validation"]] if f"`{name}`" not in text] == []

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from harp.attacks import PGD, Threat
-from harp.choices import make_objective
 from harp.objectives import divergence, free_at, mart, n_fgsm, natural, on_batch, pgd_at, replays_of, trades
 from harp.pruning import attach_masks, hold_masks, masks, weight_budget
 from harp.recipes import Training
+from harp.training.build import make_objective
 
 LINF = Threat("linf", 0.1)
 

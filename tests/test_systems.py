@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from harp import claims, devices
-from harp.checkpoint import RunDirectory
-from harp.claims import Claim
 from harp.recipes import Recipe
+from harp.runs import claim as claims
+from harp.runs.claim import Claim
+from harp.runs.directory import RunDirectory
+from harp.training import distributed as devices
 
 PACKAGE = Path(__file__).parents[1] / "src" / "harp"
 POSIX = ("resource", "fcntl", "pwd", "grp", "termios", "tty", "pty", "posix", "syslog", "crypt")

@@ -12,13 +12,13 @@ _PUBLIC = {
     "attacks": "PGD Attack Threat autoattack fgsm",
     "evaluation": "Evaluation evaluate",
     "exporting": "Exported export",
-    "loading": "load",
     "objectives": "Objective free_at mart n_fgsm natural pgd_at trades",
-    "pipeline": "run",
     "pruning": "Budget ChannelBudget Descent Mask Method Penalty Pruner Ramp attach_masks bake_masks channel_budget "
     "freeze_masks hold_masks macs masks methods register_method shrink summary trainable weight_budget",
     "recipes": "Recipe",
-    "watch": "Watch",
+    "runs.loading": "load",
+    "stages.pipeline": "run",
+    "stages.watch": "Watch",
 }
 _MODULES = {name: module for module, names in _PUBLIC.items() for name in names.split()}
 _MOVED = ("ERK", "GLOBAL", "HARP", "HYDRA", "LAMP", "LWM", "METHODS", "RANDOM", "RATES_ONLY")  # to harp.methods

@@ -19,7 +19,6 @@ from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
 from .exporting import Exported as Exported
 from .exporting import export as export
-from .loading import load as load
 from .objectives import Objective as Objective
 from .objectives import free_at as free_at
 from .objectives import mart as mart
@@ -27,7 +26,6 @@ from .objectives import n_fgsm as n_fgsm
 from .objectives import natural as natural
 from .objectives import pgd_at as pgd_at
 from .objectives import trades as trades
-from .pipeline import run as run
 from .pruning import Budget as Budget
 from .pruning import ChannelBudget as ChannelBudget
 from .pruning import Descent as Descent
@@ -50,6 +48,8 @@ from .pruning import summary as summary
 from .pruning import trainable as trainable
 from .pruning import weight_budget as weight_budget
 from .recipes import Recipe as Recipe
-from .watch import Watch as Watch
+from .runs.loading import load as load
+from .stages.pipeline import run as run
+from .stages.watch import Watch as Watch
 
 __version__: str

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .attacks import Attack, Threat, as_images, as_labels, ascend, attacking, check_attack, check_steps, logits_of
+from harp.attacks import Attack, Threat, as_images, as_labels, ascend, attacking, check_attack, check_steps, logits_of
 
 Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
 

@@ -14,12 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from harp.checkpoint import (
-    load_state,
-    load_tensors,
-    save_state,
-    save_tensors,
-)
+from harp.checkpoint import load_state, load_tensors, save_state, save_tensors
 
 DTYPES = (
     torch.float16,

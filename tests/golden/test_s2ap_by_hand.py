@@ -22,7 +22,7 @@ from harp.pruning import (
     weight_budget,
 )
 from harp.recipes import Pruning, Training
-from harp.training import Course, train_step
+from harp.training.loop import Course, train_step
 
 WEIGHTS, SCORES = [[1.0, -2.0, 2.0, 0.0]], [[5.0, 3.0, 1.0, 1.0]]
 X, Y = torch.ones(1, 4), torch.zeros(1, dtype=torch.int64)
@@ -114,7 +114,7 @@ def test_awp_leaves_no_perturbation_of_the_ball_that_is_worse():
 
 
 def test_the_settings_of_a_recipe_make_the_same_plug_ins():
-    from harp.choices import sharpness_of
+    from harp.training.build import sharpness_of
 
     model = four_weights()
     found = sharpness_of(model, Pruning(epochs=8, method="hydra", s2ap_rho=0.5, awp_gamma=0.1))

@@ -2,8 +2,8 @@
 
 import pytest
 
+from harp.cost.workload import Machine, batch_seconds, exchange_seconds, predicted_hours, scaled_hours, workload
 from harp.recipes import Training
-from harp.workload import Machine, batch_seconds, exchange_seconds, predicted_hours, scaled_hours, workload
 
 MACHINE = Machine(macs_per_s=1e9, bytes_per_s=1e9, link_bytes_per_s=1e6)
 

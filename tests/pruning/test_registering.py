@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from harp import recipes
-from harp.choices import method_of
 from harp.cli import main
-from harp.comparison.jobs import Job
+from harp.compare.jobs import Job
 from harp.pruning import HYDRA, METHODS, Method, layer_sum, method_named, register_method
 from harp.pruning.keeps import erk
 from harp.pruning.scores import magnitude
 from harp.recipes import Pruning, normal_spelling, recipe_in, to_json
 from harp.recipes import methods as names
+from harp.training.build import method_of
 
 MINE = Method(magnitude, erk, frozenset({"scores"}))
 MODULE = """

@@ -30,7 +30,7 @@ from harp.pruning import (
 )
 from harp.pruning.sharpness import ascent
 from harp.recipes import Training
-from harp.training import Course, train_step
+from harp.training.loop import Course, train_step
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -194,7 +194,7 @@ def test_every_rank_ascends_along_the_mean_of_their_gradients(monkeypatch):
         points.append(model[4].weight.detach().clone())
         return F.cross_entropy(model(x), y)
 
-    monkeypatch.setattr("harp.training.average_gradients", average)
+    monkeypatch.setattr("harp.training.loop.average_gradients", average)
     sharp = Sharpness(0.5, learned_weights)
     plan = Course("x", Training(), loss, InMemory(x, y), lambda m: (0.0, 0.0), seed=0, sharpness=sharp)
     before = model[4].weight.detach().clone()

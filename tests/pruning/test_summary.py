@@ -4,16 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from harp.pruning import (
-    LWM,
-    attach_masks,
-    bake_masks,
-    channel_budget,
-    freeze_masks,
-    macs,
-    summary,
-    weight_budget,
-)
+from harp.pruning import LWM, attach_masks, bake_masks, channel_budget, freeze_masks, macs, summary, weight_budget
 
 IMAGE = torch.zeros(1, 1, 6, 6)
 

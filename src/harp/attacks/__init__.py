@@ -1,9 +1,9 @@
 """Everything that attacks is ``(model, x, y) -> x_adv``."""
 
-from .autoattack import AutoAttack, AutoAttackResult, autoattack
-from .guard import as_images, as_labels, attacking, check_images, check_module, dtype_of, logits_of
-from .pgd import PGD, Attack, ascend, check_attack, check_steps, cw_margin, fgsm
-from .threat import Threat
+from harp.attacks.autoattack import AutoAttack, AutoAttackResult, autoattack
+from harp.attacks.guard import as_images, as_labels, attacking, check_images, check_module, dtype_of, logits_of
+from harp.attacks.pgd import PGD, Attack, ascend, check_attack, check_steps, cw_margin, fgsm
+from harp.attacks.threat import Threat
 
 __all__ = [
     "PGD",

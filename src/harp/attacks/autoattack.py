@@ -19,8 +19,8 @@ from pyautoattack.fab_pt import FABAttack_PT
 from pyautoattack.square import SquareAttack
 from torch import Tensor, nn
 
-from .guard import as_images, as_labels, attacking, logits_of, single
-from .threat import Threat
+from harp.attacks.guard import as_images, as_labels, attacking, logits_of, single
+from harp.attacks.threat import Threat
 
 log = logging.getLogger(__name__)
 

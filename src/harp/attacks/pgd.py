@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .guard import as_images, as_labels, attacking, logits_of
-from .threat import Threat
+from harp.attacks.guard import as_images, as_labels, attacking, logits_of
+from harp.attacks.threat import Threat
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """``(model, x, y) -> x_adv``: leaves the model's mode, its gradients and its batch-norm statistics as they were."""

@@ -1,5 +1,5 @@
 """The command line: parse, one library call, print."""
 
-from .main import main
+from harp.cli.main import main
 
 __all__ = ["main"]

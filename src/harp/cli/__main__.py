@@ -2,6 +2,6 @@
 
 import sys
 
-from .main import main
+from harp.cli.main import main
 
 sys.exit(main())

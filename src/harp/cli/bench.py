@@ -9,13 +9,13 @@ from rich.markup import escape
 from rich.table import Table
 from tyro.conf import Positional
 
-from ..benching.engines import NAMES, EngineName
-from ..benching.records import OURS, at, settings_of, short
-from .parsing import parse, refuse_directory, refuse_missing
-from .stopping import StopRequest
+from harp.bench.engines import NAMES, EngineName
+from harp.bench.records import OURS, at, settings_of, short
+from harp.cli.parsing import parse, refuse_directory, refuse_missing
+from harp.cli.stopping import StopRequest
 
 if TYPE_CHECKING:
-    from ..benching.findings import Findings
+    from harp.bench.findings import Findings
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ def bench(arguments: list[str], stop: StopRequest) -> None:
     if flags.json is not None:
         flags.json.parent.mkdir(parents=True, exist_ok=True)
 
-    from ..benching.findings import Plan, bench, write_findings
-    from ..benching.race import thread_counts
+    from harp.bench.findings import Plan, bench, write_findings
+    from harp.bench.race import thread_counts
 
     terminal = Terminal(highlight=False)
     plan = Plan(flags.batch, thread_counts(flags.threads), flags.engines, flags.seconds, flags.memory)

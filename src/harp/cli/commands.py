@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from importlib import import_module
 
-from .stopping import StopRequest
+from harp.cli.stopping import StopRequest
 
 Command = Callable[[list[str], StopRequest], int | None]
 """(arguments, stop) → exit code; None is 0."""

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
-from ..recipes import PRESETS, Recipe, recipe_in
-from .dry import about
-from .parsing import Flat, parse, path_of, recipe_of_run, refuse_directory, source_of
-from .shown import OfCells, of_cells, plain, refuse_single
-from .stopping import StopRequest
+from harp.cli.dry import about
+from harp.cli.parsing import Flat, parse, path_of, recipe_of_run, refuse_directory, source_of
+from harp.cli.shown import OfCells, of_cells, plain, refuse_single
+from harp.cli.stopping import StopRequest
+from harp.recipes import PRESETS, Recipe, recipe_in
 
 if TYPE_CHECKING:
-    from ..comparison import Comparison
+    from harp.compare import Comparison
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,9 @@ def compare(arguments: list[str], stop: StopRequest) -> int:
     default = CompareFlags(() if source is tyro.MISSING else (source,), of_cells(recipe))
     flags: CompareFlags = parse(CompareFlags, "compare", arguments, default)
 
-    from ..comparison import cores, estimate, make_launcher, outstanding
-    from .tally import Tally
+    from harp.cli.tally import Tally
+    from harp.compare import cores, make_launcher, outstanding
+    from harp.dry_run.compare import estimate
 
     comparison = _comparison(flags)
     launcher = make_launcher(flags.launcher, flags.jobs, flags.launcher_options, flags.recipe.compute.threads or 1)
@@ -109,8 +110,8 @@ def cell(arguments: list[str], stop: StopRequest) -> None:
     default = CellFlags(path_of(arguments), tyro.MISSING, recipe_of_run(arguments))
     flags: CellFlags = parse(CellFlags, "cell", arguments, default)
 
-    from ..pipeline import run_cell
-    from .console import Console
+    from harp.cli.console import Console
+    from harp.stages.pipeline import run_cell
 
     with Console(stop) as console:
         final = run_cell(flags.recipe, flags.run, flags.out, overwrite=flags.overwrite, watch=console.watch)
@@ -138,8 +139,8 @@ def _words_after(flag: str, arguments: list[str]) -> list[str]:
 
 
 def _comparison(flags: CompareFlags) -> "Comparison":
-    from ..comparison import Comparison
-    from ..pipeline import on_its_data
+    from harp.compare import Comparison
+    from harp.stages.pipeline import on_its_data
 
     trained = [name for name in flags.parents if name in PRESETS]
     if trained and len(flags.parents) > 1:

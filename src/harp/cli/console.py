@@ -13,14 +13,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from ..cards import read_card
-from ..checkpoint import RunDirectory
-from ..devices import leads
-from ..evaluation import Evaluation
-from ..judging import evaluations_in
-from ..training import EpochMetrics, StepProgress
-from ..watch import Watch
-from .stopping import StopRequest
+from harp.cli.stopping import StopRequest
+from harp.evaluation import Evaluation
+from harp.runs.card import read_card
+from harp.runs.directory import RunDirectory
+from harp.stages.evaluate import evaluations_in
+from harp.stages.watch import Watch
+from harp.training.distributed import leads
+from harp.training.progress import EpochMetrics, StepProgress
 
 UNTIMED, TIMED = 2, 5
 """The first steps of a stage warm up; the median of the next is what a step takes."""

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
-from ..recipes import Compute, Recipe, Testing
+from harp.recipes import Compute, Recipe, Testing
 
 if TYPE_CHECKING:
-    from ..evaluation import Range
-    from ..forecast import Forecast
+    from harp.dry_run.clock import Range
+    from harp.dry_run.stages import Forecast
 
 DryRun = Annotated[bool, arg(help="Print what it would take, from a few timed steps, and write nothing.")]
 
@@ -28,9 +28,9 @@ def foretell(
     methods: Sequence[str] = (),
 ) -> None:
     """Time a few steps of the stage that starts at ``parent``, of all stages for the ``methods``, or of pretraining."""
-    from .. import forecast
-    from ..evaluation import Range
-    from ..pipeline import on_its_data, recipe_for
+    from harp.dry_run import stages as forecast
+    from harp.dry_run.clock import Range
+    from harp.stages.pipeline import on_its_data, recipe_for
 
     if methods:
         shared = on_its_data(recipe)
@@ -48,7 +48,7 @@ def foretell(
         else:
             hours += _show(each)
     if methods:
-        from ..estimating import time_to_evaluate
+        from harp.dry_run.evaluation import time_to_evaluate
 
         judged = time_to_evaluate(recipe) * (1 + len(methods))
         print(f"evaluation of {1 + len(methods)} networks: {about(judged)}, by how many images withstand the attack")
@@ -57,8 +57,8 @@ def foretell(
 
 def foretell_evaluation(run: Path, testing: Testing, compute: Compute) -> None:
     """Time a few iterations of every part of the attacks that the run's card holds no result of."""
-    from ..estimating import time_of_evaluation
-    from ..evaluation import NO_TIME
+    from harp.dry_run.clock import NO_TIME
+    from harp.dry_run.evaluation import time_of_evaluation
 
     found, total = time_of_evaluation(run, testing, compute), NO_TIME
     for attack, seconds in found.items():
@@ -75,7 +75,7 @@ def about(seconds: "Range") -> str:
 
 def _show(found: "Forecast") -> float:
     """Print one stage; its hours."""
-    from ..workload import scaled_hours
+    from harp.cost.workload import scaled_hours
 
     work = found.work
     passes = f"{work.forward:g} forward and {work.backward:g} backward, {work.weight_backward:g} of them to the weights"

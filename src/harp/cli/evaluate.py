@@ -6,10 +6,10 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from ..recipes import Compute, Testing
-from .dry import DryRun, foretell_evaluation
-from .parsing import AcceptChanges, Flat, parse, path_of, recipe_of_run
-from .stopping import StopRequest
+from harp.cli.dry import DryRun, foretell_evaluation
+from harp.cli.parsing import AcceptChanges, Flat, parse, path_of, recipe_of_run
+from harp.cli.stopping import StopRequest
+from harp.recipes import Compute, Testing
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ def evaluate(arguments: list[str], stop: StopRequest) -> None:
     if flags.dry_run:
         return foretell_evaluation(flags.run, flags.testing, flags.compute)
 
-    from .. import judging
-    from .console import Console
+    from harp.cli.console import Console
+    from harp.stages import evaluate as judging
 
     with Console(stop) as console:
         judging.judge(flags.run, flags.testing, flags.compute, accept_changes=flags.accept_changes, watch=console.watch)

@@ -6,8 +6,8 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from .parsing import AcceptChanges, parse
-from .stopping import StopRequest
+from harp.cli.parsing import AcceptChanges, parse
+from harp.cli.stopping import StopRequest
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ExportFlags:
 def export(arguments: list[str], stop: StopRequest) -> None:
     flags = parse(ExportFlags, "export", arguments, None)
 
-    from ..exporting.run import export_run
+    from harp.stages.export import export_run
 
     done = export_run(
         flags.run,

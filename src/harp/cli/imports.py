@@ -2,7 +2,7 @@
 
 import os
 
-from ..importing import VARIABLE, import_module
+from harp.importing import VARIABLE, import_module
 
 FLAG = "--import"
 

@@ -4,9 +4,9 @@ import io
 import os
 import sys
 
-from .commands import COMMANDS, PLAIN, command
-from .imports import do_imports
-from .stopping import StopRequest
+from harp.cli.commands import COMMANDS, PLAIN, command
+from harp.cli.imports import do_imports
+from harp.cli.stopping import StopRequest
 
 HELP = """\
 harp: keep 1 % of an adversarially robust network, and its accuracy, clean and under attack.
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         print(HELP)
         return 0
     if arguments[0] == "--version":
-        from .. import __version__
+        from harp import __version__
 
         print(f"harp {__version__}")
         return 0
@@ -90,7 +90,7 @@ def _run(arguments: list[str]) -> int:
         print(f"harp {name}: {_said(error)}", file=sys.stderr)
         return 2
     except RuntimeError as error:
-        from ..devices import lost_process
+        from harp.training.distributed import lost_process
 
         if (said := lost_process(error)) is None:
             raise

@@ -1,7 +1,7 @@
 """``harp methods``: the pruning methods that a recipe can name."""
 
-from ..recipes import ADMM, OWN_METHODS, brought, method_names
-from .stopping import StopRequest
+from harp.cli.stopping import StopRequest
+from harp.recipes import ADMM, OWN_METHODS, brought, method_names
 
 _WHAT = {
     "harp": "scores and keep fractions learned together, under attack",

@@ -8,7 +8,7 @@ import tyro
 from tyro.conf import arg
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from ..recipes import PRESETS, Recipe, recipe_in
+from harp.recipes import PRESETS, Recipe, recipe_in
 
 Flat = arg(name="")
 NUMBERS = ConstructorRegistry()

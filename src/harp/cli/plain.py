@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .stopping import StopRequest
+from harp.cli.stopping import StopRequest
 
 _TOLD = ("method", "model", "data", "seed", "stage", "run", "parent", "model_sha256")
 """Entries of a card that are printed as they are."""
@@ -31,8 +31,8 @@ def classify(arguments: list[str], stop: StopRequest) -> None:
     parser.add_argument("--batch", type=int, default=64, help="images at once (64)")
     asked = _parse(parser, arguments)
 
-    from ..runtime import load
-    from ..runtime.classifying import image_files
+    from harp.runtime import load
+    from harp.runtime.classifying import image_files
 
     session = load(asked.file, threads=asked.threads)
     paths = image_files(asked.images)
@@ -47,7 +47,7 @@ def _parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Na
 
 def _of_file(path: Path) -> dict[str, Any]:
     """What a ``.harp`` file holds; counted in the file, not taken from its card."""
-    from ..runtime.format import read_sparse
+    from harp.runtime.format import read_sparse
 
     graph, card = read_sparse(path)
     weights = [node.tensors["weight"] for node in graph.nodes if "weight" in node.tensors]
@@ -112,7 +112,7 @@ def _weights(known: Mapping[str, Any]) -> str | None:
 def _size(known: Mapping[str, Any]) -> str | None:
     if "size_bytes" not in known:
         return None
-    from ..runtime.container import compared_sizes
+    from harp.runtime.container import compared_sizes
 
     return f"{known['size_bytes']:,} bytes, {compared_sizes(known['size_bytes'], known['dense_bytes'])}"
 
@@ -125,7 +125,7 @@ def _classes(names: Any) -> str | None:
 
 
 def _preprocessing(described: Any) -> str:
-    from ..runtime.preprocessing import read_preprocessing
+    from harp.runtime.preprocessing import read_preprocessing
 
     return "not recorded" if described is None else str(read_preprocessing(described))
 

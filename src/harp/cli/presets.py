@@ -1,7 +1,7 @@
 """``harp presets``: the recipes that have names."""
 
-from ..recipes import PRESETS
-from .stopping import StopRequest
+from harp.cli.stopping import StopRequest
+from harp.recipes import PRESETS
 
 
 def presets(arguments: list[str], stop: StopRequest) -> None:

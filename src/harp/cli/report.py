@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from .parsing import parse
-from .stopping import StopRequest
+from harp.cli.parsing import parse
+from harp.cli.stopping import StopRequest
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,6 @@ def report(arguments: list[str], stop: StopRequest) -> None:
     if not flags.runs:
         raise ValueError("runs is empty: name at least one run directory, e.g. `harp report runs/*`")
 
-    from ..report import write_report
+    from harp.report import write_report
 
     print(f"Report: {write_report(flags.runs, flags.out).resolve()}")

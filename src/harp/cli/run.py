@@ -6,11 +6,11 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from ..recipes import data_title, normal_spelling
-from .dry import DryRun, foretell
-from .parsing import AcceptChanges, Flat, parse, preset_of, source_of
-from .shown import OfMethods, of_methods, plain, refuse_single
-from .stopping import StopRequest
+from harp.cli.dry import DryRun, foretell
+from harp.cli.parsing import AcceptChanges, Flat, parse, preset_of, source_of
+from harp.cli.shown import OfMethods, of_methods, plain, refuse_single
+from harp.cli.stopping import StopRequest
+from harp.recipes import data_title, normal_spelling
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ def run(arguments: list[str], stop: StopRequest) -> None:
     if flags.dry_run:
         return foretell(recipe, methods=methods)
 
-    from ..devices import leads
-    from ..pipeline import run_all
-    from ..report import write_report
-    from .console import Console
+    from harp.cli.console import Console
+    from harp.report import write_report
+    from harp.stages.pipeline import run_all
+    from harp.training.distributed import leads
 
     with Console(stop) as console:
         console.say(

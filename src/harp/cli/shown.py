@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from tyro.conf import Suppress
 
-from ..recipes import Pruning, Recipe
+from harp.recipes import Pruning, Recipe
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from rich.console import Console as Terminal
 from rich.table import Table
 from tyro.conf import Positional
 
-from .parsing import AcceptChanges, parse
-from .stopping import StopRequest
+from harp.cli.parsing import AcceptChanges, parse
+from harp.cli.stopping import StopRequest
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class ShrinkFlags:
 def shrink(arguments: list[str], stop: StopRequest) -> None:
     flags: ShrinkFlags = parse(ShrinkFlags, "shrink", arguments, None)
 
-    from ..cards import read_card
-    from ..shrinking import shrink_run
+    from harp.runs.card import read_card
+    from harp.stages.shrink import shrink_run
 
     run = shrink_run(flags.run, flags.out, overwrite=flags.overwrite, accept_changes=flags.accept_changes)
     terminal, card = Terminal(highlight=False), read_card(run.card)

@@ -7,10 +7,10 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
-from ..recipes import Compute, Pruning, Task, Training
-from .dry import DryRun, foretell
-from .parsing import AcceptChanges, Flat, parse, path_of, preset_of, recipe_of_run, source_of
-from .stopping import StopRequest
+from harp.cli.dry import DryRun, foretell
+from harp.cli.parsing import AcceptChanges, Flat, parse, path_of, preset_of, recipe_of_run, source_of
+from harp.cli.stopping import StopRequest
+from harp.recipes import Compute, Pruning, Task, Training
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ def pretrain(arguments: list[str], stop: StopRequest) -> None:
     if flags.dry_run:
         return foretell(recipe, weights=None if flags.train_weights else flags.weights)
 
-    from .. import stages
-    from .console import Console
+    from harp.cli.console import Console
+    from harp.stages import train as stages
 
     with Console(stop) as console:
         stages.pretrain(
@@ -105,8 +105,8 @@ def prune(arguments: list[str], stop: StopRequest) -> None:
     if flags.dry_run:
         return foretell(recipe, flags.run, "prune")
 
-    from .. import stages
-    from .console import Console
+    from harp.cli.console import Console
+    from harp.stages import train as stages
 
     with Console(stop) as console:
         stages.prune(
@@ -127,8 +127,8 @@ def finetune(arguments: list[str], stop: StopRequest) -> None:
     if flags.dry_run:
         return foretell(recipe, flags.run, "finetune")
 
-    from .. import stages
-    from .console import Console
+    from harp.cli.console import Console
+    from harp.stages import train as stages
 
     with Console(stop) as console:
         stages.finetune(

@@ -11,15 +11,16 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ..comparison import Comparison, Cost, Failure, Job, Launcher, Todo, estimate, finished, run
-from ..files import write_json
-from ..report import write_sweep
-from ..report.differences import Difference, Summary
-from ..report.sweep import Group, Sweep, records
-from ..report.wording import MISSING, count, points
-from .console import duration
-from .dry import about
-from .stopping import StopRequest
+from harp.cli.console import duration
+from harp.cli.dry import about
+from harp.cli.stopping import StopRequest
+from harp.compare import Comparison, Failure, Job, Launcher, Todo, finished, run
+from harp.dry_run.compare import Cost, estimate
+from harp.files import write_json
+from harp.report import write_sweep
+from harp.report.differences import Difference, Summary
+from harp.report.sweep import Group, Sweep, records
+from harp.report.wording import MISSING, count, points
 
 
 class Tally:

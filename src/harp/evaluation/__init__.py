@@ -1,20 +1,14 @@
 """Clean and robust accuracy with confidence intervals; resumable, and sceptical of what attacks and models say."""
 
-from .measurement import BATCH_SIZE, collect_examples, evaluate
-from .order import evaluation_order
-from .ranks import Ranks
-from .result import Evaluation, contradictions, wilson
-from .timing import NO_TIME, UNTRAINED, Clock, Range, Standing
+from harp.evaluation.measurement import BATCH_SIZE, collect_examples, evaluate
+from harp.evaluation.order import evaluation_order
+from harp.evaluation.ranks import Ranks
+from harp.evaluation.result import Evaluation, contradictions, wilson
 
 __all__ = [
     "BATCH_SIZE",
-    "NO_TIME",
-    "UNTRAINED",
-    "Clock",
     "Evaluation",
-    "Range",
     "Ranks",
-    "Standing",
     "collect_examples",
     "contradictions",
     "evaluate",

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from ..attacks import PGD, Attack, AutoAttack, as_labels, check_images, logits_of
-from .sanity import misleading, probabilities, wavering
+from harp.attacks import PGD, Attack, AutoAttack, as_labels, check_images, logits_of
+from harp.evaluation.sanity import misleading, probabilities, wavering
 
 _LOOK = 32
 """Images that are looked at before the work begins."""

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from ..files import read_json, write_json
-from .result import pack, unpack
+from harp.evaluation.result import pack, unpack
+from harp.files import read_json, write_json
 
 FORMAT = 1
 

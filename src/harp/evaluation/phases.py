@@ -8,9 +8,9 @@ from types import FunctionType
 import torch
 from torch import Tensor, nn
 
-from ..attacks import PGD, Attack, Threat, check_images
-from ..attacks.autoattack import AutoAttack, inside, seeded
-from .journal import Journal
+from harp.attacks import PGD, Attack, Threat, check_images
+from harp.attacks.autoattack import AutoAttack, inside, seeded
+from harp.evaluation.journal import Journal
 
 
 @dataclass(frozen=True)

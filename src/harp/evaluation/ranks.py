@@ -10,7 +10,7 @@ import torch.distributed as dist
 from jaxtyping import Bool
 from torch import Tensor
 
-from .stopping import Stopped
+from harp.evaluation.stopping import Stopped
 
 Found = TypeVar("Found")
 

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from ..attacks import Threat
-from ..recipes import how_words, with_fields
+from harp.attacks import Threat
+from harp.recipes import how_words, with_fields
 
 _TITLES = {"autoattack": "AutoAttack"}
 _TOLERANCE = 1e-6

@@ -6,9 +6,9 @@ They change no result. Most are those of Carlini et al. 2019, "On Evaluating Adv
 import torch
 from torch import Tensor, nn
 
-from ..attacks import PGD, Threat, as_labels, cw_margin, dtype_of, logits_of
-from ..attacks.autoattack import classified, seeded
-from ..attacks.pgd import cross_entropy
+from harp.attacks import PGD, Threat, as_labels, cw_margin, dtype_of, logits_of
+from harp.attacks.autoattack import classified, seeded
+from harp.attacks.pgd import cross_entropy
 
 _ALONE = 8
 """Images that are asked one by one, too."""

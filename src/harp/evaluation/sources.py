@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
 
-from ..data import Images, InMemory
-from ..data.images import Shape, chunks
-from .order import evaluation_order
+from harp.data import Images, InMemory
+from harp.data.images import Shape, chunks
+from harp.evaluation.order import evaluation_order
 
 Data = Images | Dataset[Any] | DataLoader[Any] | Sequence[Any]
 """Our images, or what has them: a tuple (images, labels), a data set of such pairs, a loader of batches of them."""

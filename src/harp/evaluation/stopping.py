@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..attacks import dtype_of
+from harp.attacks import dtype_of
 
 
 class Stopped(KeyboardInterrupt):

@@ -1,9 +1,9 @@
 """A trained network as a file: sparse for `harp.runtime`, ONNX for everyone else. `run` exports finished runs."""
 
-from .agreement import Agreement
-from .files import Exported, export
-from .onnx import write_onnx
-from .rebuilding import rebuild
-from .tracing import trace
+from harp.exporting.agreement import Agreement
+from harp.exporting.files import Exported, export
+from harp.exporting.onnx import write_onnx
+from harp.exporting.rebuilding import rebuild
+from harp.exporting.tracing import trace
 
 __all__ = ["Agreement", "Exported", "export", "rebuild", "trace", "write_onnx"]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .draft import Draft, UnsupportedError, Value
+from harp.exporting.draft import Draft, UnsupportedError, Value
 
 Number = float | int
 Operand = Value | Tensor | float | int

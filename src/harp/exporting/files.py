@@ -8,16 +8,15 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from harp.exporting.agreement import Agreement, answers, compare, need_agreement
+from harp.exporting.baking import baked
+from harp.exporting.counting import Count, count_graph, count_model
+from harp.exporting.onnx import need_onnx, open_onnx, write_onnx
+from harp.exporting.rebuilding import rebuild
+from harp.exporting.tracing import check_exportable, evaluating, trace
 from harp.files import replacing
 from harp.runtime.container import compared_sizes
 from harp.runtime.format import read, write
-
-from .agreement import Agreement, answers, compare, need_agreement
-from .baking import baked
-from .counting import Count, count_graph, count_model
-from .onnx import need_onnx, open_onnx, write_onnx
-from .rebuilding import rebuild
-from .tracing import check_exportable, evaluating, trace
 
 Values = Literal["f32", "f16"]
 Format = Literal["harp", "onnx"]

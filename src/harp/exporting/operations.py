@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .arithmetic import add, affine, divide, multiply, negate, subtract, subtract_from
-from .draft import Draft, UnsupportedError, Value
+from harp.exporting.arithmetic import add, affine, divide, multiply, negate, subtract, subtract_from
+from harp.exporting.draft import Draft, UnsupportedError, Value
 
 aten = torch.ops.aten
 Pair = tuple[int, int]

@@ -12,13 +12,12 @@ from torch import SymInt, Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.node import map_arg
 
+from harp.exporting.agreement import answers
+from harp.exporting.draft import Draft, UnsupportedError, Value
+from harp.exporting.folding import fold
+from harp.exporting.operations import OPERATIONS, reshape
 from harp.pruning import masks
 from harp.runtime.graph import Graph, Node, Shape
-
-from .agreement import answers
-from .draft import Draft, UnsupportedError, Value
-from .folding import fold
-from .operations import OPERATIONS, reshape
 
 _WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
 """What torch puts around a network, and what the network is called inside."""

@@ -1,13 +1,13 @@
 """The method: masks, budgets and strategies on any ``nn.Module``. Needs torch and nothing else."""
 
-from .admm import Admm, starting_rho
-from .budget import Budget, Term, budget_of, density_of, weight_budget, weight_layers
-from .channels import ChannelBudget, channel_budget, macs, shrink
-from .counts import exact_counts
-from .descent import Descent
-from .estimators import layer_sum, marginal
-from .keeps import STARTS
-from .lifecycle import (
+from harp.pruning.admm import Admm, starting_rho
+from harp.pruning.budget import Budget, Term, budget_of, density_of, weight_budget, weight_layers
+from harp.pruning.channels import ChannelBudget, channel_budget, macs, shrink
+from harp.pruning.counts import exact_counts
+from harp.pruning.descent import Descent
+from harp.pruning.estimators import layer_sum, marginal
+from harp.pruning.keeps import STARTS
+from harp.pruning.lifecycle import (
     attach_frozen_masks,
     attach_masks,
     bake_masks,
@@ -16,8 +16,8 @@ from .lifecycle import (
     outside_masks,
     trainable,
 )
-from .mask import Mask, hold_masks, masks
-from .methods import (
+from harp.pruning.mask import Mask, hold_masks, masks
+from harp.pruning.methods import (
     ERK,
     GLOBAL,
     HARP,
@@ -31,11 +31,11 @@ from .methods import (
     method_named,
     register_method,
 )
-from .penalty import Penalty, Ramp
-from .prunable import prunable_weights
-from .pruner import Pruner
-from .sharpness import Sharpness, learned_scores, learned_weights, perturbed
-from .summary import Summary, summary
+from harp.pruning.penalty import Penalty, Ramp
+from harp.pruning.prunable import prunable_weights
+from harp.pruning.pruner import Pruner
+from harp.pruning.sharpness import Sharpness, learned_scores, learned_weights, perturbed
+from harp.pruning.summary import Summary, summary
 
 __all__ = [
     "ERK",

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .budget import Budget
-from .methods import LWM, Method
-from .sharpness import restored
+from harp.pruning.budget import Budget
+from harp.pruning.methods import LWM, Method
+from harp.pruning.sharpness import restored
 
 _PULL = 0.6
 """ρ · lr · steps at the start: 0.001 over the 20 epochs at lr 0.1 of the paper's CIFAR-10, where the sum of lr · ρ is that

@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 from torch.nn.utils.parametrize import register_parametrization
 
-from .mask import parametrizations
+from harp.pruning.mask import parametrizations
 
 
 def attach(model: nn.Module, name: str, part: nn.Module) -> None:

@@ -11,13 +11,13 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from .counts import exact_counts
-from .deprecation import keyword_only
-from .mask import Mask, masks
-from .methods import Method
-from .prunable import computed_weights, prunable_shapes, prunable_weights, refuse_computed, refuse_shared
-from .using import patterns, uses
-from .weights import WeightProjection, attach_frozen_weight_masks, attach_weight_masks
+from harp.pruning.counts import exact_counts
+from harp.pruning.deprecation import keyword_only
+from harp.pruning.mask import Mask, masks
+from harp.pruning.methods import Method
+from harp.pruning.prunable import computed_weights, prunable_shapes, prunable_weights, refuse_computed, refuse_shared
+from harp.pruning.using import patterns, uses
+from harp.pruning.weights import WeightProjection, attach_frozen_weight_masks, attach_weight_masks
 
 log = logging.getLogger(__name__)
 

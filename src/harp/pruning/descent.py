@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .budget import Budget
-from .mask import masks
+from harp.pruning.budget import Budget
+from harp.pruning.mask import masks
 
 _LONGEST_MOVE = 0.05  # along one direction of the budget's force, before it is measured anew
 

@@ -6,7 +6,7 @@ All three tensors have the shape of the scores; ``mask`` is the one in force.
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from .selection import top
+from harp.pruning.selection import top
 
 
 def layer_sum(

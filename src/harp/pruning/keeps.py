@@ -9,7 +9,7 @@ from functools import wraps
 import torch
 from torch import Tensor
 
-from .selection import top
+from harp.pruning.selection import top
 
 Split = Callable[[Mapping[str, Tensor], float], dict[str, float]]
 

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from .budget import Budget, budget_of
-from .channels.reader import Reader
-from .mask import Mask, masks, parametrizations
-from .methods import HARP, WEIGHTS, Method
-from .prunable import PRUNED_TENSORS
-from .weights import attach_frozen_weight_masks
+from harp.pruning.budget import Budget, budget_of
+from harp.pruning.channels.reader import Reader
+from harp.pruning.mask import Mask, masks, parametrizations
+from harp.pruning.methods import HARP, WEIGHTS, Method
+from harp.pruning.prunable import PRUNED_TENSORS
+from harp.pruning.weights import attach_frozen_weight_masks
 
 NORMALISATION = (
     nn.modules.batchnorm._BatchNorm,

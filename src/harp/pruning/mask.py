@@ -14,11 +14,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-from .remembered import Remembered, where_true
-from .selection import top
+from harp.pruning.remembered import Remembered, where_true
+from harp.pruning.selection import top
 
 if TYPE_CHECKING:
-    from .budget import Budget
+    from harp.pruning.budget import Budget
 
 Estimator = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``(dL/dmask, scores, mask) -> dL/dkeep``, a scalar."""

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..recipes import brought, register_name
-from .estimators import marginal
-from .keeps import Split, erk, global_magnitude, lamp, starting_at, uniform
-from .mask import Estimator
-from .scores import magnitude, random, scaled_magnitude
+from harp.pruning.estimators import marginal
+from harp.pruning.keeps import Split, erk, global_magnitude, lamp, starting_at, uniform
+from harp.pruning.mask import Estimator
+from harp.pruning.scores import magnitude, random, scaled_magnitude
+from harp.recipes import brought, register_name
 
 BOTH, NOTHING = frozenset({"scores", "keeps"}), frozenset[str]()
 WEIGHTS = frozenset({"weights"})

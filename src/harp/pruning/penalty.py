@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .budget import Budget
+from harp.pruning.budget import Budget
 
 
 class Ramp:

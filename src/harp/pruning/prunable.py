@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from .mask import parametrizations
+from harp.pruning.mask import parametrizations
 
 PRUNED_TYPES = (nn.modules.conv._ConvNd, nn.Linear, nn.MultiheadAttention)
 """Modules whose weights are counted and pruned. Biases and normalisation never are."""

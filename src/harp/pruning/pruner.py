@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .budget import Budget, weight_budget
-from .descent import Descent
-from .lifecycle import attach_masks, bake_masks, freeze_masks, keep_logits
-from .mask import masks
-from .methods import HARP, Method
-from .remembered import Remembered
+from harp.pruning.budget import Budget, weight_budget
+from harp.pruning.descent import Descent
+from harp.pruning.lifecycle import attach_masks, bake_masks, freeze_masks, keep_logits
+from harp.pruning.mask import masks
+from harp.pruning.methods import HARP, Method
+from harp.pruning.remembered import Remembered
 
 log = logging.getLogger(__name__)
 

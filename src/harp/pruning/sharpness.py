@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .mask import Mask, masks, parametrizations
+from harp.pruning.mask import Mask, masks, parametrizations
 
 Moved = Callable[[nn.Module], dict[nn.Parameter, Tensor]]
 """What is moved, each parameter with the value whose norm its move is relative to."""

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .budget import aligned, budget_of, weight_layers
-from .channels.watching import evaluating
-from .mask import masks
-from .prunable import prunable_shapes
+from harp.pruning.budget import aligned, budget_of, weight_layers
+from harp.pruning.channels.following.watching import evaluating
+from harp.pruning.mask import masks
+from harp.pruning.prunable import prunable_shapes
 
 
 @dataclass(frozen=True)

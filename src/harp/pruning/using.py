@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .sharpness import restored
+from harp.pruning.sharpness import restored
 
 PRODUCTS = frozenset(
     {

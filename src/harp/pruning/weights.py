@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from .attaching import attach
-from .counts import exact_counts
-from .mask import Mask, masks, parametrizations
-from .methods import HARP, NOTHING, Method
-from .prunable import prunable_weights
-from .selection import top
+from harp.pruning.attaching import attach
+from harp.pruning.counts import exact_counts
+from harp.pruning.mask import Mask, masks, parametrizations
+from harp.pruning.methods import HARP, NOTHING, Method
+from harp.pruning.prunable import prunable_weights
+from harp.pruning.selection import top
 
 FULLEST_START = 0.99
 """A learned fraction of 1 has no logit, and one beyond this could hardly come down."""

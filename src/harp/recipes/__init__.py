@@ -1,23 +1,13 @@
 """Every setting of a run as a frozen value, and the presets. Plain data: nothing here imports torch."""
 
-from .flags import changes, flags, flat
-from .how import chance_words, how_words, with_fields
-from .lengths import few_steps, from_parent, images_used, in_epochs, steps_an_epoch, steps_of
-from .methods import ADMM, OWN_METHODS, brought, method_names, register_name
-from .plain import from_json, recipe_in, to_json
-from .presets import PRESETS
-from .settings import (
-    S2AP_HOSTS,
-    Compute,
-    Objective,
-    Pruning,
-    Recipe,
-    Task,
-    Testing,
-    Training,
-    data_title,
-)
-from .spelling import PLUG_INS, normal_spelling, respelled
+from harp.recipes.flags import changes, flags, flat
+from harp.recipes.how import chance_words, how_words, with_fields
+from harp.recipes.lengths import few_steps, from_parent, images_used, in_epochs, steps_an_epoch, steps_of
+from harp.recipes.methods import ADMM, OWN_METHODS, brought, method_names, register_name
+from harp.recipes.plain import from_json, recipe_in, to_json
+from harp.recipes.presets import PRESETS
+from harp.recipes.settings import S2AP_HOSTS, Compute, Objective, Pruning, Recipe, Task, Testing, Training, data_title
+from harp.recipes.spelling import PLUG_INS, normal_spelling, respelled
 
 __all__ = [
     "ADMM",

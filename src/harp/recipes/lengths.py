@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 from typing import TypeVar
 
-from .settings import Recipe, Training
+from harp.recipes.settings import Recipe, Training
 
 FEW_STEPS = 100
 """Fewer optimiser steps than this hardly move a network; the shortest stage of a preset has more than twice as many."""

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from .methods import register_name
-from .settings import Recipe
+from harp.recipes.methods import register_name
+from harp.recipes.settings import Recipe
 
 MOST_BYTES = 2**20
 

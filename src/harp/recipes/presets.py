@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .settings import Compute, Pruning, Recipe, Task, Testing, Training
+from harp.recipes.settings import Compute, Pruning, Recipe, Task, Testing, Training
 
 
 def _presets() -> dict[str, tuple[str, Recipe]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from .methods import is_method, unknown
+from harp.recipes.methods import is_method, unknown
 
 Objective = Literal["natural", "pgd-at", "trades", "mart", "n-fgsm", "free-at"]
 S2AP_HOSTS = ("harp", "hydra")

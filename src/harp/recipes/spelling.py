@@ -3,8 +3,8 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from .methods import is_method, unknown
-from .settings import Recipe
+from harp.recipes.methods import is_method, unknown
+from harp.recipes.settings import Recipe
 
 
 @dataclass(frozen=True)

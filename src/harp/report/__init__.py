@@ -4,11 +4,11 @@ import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..files import write_bytes
-from .family import PAGES, read_family
-from .page import render_page
-from .sweep import Sweep
-from .sweep_page import render_sweep
+from harp.files import write_bytes
+from harp.report.family import PAGES, read_family
+from harp.report.page import render_page
+from harp.report.sweep import Sweep
+from harp.report.sweep_page import render_sweep
 
 __all__ = ["write_report", "write_sweep"]
 

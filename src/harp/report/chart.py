@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .wording import shortened
+from harp.report.wording import shortened
 
 WIDTH, HEIGHT = 380.0, 250.0
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 96.0, 14.0, 44.0  # the right margin carries the lines' names

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .chart import (
+from harp.report.chart import (
     LEFT,
     PLOT_WIDTH,
     Chart,
@@ -17,9 +17,9 @@ from .chart import (
     inside_labels,
     linear_scale,
 )
-from .family import STAGES, Family, Look
-from .reading import Epoch, Run
-from .wording import percent, share, whole_percent
+from harp.report.family import STAGES, Family, Look
+from harp.report.reading import Epoch, Run
+from harp.report.wording import percent, share, whole_percent
 
 NARROWEST_STAGE = 0.22  # of the plot's width: room for its name
 

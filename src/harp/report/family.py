@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .reading import Run, is_run, read_run
-from .wording import METHODS
+from harp.report.reading import Run, is_run, read_run
+from harp.report.wording import METHODS
 
 TONES = tuple(METHODS)  # methods with a colour of their own, in the order in which they are listed
 SPARE_TONES = ("other-1", "other-2", "other-3")

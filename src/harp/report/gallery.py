@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .examples import Examples, amplification, change_uri, image_uri
-from .family import Family, Look
-from .reading import Run
-from .wording import attack_name, eps_from_text
+from harp.report.examples import Examples, amplification, change_uri, image_uri
+from harp.report.family import Family, Look
+from harp.report.reading import Run
+from harp.report.wording import attack_name, eps_from_text
 
 LARGEST_PIXELATED = 64  # pixels; up to here an image is shown as sharp squares
 

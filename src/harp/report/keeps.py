@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from .chart import (
+from harp.report.chart import (
     LEFT,
     PLOT_WIDTH,
     Chart,
@@ -17,11 +17,11 @@ from .chart import (
     fraction_scale,
     led_labels,
 )
-from .differences import Summary, summary
-from .family import Look
-from .results import Test
-from .sweep import DENSE, Group, Sweep
-from .wording import percent, plural, share, whole_percent
+from harp.report.differences import Summary, summary
+from harp.report.family import Look
+from harp.report.results import Test
+from harp.report.sweep import DENSE, Group, Sweep
+from harp.report.wording import percent, plural, share, whole_percent
 
 MARGIN = 0.09  # of the plot's width, beside the outermost keeps
 DODGE = 2.5  # between the marks of two methods at one keep

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .chart import LEFT, PLOT_WIDTH, Chart, Mark, Scale, Series, Tick, end_labels, fraction_scale
-from .family import Family, Look
-from .reading import Run
-from .wording import count, share
+from harp.report.chart import LEFT, PLOT_WIDTH, Chart, Mark, Scale, Series, Tick, end_labels, fraction_scale
+from harp.report.family import Family, Look
+from harp.report.reading import Run
+from harp.report.wording import count, share
 
 
 @dataclass(frozen=True)

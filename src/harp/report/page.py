@@ -12,18 +12,18 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from .. import __version__
-from . import chart
-from .accuracies import accuracy_charts
-from .chart import Chart
-from .epochs import epoch_charts
-from .family import Family, Look, experiments, looks
-from .gallery import Gallery, galleries
-from .layers import LayerBars, layer_bars, layer_charts
-from .reading import Run
-from .remaking import commands
-from .results import Breakdown, Table, breakdown, results_table
-from .wording import MISSING, count, duration, method_name, plural, share
+from harp import __version__
+from harp.report import chart
+from harp.report.accuracies import accuracy_charts
+from harp.report.chart import Chart
+from harp.report.epochs import epoch_charts
+from harp.report.family import Family, Look, experiments, looks
+from harp.report.gallery import Gallery, galleries
+from harp.report.layers import LayerBars, layer_bars, layer_charts
+from harp.report.reading import Run
+from harp.report.remaking import commands
+from harp.report.results import Breakdown, Table, breakdown, results_table
+from harp.report.wording import MISSING, count, duration, method_name, plural, share
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..recipes import data_title, with_fields
-from .examples import Examples, read_examples
-from .fields import Fields, parse_object, read_text
+from harp.recipes import data_title, with_fields
+from harp.report.examples import Examples, read_examples
+from harp.report.fields import Fields, parse_object, read_text
 
 CARD_FORMAT = 1
 ROUNDING = 1e-4  # how far an accuracy may be from correct / images: half precision somewhere, never a whole image

@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..recipes import PRESETS, changes, flags, to_json
-from .reading import Evaluation, Run
+from harp.recipes import PRESETS, changes, flags, to_json
+from harp.report.reading import Evaluation, Run
 
 
 def commands(run: Run, parent: Run | None) -> tuple[str, ...]:

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..recipes import chance_words, how_words
-from .chart import Scale, accuracy_scale
-from .family import Family, Look
-from .reading import Evaluation, Run
-from .wording import (
+from harp.recipes import chance_words, how_words
+from harp.report.chart import Scale, accuracy_scale
+from harp.report.family import Family, Look
+from harp.report.reading import Evaluation, Run
+from harp.report.wording import (
     attack_name,
     count,
     interval,

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from .differences import FEWEST_SEEDS, Difference, Summary, paired_difference, summary, verdict
-from .reading import Run, read_run
-from .results import Test, test_of
-from .wording import method_name, plural
+from harp.report.differences import FEWEST_SEEDS, Difference, Summary, paired_difference, summary, verdict
+from harp.report.reading import Run, read_run
+from harp.report.results import Test, test_of
+from harp.report.wording import method_name, plural
 
 CLEAN = Test("clean", None, None)
 DENSE = "dense"

@@ -4,14 +4,14 @@ import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .chart import MOST_LABELS, Chart, Scale, accuracy_scale, nice_step
-from .differences import Difference, Summary
-from .family import DASHES, SPARE_TONES, TONES, Family, Look, looks
-from .keeps import keep_charts, strategy_charts, trade_charts
-from .page import facts_of, render
-from .results import Table, Test, results_table
-from .sweep import DENSE, Group, Sweep
-from .wording import count, percent, plural, points, share, whole_percent
+from harp.report.chart import MOST_LABELS, Chart, Scale, accuracy_scale, nice_step
+from harp.report.differences import Difference, Summary
+from harp.report.family import DASHES, SPARE_TONES, TONES, Family, Look, looks
+from harp.report.keeps import keep_charts, strategy_charts, trade_charts
+from harp.report.page import facts_of, render
+from harp.report.results import Table, Test, results_table
+from harp.report.sweep import DENSE, Group, Sweep
+from harp.report.wording import count, percent, plural, points, share, whole_percent
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """Whole channels: which go together, budgets in multiply-accumulates or parameters, and networks that really shrink."""
 
-from .budget import ChannelBudget, Measure, channel_budget
-from .counts import Limit
-from .coupling import Axis, Coupling, couple_channels
-from .reader import Reader
-from .shrinking import shrink
-from .watching import evaluating, macs
-from .widths import Widths, resize, widths
+from harp.pruning.channels.budget import ChannelBudget, Measure, channel_budget
+from harp.pruning.channels.counts import Limit
+from harp.pruning.channels.coupling import Axis, Coupling, couple_channels
+from harp.pruning.channels.following.watching import evaluating, macs
+from harp.pruning.channels.reader import Reader
+from harp.pruning.channels.shrinking import shrink
+from harp.pruning.channels.widths import Widths, resize, widths
 
 __all__ = [
     "Axis",

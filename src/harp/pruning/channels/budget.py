@@ -10,14 +10,14 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from ..budget import Budget, Layers, Projection, Term, aligned
-from ..deprecation import keyword_only
-from ..mask import Mask, masks
-from ..methods import Method
-from ..prunable import prunable_shapes, prunable_weights
-from .counts import Limit, allowed_counts, counts_within
-from .coupling import Coupling, Polynomial, couple_channels
-from .shrinking import rehearse
+from harp.pruning.budget import Budget, Layers, Projection, Term, aligned
+from harp.pruning.channels.counts import Limit, allowed_counts, counts_within
+from harp.pruning.channels.coupling import Coupling, Polynomial, couple_channels
+from harp.pruning.channels.shrinking import rehearse
+from harp.pruning.deprecation import keyword_only
+from harp.pruning.mask import Mask, masks
+from harp.pruning.methods import Method
+from harp.pruning.prunable import prunable_shapes, prunable_weights
 
 Measure = Literal["macs", "parameters"]
 
@@ -82,17 +82,17 @@ class ChannelBudget(Budget):
     # Where masks on channels start, and where they are, is written in terms of this class.
 
     def attach(self, model: nn.Module, method: Method) -> None:
-        from .starts import attach_channel_masks
+        from harp.pruning.channels.starts import attach_channel_masks
 
         attach_channel_masks(model, self, method)
 
     def attach_frozen(self, model: nn.Module, chosen: Mapping[str, Tensor]) -> None:
-        from .starts import attach_frozen_channel_masks
+        from harp.pruning.channels.starts import attach_frozen_channel_masks
 
         attach_frozen_channel_masks(model, self, chosen)
 
     def projection(self, model: nn.Module, method: Method) -> Projection:
-        from .projection import ChannelProjection
+        from harp.pruning.channels.projection import ChannelProjection
 
         return ChannelProjection(model, self, method)
 

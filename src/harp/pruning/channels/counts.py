@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from .coupling import Polynomial
+from harp.pruning.channels.coupling import Polynomial
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from .classes import squeezed
-from .tracing import Trace
-from .watching import macs, trace
+from harp.pruning.channels.following.classes import squeezed
+from harp.pruning.channels.following.tracing import Trace
+from harp.pruning.channels.following.watching import macs, trace
 
 Polynomial = dict[tuple[str, ...], int]
 """Group names → coefficient: Σ coefficient · Π channels kept of each group named."""

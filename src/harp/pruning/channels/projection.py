@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..methods import Method
-from ..selection import top
-from .budget import ChannelBudget
-from .starts import saliences, spending
+from harp.pruning.channels.budget import ChannelBudget
+from harp.pruning.channels.starts import saliences, spending
+from harp.pruning.methods import Method
+from harp.pruning.selection import top
 
 
 class ChannelProjection:

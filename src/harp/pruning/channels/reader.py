@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from ..attaching import attach
-from ..mask import Mask
-from .coupling import Coupling
+from harp.pruning.attaching import attach
+from harp.pruning.channels.coupling import Coupling
+from harp.pruning.mask import Mask
 
 
 class Reader(nn.Module):

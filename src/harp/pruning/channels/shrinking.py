@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from ..mask import masks
-from ..using import images_for, untouched
-from .coupling import Coupling, couple_channels
-from .watching import evaluating
-from .widths import fit_sizes, own_tensors, set_tensor, snapshot
+from harp.pruning.channels.coupling import Coupling, couple_channels
+from harp.pruning.channels.following.watching import evaluating
+from harp.pruning.channels.widths import fit_sizes, own_tensors, set_tensor, snapshot
+from harp.pruning.mask import masks
+from harp.pruning.using import images_for, untouched
 
 _TOLERANCE = 1000
 """In units of the last place, relative to the largest output: sums of other lengths round differently."""

@@ -6,13 +6,13 @@ from inspect import unwrap
 import torch
 from torch import Tensor, nn
 
-from ..keeps import Split, erk
-from ..mask import Mask, masks, parametrizations
-from ..methods import HARP, Method
-from ..weights import FULLEST_START
-from .budget import ChannelBudget
-from .coupling import Coupling
-from .reader import attach_readers
+from harp.pruning.channels.budget import ChannelBudget
+from harp.pruning.channels.coupling import Coupling
+from harp.pruning.channels.reader import attach_readers
+from harp.pruning.keeps import Split, erk
+from harp.pruning.mask import Mask, masks, parametrizations
+from harp.pruning.methods import HARP, Method
+from harp.pruning.weights import FULLEST_START
 
 
 def saliences(model: nn.Module, coupling: Coupling, values: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:

@@ -1,0 +1,142 @@
+"""What is compared: one cell a combination, each a recipe of its own, and each a command line that does it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harp.cost.passes import equalised, passes
+from harp.recipes import PRESETS, Pruning, Recipe, normal_spelling, respelled
+from harp.runs.opening import recipe_of
+from harp.stages.evaluate import attacks_of
+from harp.stages.pipeline import FINAL, MASKS
+
+WEIGHT = "weight"
+"""The granularity that needs no mention."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One network to prune from a parent run, to finetune and to judge; ``out`` is the folder of its two runs."""
+
+    name: str
+    method: str
+    granularity: str
+    parent: Path
+    out: Path
+    recipe: Recipe
+
+    @property
+    def masks(self) -> Path:
+        return self.out / MASKS
+
+    @property
+    def final(self) -> Path:
+        return self.out / FINAL
+
+    @property
+    def passes(self) -> int | float:
+        """Forward and backward passes for each training image."""
+        return passes(self.recipe).total
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``recipe`` holds what all cells share. ``parents`` are dense runs, for the seeds in turn; none are trained anew.
+
+    ``preset`` is then the name of the recipe to train one parent a seed with. ``baseline`` is one of the methods, None
+    hydra or else the first of them.
+    """
+
+    recipe: Recipe
+    out: Path
+    methods: tuple[str, ...]
+    keeps: tuple[float, ...]
+    granularities: tuple[str, ...] = (WEIGHT,)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    baseline: str | None = None
+    parents: tuple[Path, ...] = ()
+    preset: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("methods", "keeps", "granularities", "seeds"):
+            _check_distinct(name, getattr(self, name))
+        _check_distinct("methods", self.spellings)
+        if self.parents == () and not self.preset:
+            raise ValueError("parents is empty: name a dense run, or the preset to train one with")
+        if len(self.parents) > len(self.seeds):
+            raise ValueError(f"{len(self.parents)} parents for seeds={self.seeds}: name a seed for each of them")
+        if self.baseline is not None and normal_spelling(self.baseline) not in self.spellings:
+            raise ValueError(f"baseline={self.baseline!r} must be one of the methods: {', '.join(self.spellings)}")
+        attacks_of(self.recipe.test, self.recipe)
+        names = [cell.name for cell in self.cells]  # makes every recipe, so that each setting is checked
+        if len(set(names)) < len(names):
+            raise ValueError(f"keeps={self.keeps} has two that agree to six digits, by which runs are named")
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        return tuple(normal_spelling(method) for method in self.methods)
+
+    @property
+    def reference(self) -> str:
+        """The method that differences are to."""
+        if self.baseline is not None:
+            return normal_spelling(self.baseline)
+        return "hydra" if "hydra" in self.spellings else self.spellings[0]
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """Seed by seed, so that a stopped comparison has whole ones to show."""
+        return tuple(
+            self._cell(method, keep, granularity, seed)
+            for seed in self.seeds
+            for keep in sorted(self.keeps, reverse=True)
+            for granularity in self.granularities
+            for method in self.spellings
+        )
+
+    @property
+    def dense(self) -> dict[Path, int]:
+        """The parents, with the first seed that starts from each."""
+        firsts: dict[Path, int] = {}
+        for seed in self.seeds:
+            firsts.setdefault(self.parent_of(seed), seed)
+        return firsts
+
+    def parent_of(self, seed: int) -> Path:
+        if self.parents:
+            return self.parents[self.seeds.index(seed) % len(self.parents)]
+        return self.out / f"dense-s{seed}"
+
+    def recipe_of_parent(self, seed: int) -> Recipe:
+        """That of the run, or the one it will have."""
+        if self.parents:
+            return recipe_of(self.parent_of(seed))
+        mine = self.recipe
+        start = PRESETS[self.preset][1]
+        return replace(start, task=mine.task, pretrain=mine.pretrain, compute=mine.compute, seed=seed)
+
+    def _cell(self, method: str, keep: float, granularity: str, seed: int) -> Cell:
+        mark = "" if granularity == WEIGHT else f"-{granularity}"
+        name = f"{method}-{keep:g}{mark}-s{seed}"
+        recipe = replace(self.recipe, seed=seed, prune=_pruning(self.recipe.prune, keep, granularity))
+        return Cell(name, method, granularity, self.parent_of(seed), self.out / name, same_passes(recipe, method))
+
+
+def same_passes(recipe: Recipe, method: str) -> Recipe:
+    """The recipe with this method and exactly its plug-ins, and as many passes as any other."""
+    return equalised(respelled(recipe, method), recipe)
+
+
+def _pruning(settings: Pruning, keep: float, granularity: str) -> Pruning:
+    """With what is said of channels alone only where channels are pruned."""
+    of_channels = {"measure": "macs", "multiple_of": 1} if granularity == WEIGHT else {}
+    return replace(settings, keep=keep, granularity=granularity, **of_channels)
+
+
+def _check_distinct(name: str, values: Sequence[Any]) -> None:
+    if not values:
+        raise ValueError(f"{name} is empty: name at least one")
+    twice = list(dict.fromkeys(value for value in values if values.count(value) > 1))
+    if twice:
+        raise ValueError(f"{name} names {', '.join(map(str, twice))} twice")

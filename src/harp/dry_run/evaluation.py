@@ -1,0 +1,65 @@
+"""How long evaluations will take, from timed passes: of a run that is there, or of networks that are yet to be made."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from harp.dry_run.clock import NO_TIME, UNTRAINED, Clock, Range, Standing
+from harp.evaluation import Evaluation
+from harp.recipes import Compute, Recipe, Testing
+from harp.runs.directory import RunDirectory
+from harp.runs.opening import build_network, load_network, open_data, open_run, recipe_of
+from harp.stages.evaluate import attacks_of, evaluations_in, unanswered
+from harp.training.distributed import alone, launch, make_fabric, place
+
+_PRUNED_CLEAN, _PRUNED_ROBUST = Range(0.6, 0.95, 1.0), Range(0.5, 0.85, 1.0)
+"""What pruning leaves of a parent's accuracies, from 0.1 % to 50 % kept: with that, evaluations get shorter."""
+
+
+def time_of_evaluation(path: Path, testing: Testing, compute: Compute) -> dict[str, Range]:
+    """Seconds of each evaluation that the card of a finished run does not hold yet, by its attack in words."""
+    open_run(path)
+    recipe = recipe_of(path)
+    attacks_of(testing, recipe)
+    data = open_data(recipe)
+    images = min(testing.images or len(data.test), len(data.test))
+    left = unanswered(path, testing, len(data.test))
+    if not left:
+        return {}
+    fabric = launch(make_fabric(alone(compute)), compute)
+    model = place(load_network(path, data), fabric.device, channels_last=compute.channels_last)
+    clock = Clock(model, data.test, testing.batch_size, fabric.device)
+    return {
+        "clean" if attack is None else f"{attack.name} {attack.threat}": clock.evaluation(attack, images)
+        for attack in left
+    }
+
+
+def time_to_evaluate(recipe: Recipe, standing: Standing = UNTRAINED) -> Range:
+    """Seconds of all evaluations of one network of this recipe that is yet to be made."""
+    data, testing, compute = open_data(recipe), recipe.test, recipe.compute
+    fabric = launch(make_fabric(alone(compute)), compute)
+    model = place(build_network(recipe, data), fabric.device, channels_last=compute.channels_last)
+    clock = Clock(model, data.test, testing.batch_size, fabric.device)
+    images = min(testing.images or len(data.test), len(data.test))
+    total = NO_TIME
+    for attack in attacks_of(testing, recipe):
+        total += clock.evaluation(attack, images, standing)
+    return total
+
+
+def standing_below(parents: Iterable[Path], recipe: Recipe) -> Standing:
+    """Where networks pruned from these parents will stand: below them, where the parents were evaluated."""
+    attack = attacks_of(recipe.test, recipe)[-1]
+    cards = [RunDirectory(parent).card for parent in parents]
+    known = [each for card in cards if card.exists() for each in evaluations_in(card)]
+    clean = _mean(each for each in known if each.attack == "clean")
+    robust = _mean(each for each in known if attack and (each.attack, each.eps) == (attack.name, attack.threat.eps))
+    return Standing(
+        UNTRAINED.clean if clean is None else _PRUNED_CLEAN * clean,
+        UNTRAINED.robust if robust is None else _PRUNED_ROBUST * robust,
+    )
+
+
+def _mean(found: Iterable[Evaluation]) -> float | None:
+    accuracies = [each.accuracy for each in found]
+    return sum(accuracies) / len(accuracies) if accuracies else None

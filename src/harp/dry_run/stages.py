@@ -1,0 +1,205 @@
+"""What a stage would take on this network, data and device, from a few timed steps. Nothing is written."""
+
+import copy
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from harp.attacks import PGD, Threat, attacking
+from harp.cost.passes import learns
+from harp.cost.workload import Workload, workload
+from harp.data import ImageData
+from harp.dry_run.clock import UNTRAINED, Clock
+from harp.evaluation import BATCH_SIZE
+from harp.pruning import attach_masks, budget_of, freeze_masks, masks
+from harp.recipes import ADMM, Pruning, Recipe, Training, in_epochs, steps_an_epoch
+from harp.runs.opening import (
+    build_network,
+    check_weights,
+    load_network,
+    make_budget,
+    open_data,
+    open_dense,
+    open_pruned,
+    split_seed_of,
+)
+from harp.training.build import VALIDATION_STEPS, keep_rule, make_objective, method_of, sharpness_of
+from harp.training.distributed import alone, launch, make_fabric, peak_memory_bytes, place
+from harp.training.loop import Course, batch_per_rank, train_step
+from harp.training.optimizer import make_optimizer
+
+_UNTIMED, _TIMED = 1, 3
+"""Batches that warm up, and batches whose median counts."""
+_ENOUGH_S = 60.0
+"""No further batch is begun after this long."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """``batch_s`` is for one device's share of a batch, with every optimiser step on it, and includes reading it.
+
+    ``validation_s`` is for the two evaluations at the end of every epoch.
+    """
+
+    stage: str
+    work: Workload
+    batch_s: float
+    validation_s: float
+    devices: int
+    peak_memory_bytes: int | None
+
+    @property
+    def hours(self) -> float:
+        return (self.work.batches * self.batch_s + self.work.epochs * self.validation_s) / 3600
+
+
+def foresee_pretrain(recipe: Recipe, weights: Path | None = None) -> Forecast | None:
+    """None for the weights of a checkpoint, which are taken at once."""
+    check_weights(weights, recipe)
+    if weights is not None:
+        return None
+    data = open_data(recipe)
+    return _foresee("pretrain", recipe, recipe.pretrain, build_network(recipe, data), data)
+
+
+def foresee_prune(recipe: Recipe, parent: Path) -> Forecast | None:
+    """None for a method that learns nothing there, and is done at once."""
+    run = open_dense(parent)
+    data = open_data(recipe, split_seed=split_seed_of(parent), run=run)
+    return _foresee_prune(recipe, load_network(parent, data), data)
+
+
+def foresee_finetune(recipe: Recipe, parent: Path) -> Forecast:
+    run = open_pruned(parent)
+    data = open_data(recipe, split_seed=split_seed_of(parent), run=run)
+    return _foresee("finetune", recipe, recipe.finetune, load_network(parent, data), data)
+
+
+def foresee_run(recipes: Sequence[Recipe]) -> Iterator[Forecast]:
+    """Every stage of the whole job, on a network that was not trained: the time does not depend on it."""
+    data = open_data(recipes[0])
+    network = build_network(recipes[0], data)
+    yield _foresee("pretrain", recipes[0], recipes[0].pretrain, copy.deepcopy(network), data)
+    for recipe in recipes:
+        pruned = copy.deepcopy(network)
+        found = _foresee_prune(recipe, pruned, data)
+        if found is not None:
+            yield replace(found, stage=f"{recipe.prune.method}: prune")
+        if not masks(pruned):
+            attach_masks(pruned, make_budget(pruned, recipe.prune, data))
+        what = f"{recipe.prune.method}: finetune"
+        yield _foresee(what, recipe, recipe.finetune, freeze_masks(pruned), data)
+
+
+def _foresee_prune(recipe: Recipe, model: nn.Module, data: ImageData) -> Forecast | None:
+    settings = recipe.prune
+    budget = make_budget(model, settings, data)
+    if settings.method != ADMM:
+        attach_masks(model, budget, method_of(settings))
+    return _foresee("prune", recipe, settings, model, data) if learns(settings.method) else None
+
+
+def _foresee(stage: str, recipe: Recipe, settings: Training, model: nn.Module, data: ImageData) -> Forecast:
+    settings = in_epochs(settings, len(data.train))
+    world = recipe.compute.devices * recipe.compute.num_nodes
+    share = batch_per_rank(settings.batch_size, world)
+    fabric = launch(make_fabric(alone(recipe.compute)), recipe.compute)
+    place(model, fabric.device, channels_last=recipe.compute.channels_last)
+    macs, activations = measure(model, data.shape, fabric.device)
+    work = workload(
+        settings,
+        images=len(data.train),
+        macs=macs,
+        activations=activations,
+        weights=sum(p.numel() for p in model.parameters() if p.requires_grad),
+    )
+    batch_s = statistics.median(_timed(recipe, settings, model, data, fabric, share))
+    return Forecast(
+        stage, work, batch_s, _validation(recipe, model, data, fabric), world, peak_memory_bytes(fabric.device)
+    )
+
+
+def _validation(recipe: Recipe, model: nn.Module, data: ImageData, fabric: Fabric) -> float:
+    """Seconds of what judges an epoch: clean accuracy, and that under PGD-10, of a network that is being trained."""
+    images = data.validation
+    assert images is not None
+    clock = Clock(model, images, BATCH_SIZE, fabric.device)
+    attack = PGD(Threat(recipe.task.norm, recipe.task.eps), steps=VALIDATION_STEPS)
+    return float(sum(clock.evaluation(each, len(images), UNTRAINED).expected for each in (None, attack)))
+
+
+def _timed(
+    recipe: Recipe, settings: Training, model: nn.Module, data: ImageData, fabric: Fabric, share: int
+) -> list[float]:
+    threat = Threat(recipe.task.norm, recipe.task.eps)
+    rule = None
+    if isinstance(settings, Pruning):
+        budget = budget_of(model) or make_budget(model, settings, data)
+        steps = settings.epochs * steps_an_epoch(len(data.train), settings.batch_size, 1) * settings.steps_a_batch
+        rule = keep_rule(model, budget, settings, steps)
+    course = Course(
+        stage="dry run",
+        settings=settings,
+        objective=make_objective(settings, threat),
+        images=data.train,
+        validate=lambda model: (0.0, 0.0),
+        seed=recipe.seed,
+        rule=rule,
+        sharpness=sharpness_of(model, settings),
+    )
+    optimizer = fabric.setup_optimizers(make_optimizer(model.train(), settings, rule=rule))
+    if rule is not None:
+        rule.start_epoch()
+    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
+    order = order.repeat(-(-share * (_UNTIMED + _TIMED) // len(order)))
+    times: list[float] = []
+    batches = data.train.batches(order, share, augment_seed=0)
+    while len(times) < _UNTIMED + _TIMED and sum(times) < _ENOUGH_S:
+        began = time.perf_counter()
+        x, y = next(batches)
+        for _ in range(settings.steps_a_batch):
+            # In the last epoch: the plug-ins have woken up by then.
+            train_step(model, course, fabric, optimizer, x, y, epoch=settings.epochs - 1.0)
+        times.append(time.perf_counter() - began)
+    return times[_UNTIMED:] or times
+
+
+def validation_seconds(recipe: Recipe, data: ImageData) -> float:
+    """Seconds at the end of an epoch of a network of this recipe that is yet to be trained."""
+    fabric = launch(make_fabric(alone(recipe.compute)), recipe.compute)
+    model = place(build_network(recipe, data), fabric.device, channels_last=recipe.compute.channels_last)
+    return _validation(recipe, model, data, fabric)
+
+
+def measure(model: nn.Module, shape: tuple[int, int, int], device: torch.device) -> tuple[int, int]:
+    """Multiplications with additions of one forward pass of one image, and the numbers that its layers write."""
+    written = 0
+
+    def count(module: nn.Module, inputs: object, output: object) -> None:
+        nonlocal written
+        written += output.numel() if isinstance(output, Tensor) else 0
+
+    handles = [layer.register_forward_hook(count) for layer in _layers(model)]
+    try:
+        with attacking(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(torch.zeros(1, *shape, device=device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return counter.get_total_flops() // 2, written
+
+
+def _layers(module: nn.Module) -> Iterator[nn.Module]:
+    """What has no parts of its own. The mask of a weight is no part."""
+    parts = [child for name, child in module.named_children() if name != "parametrizations"]
+    if not parts:
+        yield module
+    for part in parts:
+        yield from _layers(part)

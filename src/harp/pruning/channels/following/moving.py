@@ -1,0 +1,117 @@
+"""Operations that move entries, cut tensors to pieces and put them together."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from harp.pruning.channels.following.classes import STUCK, squeezed
+from harp.pruning.channels.following.combining import tensors_in
+from harp.pruning.channels.following.tracing import Trace
+
+RESHAPED = ["view", "_unsafe_view", "_reshape_alias", "unflatten"]
+CUT = ["split", "split_with_sizes", "slice", "select", "unbind", "narrow", "diagonal", "unfold", "as_strided"]
+MOVED = [
+    "cat",
+    "stack",
+    "reflection_pad1d",
+    "reflection_pad2d",
+    "reflection_pad3d",
+    "replication_pad1d",
+    "replication_pad2d",
+    "replication_pad3d",
+    "flip",
+    "pixel_unshuffle",
+    "repeat",
+    "repeat_interleave",
+    "tril",
+    "triu",
+]
+TAKEN = ["index", "index_select", "gather", "roll"]
+"""By places that are written down: the channels among which they choose must all stay."""
+
+
+def copied(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> None:
+    trace.put(out, trace.numbers(given["src"]))
+
+
+def moved(trace: Trace, func: Any, given: dict[str, Any], out: Any) -> None:
+    def lie(value: Any) -> Any:
+        # As floats: not every padding knows integers, and these are exact up to 2**53.
+        return (
+            trace.numbers(value).double()
+            if isinstance(value, Tensor) and value.dtype != torch.long and value.dtype != torch.bool
+            else value
+        )
+
+    moved = func(**tree_map(lie, given))
+    for tensor, numbers in zip(tensors_in(out), tensors_in(moved), strict=True):
+        trace.put(tensor, numbers.int())
+
+
+def reshaped(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> None:
+    """A dimension of channels that becomes two, groups and what is in them: every group loses the same."""
+    along = trace.classes.varying(trace.numbers(out))
+    if len(along) < 2 or len(along) <= len(trace.classes.varying(trace.numbers(given["self"]))):
+        return
+    numbers = squeezed(trace.numbers(out))
+    if len(along) > 2:
+        trace.classes.pin(numbers)
+        return
+    groups = numbers.movedim(along[0], 0).flatten(1)
+    trace.classes.merge(groups.T.tolist())
+
+
+def cut(trace: Trace, func: Any, given: dict[str, Any], out: Any) -> None:
+    """A part of a dimension, at places that are written down: all channels stay. Of a chunk, the parts shrink alike."""
+    pieces, whole = tensors_in(out), trace.numbers(given["self"])
+    if all(piece.shape == whole.shape for piece in pieces):
+        return
+    parts = [trace.numbers(piece) for piece in pieces]
+    if trace.calling == "chunk" and len({part.shape for part in parts}) == 1:
+        trace.classes.merge(torch.stack([squeezed(part).flatten() for part in parts]).T.tolist())
+    elif given.get("dim", 0) % whole.dim() in trace.classes.varying(whole):
+        trace.classes.pin(whole)
+
+
+def taken(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> None:
+    numbers = trace.numbers(given["self"])
+    dims = given.get("dim", given.get("dims", []))
+    if "indices" in given:
+        dims = [dim for dim, index in enumerate(given["indices"]) if index is not None]
+    dims = {dim % numbers.dim() for dim in ([dims] if isinstance(dims, int) else dims)}
+    if dims & {*trace.classes.varying(numbers)}:
+        trace.classes.pin(numbers)
+    moved(trace, func, given, out)
+
+
+def padded(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> None:
+    """Around an image the channels go on; new channels, a number of them written down, must stay."""
+    numbers, pad = trace.numbers(given["self"]), given["pad"]
+    along = trace.classes.varying(numbers)
+    result = torch.full(out.shape, STUCK, dtype=torch.int32)
+    inner, source = result, numbers
+    for dim in range(numbers.dim()):
+        place = 2 * (numbers.dim() - 1 - dim)
+        before, after = (pad[place], pad[place + 1]) if place < len(pad) else (0, 0)
+        if dim in along and (before or after):
+            if min(before, after) < 0:
+                trace.classes.pin(numbers)
+            kept = numbers.size(dim) + min(before, 0) + min(after, 0)
+            inner = inner.narrow(dim, max(before, 0), kept)
+            source = source.narrow(dim, max(-before, 0), kept)
+        elif dim not in along:
+            source = source.amax(dim, keepdim=True)
+    inner.copy_(source.expand(inner.shape))
+    trace.put(out, result)
+
+
+def shuffled(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> None:
+    """Channels that become the pixels of one block go together, and so do those of the same place in every group."""
+    numbers, groups = trace.numbers(given["self"]), given.get("groups")
+    along = numbers.dim() - 3 if groups is None else 1
+    channels = trace.classes.blend(numbers, [d for d in range(numbers.dim()) if d != along]).flatten()
+    rows = channels.view(-1, given["upscale_factor"] ** 2) if groups is None else channels.view(groups, -1).T
+    trace.classes.merge(rows.tolist())
+    moved(trace, func, given, out)

@@ -1,0 +1,155 @@
+"""The card of a run: what it is, exactly how much it keeps, and on what machine it was made."""
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harp import __version__
+from harp.files import read_json
+from harp.pruning import Budget, weight_layers
+from harp.recipes import ADMM, Recipe, data_title
+from harp.runtime.preprocessing import Preprocessing
+from harp.training.progress import EpochMetrics
+
+CARD_FORMAT = 1
+_ENTRIES = {"format": int, "name": str, "kept": int, "total": int, "layers": dict, "evaluations": list}
+"""What the other commands read from a card."""
+_MEASURES = {"macs": " of MACs", "parameters": " of parameters", "both": " of MACs and parameters"}
+_LABELS = {"rates-only": "Rates only", "global": "Global magnitude", "random": "Random"}
+
+
+def make_card(
+    recipe: Recipe,
+    model: nn.Module,
+    chosen: dict[str, Tensor],
+    *,
+    stage: str,
+    method: str | None,
+    parent: str | None,
+    classes: tuple[str, ...],
+    validation_images: int,
+    best: EpochMetrics | None,
+    elapsed_s: float,
+    device: torch.device | None = None,
+    peak_memory_bytes: int | None = None,
+    budget: Budget | None = None,
+    preprocessing: Preprocessing | None = None,
+    shape: tuple[int, int, int] | None = None,
+) -> dict[str, Any]:
+    """The card of a finished stage. ``model`` is plain; ``chosen`` are its masks by the names of the ``budget``'s sites,
+    empty when it is dense."""
+    counts = {name: int(mask.count_nonzero()) for name, mask in chosen.items()}
+    layers = weight_layers(model, {}) if budget is None else budget.layers(model, counts)
+    counted = layers if budget is None else budget.counted(layers)
+    kept, total = (sum(layer[part] for layer in counted.values()) for part in ("kept", "total"))
+    if budget is not None and not budget.met_by(counts):
+        raise RuntimeError(f"the masks keep {kept:,} of {total:,} weights, which is not what {budget} asks for")
+    return {
+        "format": CARD_FORMAT,
+        "name": name_of(recipe, stage),
+        "stage": stage,
+        "method": method,
+        "plug_ins": list(plug_ins(recipe, stage)),
+        "parent": parent,
+        "data": data_title(recipe.task.data, recipe.task.root),
+        "classes": list(classes),
+        "preprocessing": None if preprocessing is None else preprocessing.to_json(),
+        "shape": None if shape is None else list(shape),
+        "model": recipe.task.model,
+        "kept": kept,
+        "total": total,
+        "keep": recipe.prune.keep if method else 1.0,
+        "layers": layers,
+        "channels": None if budget is None else budget.channels(counts),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "best_epoch": best.epoch if best else None,
+        "validation": {
+            "clean_accuracy": best.clean_accuracy if best else None,
+            "robust_accuracy": best.robust_accuracy if best else None,
+            "images": validation_images,
+        },
+        "seed": recipe.seed,
+        "elapsed_s": elapsed_s,
+        "peak_memory_mb": None if peak_memory_bytes is None else round(peak_memory_bytes / 1e6, 1),
+        "environment": environment(device),
+        "evaluations": [],
+    }
+
+
+def of_smaller(parent: dict[str, Any]) -> dict[str, Any]:
+    """What the card of a physically smaller network takes over: its tensors no longer tell what was removed."""
+    return {name: parent[name] for name in ("method", "kept", "total", "keep", "layers", "channels", "shrunk")}
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """A card as it was written. Raises ValueError naming the file and the entry that is missing or of another type."""
+    card = read_json(path)
+    for name, kind in _ENTRIES.items():
+        if type(card.get(name)) is not kind:
+            raise ValueError(f"{path} has {name}={card.get(name)!r}, expected {kind.__name__}; the card is damaged")
+    if card["format"] != CARD_FORMAT:
+        raise ValueError(f"{path} has format={card['format']}; this version of harp reads {CARD_FORMAT}")
+    return card
+
+
+def name_of(recipe: Recipe, stage: str) -> str:
+    """How people name what a stage makes: ``"HARP + S2AP 1 %"``, ``"Dense"``."""
+    method, extra = recipe.prune.method, "".join(f" + {name}" for name in plug_ins(recipe, stage))
+    if stage == "pretrain":
+        return f"Dense{extra}"
+    keep = f"{recipe.prune.keep:.3%}".replace("%", "").rstrip("0").rstrip(".")
+    of = _MEASURES[recipe.prune.measure] if recipe.prune.of_channels else ""
+    return f"{_LABELS.get(method, method.upper())}{extra} {keep} %{of}"
+
+
+def plug_ins(recipe: Recipe, stage: str) -> tuple[str, ...]:
+    """The plug-ins that took part up to this stage since the dense network, or in it."""
+    if stage == "pretrain":
+        return ("AWP",) if recipe.pretrain.awp_gamma > 0 else ()
+    awp = recipe.prune.method == ADMM and recipe.prune.awp_gamma > 0
+    awp |= stage == "finetune" and recipe.finetune.awp_gamma > 0
+    return ("S2AP",) * (recipe.prune.s2ap_rho > 0) + ("AWP",) * awp
+
+
+def environment(device: torch.device | None = None) -> dict[str, Any]:
+    """Versions and hardware, so that a number can be repeated. ``device`` is the one that the work was done on."""
+    on_gpu = device is not None and device.type == "cuda"
+    return {
+        "harp": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if on_gpu else "cpu" if device is None else device.type,
+        "commit": _commit(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that harp runs from, ``-dirty`` when files have changed since; None outside of one."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():  # installed; a repository further up would be somebody else's
+        return None
+    command = ["git", "--no-optional-locks", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None

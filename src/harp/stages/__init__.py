@@ -1,0 +1,1 @@
+"""What turns one run directory into another: pretrain, prune, finetune, shrink; and evaluate, export, the whole job."""

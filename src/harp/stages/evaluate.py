@@ -1,0 +1,189 @@
+"""Judge a finished run on the test set, once, and note the result in its card."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from math import isclose
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from harp.attacks import PGD, AutoAttack, Threat, autoattack, fgsm
+from harp.checkpoint import save_tensors
+from harp.data import Images
+from harp.evaluation import Evaluation, Ranks, collect_examples, evaluate
+from harp.files import write_json
+from harp.recipes import Compute, Recipe, Testing
+from harp.runs.card import read_card
+from harp.runs.directory import RunDirectory
+from harp.runs.inputs import identity
+from harp.runs.opening import load_network, open_run, recipe_of
+from harp.stages.opening import open_inputs
+from harp.stages.watch import SILENT, Watch
+from harp.training.distributed import launch, make_fabric, place
+
+EXAMPLES = 8
+"""Images shown in the report."""
+_DIGITS = 1e-5
+"""How far two lengths of a step may differ, relative to each other, and be the same: older cards kept six digits."""
+
+
+def judge(
+    path: Path, testing: Testing, compute: Compute, *, accept_changes: bool = False, watch: Watch = SILENT
+) -> list[Evaluation]:
+    """Clean accuracy, then accuracy under the attack at each eps. What the card holds already is not computed again.
+
+    Interrupted, the same call goes on where it was, on as many devices as it is given then. Several share the batches
+    of each attack and find what one would; the first writes.
+    """
+    run, recipe = open_run(path), recipe_of(path)
+    attacks = attacks_of(testing, recipe)
+    alone = make_fabric(compute)
+    opened = open_inputs(recipe, run, lambda: launch(alone, compute), accept=accept_changes, progress=watch.on_reading)
+    data, fabric = opened.data, opened.fabric
+    model = place(load_network(path, data), fabric.device, channels_last=compute.channels_last)
+    images = min(testing.images or len(data.test), len(data.test))
+    watch.on_start("evaluate", f"{read_card(run.card)['name']} on {images:,} test images")
+    ranks = Ranks(fabric.global_rank, fabric.world_size, fabric.device)
+    work = _Work(run, model, data.test, images, testing, recipe.seed, watch, ranks, opened.inputs)
+    results = [work.result_of(attack) for attack in attacks]
+    if testing.attack != "clean" and ranks.rank == 0 and not run.examples.exists():
+        shown, stop = _to_show(attacks, recipe.task.eps), watch.should_stop
+        examples = collect_examples(model, data.test, shown, k=EXAMPLES, seed=recipe.seed, should_stop=stop)
+        save_tensors(run.examples, examples, {"attack": shown.name, "eps": repr(shown.threat.eps)})
+    fabric.barrier()
+    return results
+
+
+def attacks_of(testing: Testing, recipe: Recipe) -> list[PGD | AutoAttack | None]:
+    """None, for the clean images, then the attack at each radius. Raises ValueError for a radius that is none."""
+    radii = testing.eps or (recipe.task.eps,)
+    if testing.attack == "clean":
+        return [None]
+    make: Callable[[Threat], PGD | AutoAttack] = {
+        "fgsm": fgsm,
+        "pgd": lambda at: PGD(at, steps=testing.steps, step_size=testing.step_size),
+        "cw": lambda at: PGD(at, steps=testing.steps, step_size=testing.step_size, loss="cw"),
+        "autoattack": lambda at: autoattack(at, seed=recipe.seed),
+    }[testing.attack]
+    return [None, *(make(Threat(recipe.task.norm, eps)) for eps in dict.fromkeys(radii))]
+
+
+def _to_show(attacks: list[PGD | AutoAttack | None], eps: float) -> PGD:
+    """The attack of the report's images: what was asked for, at the radius trained for if that is among them.
+
+    AutoAttack leaves an image that it cannot beat as it was, which shows nothing: PGD-20 stands for it.
+    """
+    asked = [attack for attack in attacks if attack is not None]
+    chosen = next((attack for attack in asked if attack.threat.eps == eps), asked[0])
+    return chosen if isinstance(chosen, PGD) else PGD(chosen.threat, steps=20)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all evaluations of one call share."""
+
+    run: RunDirectory
+    model: nn.Module
+    test: Images
+    images: int
+    testing: Testing
+    seed: int
+    watch: Watch
+    ranks: Ranks
+    inputs: dict[str, Any]
+
+    def result_of(self, attack: PGD | AutoAttack | None) -> Evaluation:
+        """The card's own result for this attack, or a new one, which is then in the card."""
+        found = self.ranks.from_first(lambda: self._known(attack))
+        if found is None:
+            found = self._evaluate(attack)
+            self.watch.on_result(found)
+            if self.ranks.rank == 0:
+                card = read_card(self.run.card)  # anew: another process may have added to it meanwhile
+                write_json(self.run.card, {**card, "evaluations": [*card["evaluations"], found.to_json()]})
+        if self.ranks.rank == 0:
+            self._state(attack).unlink(missing_ok=True)
+        return found
+
+    def _known(self, attack: PGD | AutoAttack | None) -> Evaluation | None:
+        known = evaluations_in(self.run.card)
+        asked = (e for e in known if _answers(e, attack, self.images, self.seed))
+        return next((e for e in asked if e.inputs in ("", identity(self.inputs))), None)
+
+    def _evaluate(self, attack: PGD | AutoAttack | None) -> Evaluation:
+        def tick(done: int, total: int) -> None:
+            self.watch.on_images(_name(attack), done, total)
+            if self.ranks.any_of(self.watch.should_stop()):
+                raise KeyboardInterrupt(f"stopped in {_name(attack)}")
+
+        found = evaluate(
+            self.model,
+            self.test,
+            attack,
+            images=self.images,
+            batch_size=self.testing.batch_size,
+            seed=None if isinstance(attack, AutoAttack) else self.seed,
+            state=self._state(attack),
+            on_progress=tick,
+            should_stop=self.watch.should_stop,
+            ranks=self.ranks,
+        )
+        return replace(found, notes=(*found.notes, *_doubts(self.inputs)), inputs=identity(self.inputs))
+
+    def _state(self, attack: PGD | AutoAttack | None) -> Path:
+        """A file for each question that can be asked: what one has found is no answer to another."""
+        question = repr((attack, self.images, self.testing.batch_size, self.seed, identity(self.inputs))).encode()
+        digest = hashlib.blake2b(question, digest_size=4).hexdigest()
+        return self.run.evaluations / f"{_name(attack)}-{digest}.json"
+
+
+def is_judged(path: Path, testing: Testing, tests: int) -> bool:
+    """Whether the card of a finished run holds all that :func:`judge` would find; ``tests`` are the images there are."""
+    return not unanswered(path, testing, tests)
+
+
+def unanswered(path: Path, testing: Testing, tests: int) -> list[PGD | AutoAttack | None]:
+    """The attacks, None for clean images, that the card of a finished run has no result of."""
+    recipe, known = recipe_of(path), evaluations_in(RunDirectory(path).card)
+    images = min(testing.images or tests, tests)
+    return [a for a in attacks_of(testing, recipe) if not any(_answers(e, a, images, recipe.seed) for e in known)]
+
+
+def _answers(found: Evaluation, attack: PGD | AutoAttack | None, images: int, seed: int) -> bool:
+    threat = None if attack is None else attack.threat
+    wanted = (_name(attack), threat and threat.norm, threat and threat.eps, images, seed)
+    if (found.attack, found.norm, found.eps, found.images, found.seed) != wanted:
+        return False
+    step_size, *rest = how_of(attack)
+    same_step = found.step_size == step_size or (
+        found.step_size is not None and step_size is not None and isclose(found.step_size, step_size, rel_tol=_DIGITS)
+    )
+    return same_step and [found.random_start, found.restarts] == rest
+
+
+def how_of(attack: PGD | AutoAttack | None) -> tuple[float | None, bool, int]:
+    """What the name of an attack does not tell: length of a step, random start, restarts."""
+    return (attack.step_size, attack.random_start, attack.restarts) if isinstance(attack, PGD) else (None, True, 1)
+
+
+def _doubts(inputs: dict[str, Any]) -> Iterator[str]:
+    """What is to be said of any number found on these inputs."""
+    if inputs["accepted"]:
+        yield f"inputs changed since the first stage, which was accepted: {'; '.join(inputs['accepted'])}"
+    if left_out := inputs["data"].get("left_out"):
+        yield f"{len(left_out):,} files of the data set cannot be read and were left out"
+
+
+def _name(attack: PGD | AutoAttack | None) -> str:
+    return "clean" if attack is None else attack.name
+
+
+def evaluations_in(path: Path) -> list[Evaluation]:
+    """The evaluations of a card. Raises ValueError naming the file when one of them cannot be."""
+    records: list[Any] = read_card(path)["evaluations"]
+    try:
+        return [Evaluation.from_json(record) for record in records]
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error

@@ -1,0 +1,86 @@
+"""What the names in a stage's settings stand for: its loss, its method, its rule of keep fractions, its plug-in."""
+
+from dataclasses import replace
+
+from torch import nn
+
+from harp.attacks import PGD, Threat
+from harp.objectives import Objective, free_at, mart, n_fgsm, natural, pgd_at, trades
+from harp.pruning import (
+    LWM,
+    STARTS,
+    Admm,
+    Budget,
+    Descent,
+    Method,
+    Penalty,
+    Ramp,
+    Sharpness,
+    layer_sum,
+    learned_scores,
+    learned_weights,
+    marginal,
+    masks,
+    method_named,
+    starting_rho,
+)
+from harp.recipes import ADMM, Pruning, Training
+from harp.training.optimizer import KeepRule
+
+VALIDATION_STEPS = 10
+"""Of the PGD that judges every epoch."""
+ESTIMATORS = {"marginal": marginal, "layer-sum": layer_sum}
+_PLAIN = Pruning()
+
+
+def make_objective(settings: Training, threat: Threat) -> Objective:
+    """The robust loss that a stage's settings name."""
+    attack = PGD(threat, steps=settings.attack_steps, step_size=settings.attack_step_size, loss=settings.attack_loss)
+    weight = {} if settings.beta is None else {"beta": settings.beta}
+    match settings.objective:
+        case "natural":
+            return natural()
+        case "pgd-at":
+            return pgd_at(attack)
+        case "n-fgsm":
+            return n_fgsm(threat)
+        case "free-at":
+            return free_at(threat, replays=settings.replays, step_size=settings.attack_step_size)
+        case "trades":
+            return trades(threat, **weight, steps=settings.attack_steps, step_size=settings.attack_step_size)
+        case "mart":
+            return mart(attack, **weight)
+
+
+def method_of(settings: Pruning) -> Method:
+    """The row of the table that makes the masks; for ADMM, which learns weights, the one that cuts them at the end."""
+    if settings.method == ADMM:
+        return LWM
+    row = method_named(settings.method)
+    # A setting left alone leaves a row as it is: one that was registered brings what it wants.
+    if settings.estimator != _PLAIN.estimator:
+        row = replace(row, estimator=ESTIMATORS[settings.estimator])
+    if settings.start != _PLAIN.start and "keeps" in row.learn:
+        row = replace(row, keeps=STARTS[settings.start])
+    return row
+
+
+def keep_rule(model: nn.Module, budget: Budget, settings: Pruning, steps: int) -> KeepRule | None:
+    """How this model comes down to the budget in so many steps; None when it meets it from the start."""
+    if settings.method == ADMM:
+        rho = starting_rho(settings.lr, steps) if settings.admm_rho is None else settings.admm_rho
+        return Admm(model, budget, steps, rho=rho, growth=settings.admm_growth, rounds=settings.admm_rounds)
+    if all(mask.logit is None for mask in masks(model).values()):
+        return None
+    return (
+        Penalty(model, budget, Ramp(settings.gamma_step)) if settings.rule == "ramp" else Descent(model, budget, steps)
+    )
+
+
+def sharpness_of(model: nn.Module, settings: Training) -> Sharpness | None:
+    """The plug-in of a stage: S2AP while scores learn, AWP while weights do; None for a plain step."""
+    if isinstance(settings, Pruning) and settings.s2ap_rho > 0 and learned_scores(model):
+        return Sharpness(settings.s2ap_rho, learned_scores, warmup=settings.s2ap_start)
+    if settings.awp_gamma > 0 and learned_weights(model):
+        return Sharpness(settings.awp_gamma, learned_weights)
+    return None

@@ -1,0 +1,143 @@
+"""How long evaluations take: what is timed, what is assumed, and that it comes true."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from harp.attacks import PGD, Threat, autoattack
+from harp.cli import main
+from harp.cli.dry import about
+from harp.data import InMemory
+from harp.dry_run.clock import UNTRAINED, Clock, Pace, Range, Standing
+from harp.dry_run.evaluation import standing_below, time_of_evaluation, time_to_evaluate
+from harp.recipes import PRESETS, Compute, Recipe, Task, Training
+from harp.recipes import Testing as Judging
+from harp.stages.evaluate import judge
+from harp.stages.pipeline import run_all
+from harp.stages.train import pretrain
+
+CPU = Compute(device="cpu", threads=1)
+TASK = Task(data="tiny:data", model="tiny:network", eps=0.1, validation=0.2)
+NATURAL = Training(epochs=1, batch_size=18, objective="natural")
+
+
+def test_a_part_takes_its_cost_for_every_batch_and_every_image():
+    assert Pace(batch_s=2.0, image_s=0.5).seconds(cost=10, images=250, batch_size=100) == 10 * (3 * 2.0 + 250 * 0.5)
+
+
+def test_a_range_is_added_end_by_end_and_shown_where_it_is_one():
+    total = Range(60, 120, 240) + Range(60, 60, 60)
+    assert total * 2 == Range(240, 360, 600)
+    assert about(total) == "3 min (2 min to 5 min)"
+    assert about(Range(60, 60, 60)) == "1 min"
+
+
+class Slow(nn.Module):
+    """Every forward pass takes 4 ms, however many images it is of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(16, 10)
+
+    def forward(self, x):
+        time.sleep(0.004)
+        return self.layer(x.flatten(1))
+
+
+@pytest.fixture(scope="module")
+def clock() -> Clock:
+    images = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    return Clock(Slow().eval(), InMemory(images, torch.arange(40) % 10), 20, torch.device("cpu"))
+
+
+def test_pgd_is_timed_by_its_iterations(clock):
+    """50 forward passes of 4 ms for each of two batches, and one to look at the answer."""
+    standing = Standing(Range(1, 1, 1), Range(1, 1, 1))
+    found = clock.evaluation(PGD(Threat("linf", 0.1), steps=50), 40, standing)
+    assert found.low == found.expected == found.high
+    assert 0.4 < found.expected < 1.2
+
+
+def test_the_parts_of_autoattack_are_as_long_as_images_are_left_for_them(clock):
+    attack = replace(autoattack(Threat("linf", 0.1)), iterations=10, queries=100)
+    few, many = (Standing(Range(1, 1, 1), Range(share, share, share)) for share in (0.0, 1.0))
+    short, long = (clock.evaluation(attack, 40, standing).expected for standing in (few, many))
+    # APGD-CE 10 iterations, then 9 targets of 10 for APGD-T and for FAB-T, and 100 queries: of two batches each.
+    assert 0.08 < short < 0.5
+    assert 1.5 < long - short < 10
+
+
+def test_what_is_there_already_is_looked_at_and_gives_a_range(clock):
+    found = clock.evaluation(PGD(Threat("linf", 0.1), steps=10), 40)
+    assert 0 < found.low <= found.expected <= found.high
+
+
+@pytest.fixture
+def dense(tiny: Path) -> Path:
+    return pretrain(Recipe(TASK, NATURAL, compute=CPU), tiny / "dense").path
+
+
+PGD_2 = Judging(attack="pgd", images=12, steps=2)
+
+
+def test_only_what_the_card_does_not_hold_is_estimated(dense):
+    before = sorted(dense.rglob("*"))
+    found = time_of_evaluation(dense, replace(PGD_2, eps=(0.1, 0.2)), CPU)
+    assert list(found) == ["clean", "pgd-2 linf 25.5/255", "pgd-2 linf 51/255"]
+    assert all(0 < each.low <= each.expected <= each.high for each in found.values())
+    assert sorted(dense.rglob("*")) == before
+    judge(dense, PGD_2, CPU)
+    assert time_of_evaluation(dense, PGD_2, CPU) == {}
+    assert list(time_of_evaluation(dense, replace(PGD_2, steps=3), CPU)) == ["pgd-3 linf 25.5/255"]
+
+
+def test_networks_to_come_stand_below_a_parent_that_was_evaluated(dense):
+    recipe = Recipe(TASK, test=PGD_2, compute=CPU)
+    assert standing_below([dense], recipe) == UNTRAINED
+    clean, robust = judge(dense, PGD_2, CPU)
+    found = standing_below([dense, Path("not-there-yet")], recipe)
+    assert found.clean.high == clean.accuracy
+    assert found.robust == Range(0.5, 0.85, 1.0) * robust.accuracy
+
+
+def test_the_command_line_prints_estimates_and_writes_nothing(dense, capsys):
+    before = sorted(dense.rglob("*"))
+    words = ["evaluate", "dense", "--attack", "pgd", "--images", "12", "--steps", "2", "--dry-run"]
+    assert main(words) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in said] == ["clean", "pgd-2 linf 25.5/255", "evaluation"]
+    judge(dense, PGD_2, CPU)
+    assert main(words) == 0
+    assert capsys.readouterr().out == "evaluation: nothing to do, the card holds it all\n"
+    whole = ["run", "digits", "--task.data", "tiny:data", "--task.model", "tiny:network", "--test.attack", "pgd"]
+    assert main([*whole, "--methods", "harp", "lwm", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "\nevaluation of 3 networks: " in said
+    assert "\nthe whole run: " in said
+    assert [path for path in sorted(dense.rglob("*")) if path not in before] == [
+        dense / "evaluations",
+        *dense.glob("evaluations/*"),
+    ]
+
+
+@pytest.mark.slow
+def test_the_estimate_of_the_demo_is_within_a_factor_of_one_and_a_half(tmp_path: Path, capsys):
+    """On a machine that is otherwise idle."""
+    recipe = PRESETS["digits"][1]
+    assert main(["run", "digits", "--dry-run"]) == 0
+    found = capsys.readouterr().out.splitlines()[-1].removeprefix("the whole run: ").split()
+    estimate = float(found[0]) * {"s": 1, "min": 60, "h": 3600}[found[1]]
+    began = time.perf_counter()
+    run_all(recipe, ("harp", "hydra", "lwm"), tmp_path)
+    took = time.perf_counter() - began
+    assert estimate / 1.5 < took < 1.5 * estimate, (estimate, took)
+
+
+def test_a_network_that_is_yet_to_be_made_takes_time_to_evaluate(tiny: Path):
+    found = time_to_evaluate(Recipe(TASK, test=PGD_2, compute=CPU))
+    assert 0 < found.low <= found.expected <= found.high
