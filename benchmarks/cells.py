@@ -10,9 +10,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from harp.environment import environment
 from harp.files import read_json
 from harp.recipes import Recipe, Testing
-from harp.runs.card import environment
 from harp.runs.directory import RunDirectory
 from harp.stages import pipeline
 from harp.stages.evaluate import judge

@@ -45,10 +45,10 @@ from harp.bench.race import busy
 from harp.bench.timing import Times, interleave
 from harp.cli import main as harp
 from harp.data import ImageData
+from harp.environment import environment
 from harp.files import write_json
 from harp.pruning import macs
 from harp.recipes import Recipe, Testing, Training
-from harp.runs.card import environment
 from harp.runs.opening import load_network, open_data, recipe_of
 from harp.stages.export import export_run
 from harp.stages.shrink import shrink_run

@@ -8,7 +8,7 @@ from step_figure import Line, draw
 from step_variants import build_on
 from torch import nn
 
-from harp.runs.card import environment
+from harp.environment import environment
 
 WIDTHS = {1: 192, 3: 332, 10: 606, 30: 1050, 100: 1916}
 """Millions of weights → channels of the three convolutions that hold nearly all of them."""

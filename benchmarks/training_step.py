@@ -24,8 +24,8 @@ from step_ranks import compare_ranks
 from step_scaling import draw_scaling
 from step_variants import HOLDING, VARIANTS, Parts, build, share_of_parts
 
+from harp.environment import environment
 from harp.files import write_json
-from harp.runs.card import environment
 from harp.training.distributed import keep_freed_memory
 
 NETWORKS, BATCHES = ("vgg16_bn", "resnet18"), (32, 128)

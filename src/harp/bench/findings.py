@@ -111,7 +111,7 @@ def write_dense(file: Path, onnx: Path) -> Path:
 
 def surroundings() -> dict[str, Any]:
     """Hardware and versions, so that a time can be put in its place."""
-    from harp.runs.card import environment
+    from harp.environment import environment
 
     found = environment()
     found["isa"] = isa()

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from harp.checkpoint import save_tensors
 from harp.data import ImageData
+from harp.environment import environment
 from harp.files import write_json
 from harp.pruning import bake_masks, macs, shrink
 from harp.pruning.channels import evaluating, widths
-from harp.runs.card import environment, read_card
+from harp.runs.card import read_card
 from harp.runs.claim import Claim
 from harp.runs.directory import RunDirectory
 from harp.runs.inputs import check_code, read_inputs
