@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from harp.checkpoint import load_tensors, save_tensors
 from harp.cli import main
 from harp.cli.parsing import number
 
@@ -172,6 +173,18 @@ def test_a_finished_cell_is_run_again_to_overwrite_it_and_else_never(dense, caps
     assert main([*words, "--overwrite"]) == 0
     assert Path("cell/final/card.json").stat().st_mtime_ns > made
     assert Path("cell/masks/card.json").stat().st_mtime_ns > made
+
+
+def test_the_table_marks_a_network_that_is_no_better_than_chance(dense, capsys):
+    weights = load_tensors(Path("dense/model.safetensors"))
+    save_tensors(Path("dense/model.safetensors"), {name: value * 0 for name, value in weights.items()})
+    assert main(["evaluate", "dense", "--attack", "clean"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "33.3 (18.0–53.3) chance" in said
+    assert (
+        "note Dense, clean: not separably above chance: one and the same answer is right for 33.3 % of the images"
+        in said
+    )
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tiny):

@@ -25,7 +25,8 @@ def sweep(fake, evaluation) -> Callable[..., Sweep]:
             for seed, (clean, robust) in enumerate(seeds):
                 bare = None if method == "dense" else method.partition("+")[0]
                 run = fake(f"{method}-{keep}-{seed}", bare, KEPT.get(keep, (100, 900, 1000)), seed=seed)
-                run.card["evaluations"] = [evaluation("clean", clean), evaluation("pgd-20", robust, eps=0.1)]
+                clean_one = evaluation("clean", clean, chance=0.34, step_size=None, random_start=True, restarts=1)
+                run.card["evaluations"] = [clean_one, evaluation("pgd-20", robust, eps=0.1)]
                 entries.append(Entry(method, keep, "weight", seed, 240, run.write()))
         settings = {"images": 1000, "baseline": "hydra", "seeds": (0, 1, 2)} | more
         return read_sweep(entries, PGD, **settings)
@@ -68,6 +69,12 @@ def test_a_group_says_what_it_is_better_at(sweep):
     found = groups(sweep(REACHED))
     assert found[("harp", 0.1)].verdict == "better: clean and PGD-20"
     assert found[("harp", 0.01)].verdict == "better: clean"
+
+
+def test_networks_at_chance_are_counted_below_the_table(sweep):
+    found = sweep({("hydra", 0.01): [(333, 333), (700, 300), (350, 300)]})
+    (caveat,) = found.caveats
+    assert caveat.startswith("HYDRA at keep 0.01: 2 of 3 not separably above chance")
 
 
 def test_nothing_is_called_better_on_two_seeds_and_the_caveats_say_so(sweep):

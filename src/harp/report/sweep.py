@@ -116,8 +116,8 @@ class Sweep:
             lost = [seed for seed, run in group.runs.items() if _is_at_chance(run, self.images)]
             if lost:
                 found.append(
-                    f"{group.name} at keep {group.keep:g}: {len(lost)} of {plural(len(group.runs), 'network', 'networks')} not "
-                    "separably above chance, where one and the same answer for every image would be as right."
+                    f"{group.name} at keep {group.keep:g}: {len(lost)} of {len(group.runs)} not separably above chance, "
+                    "where one and the same answer for every image would be as right."
                 )
         if len(counted) >= 2 * 20:
             found.append(
