@@ -37,5 +37,5 @@ pruner.freeze()  # exactly round(0.05 * N) weights stay, and learn again
 train(6, torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9))
 
 pruner.bake()  # the plain network again, 95 % zeros
-print(harp.summary(model, digits.test.images))
+print(harp.summary(model, next(iter(loader))[0]))
 print(harp.evaluate(model, digits.test), harp.evaluate(model, digits.test, harp.PGD(threat, steps=20)), sep="\n")

@@ -82,6 +82,11 @@ class Budget:
         return "weights"
 
     @property
+    def parts(self) -> str:
+        """What masks keep or remove."""
+        return "weights"
+
+    @property
     def total(self) -> float:
         """Cost of the dense network."""
         return sum(term.cost for term in self.terms)

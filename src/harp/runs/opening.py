@@ -183,7 +183,8 @@ def _check_masks(run: RunDirectory, model: nn.Module, budget: Budget) -> None:
     counts = {name: mask.count for name, mask in masks(model).items()}
     if not budget.allows(counts):
         raise ValueError(f"{run.masks} keeps more than {budget.limit:,} {budget.unit}; make the run again")
-    if budget.layers(model, counts) != read_json(run.card).get("layers"):
-        raise ValueError(f"{run.masks} keeps other {budget.unit} than {run.card} says; make the run again")
+    card = read_json(run.card)
+    if (budget.layers(model, counts), budget.channels(counts)) != (card.get("layers"), card.get("channels")):
+        raise ValueError(f"{run.masks} keeps other {budget.parts} than {run.card} says; make the run again")
     if outside := outside_masks(model):
         raise ValueError(f"{run.model} has weights outside the masks of {run.masks} in {outside}; make the run again")

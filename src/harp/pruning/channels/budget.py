@@ -75,6 +75,10 @@ class ChannelBudget(Budget):
     def unit(self) -> str:
         return self.measure
 
+    @property
+    def parts(self) -> str:
+        return "channels"
+
     def density(self, model: nn.Module) -> float:
         with torch.no_grad():
             return self.used(model).item()
