@@ -12,7 +12,7 @@ MISTAKES = {
     "harp.weight_budget(model, keep=0.1, exclude='0.*')": "TypeError: exclude='0.*' must be a sequence",
     "harp.attach_masks(model, 0.1)": "TypeError: budget=0.1 must be a budget of this model, e.g. weight_budget(model",
     "harp.attach_masks(model, budget, 'harp')": "TypeError: method='harp' must be a Method: HARP, HYDRA, …, or METHODS",
-    "harp.attach_masks(model, budget, harp.METHODS['r-admm'])": "ValueError: method=METHODS['r-admm'] learns weights, before "
+    "harp.attach_masks(model, budget, harp.methods.METHODS['r-admm'])": "ValueError: method=METHODS['r-admm'] learns weights, before "
     "there are masks: add the loss of harp.pruning.Admm(model",
     "harp.Descent(model, budget, steps=9)": "ValueError: the model has no mask at ['0.weight', '3.weight']; call attach",
     "harp.freeze_masks(model)": "ValueError: the model has no masks; call attach_masks(model, budget) first",
