@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from harp.attacks import PGD, Threat, attacking
-from harp.cost.passes import learns
+from harp.cost.passes import learns, stage_passes
 from harp.cost.workload import Workload, workload
 from harp.data import ImageData
 from harp.dry_run.clock import UNTRAINED, Clock
 from harp.evaluation import BATCH_SIZE
 from harp.pruning import attach_masks, budget_of, freeze_masks, masks
-from harp.recipes import ADMM, Pruning, Recipe, Training, in_epochs, steps_an_epoch
+from harp.recipes import ADMM, Pruning, Recipe, Training, in_epochs
 from harp.runs.opening import (
     build_network,
     check_weights,
@@ -30,9 +30,9 @@ from harp.runs.opening import (
     open_pruned,
     split_seed_of,
 )
-from harp.training.build import VALIDATION_STEPS, keep_rule, make_objective, method_of, sharpness_of
+from harp.training.build import VALIDATION_STEPS, make_course, method_of
 from harp.training.distributed import alone, launch, make_fabric, peak_memory_bytes, place
-from harp.training.loop import Course, batch_per_rank, train_step
+from harp.training.loop import batch_per_rank, train_step
 from harp.training.optimizer import make_optimizer
 
 _UNTIMED, _TIMED = 1, 3
@@ -120,7 +120,7 @@ def _foresee(stage: str, recipe: Recipe, settings: Training, model: nn.Module, d
         activations=activations,
         weights=sum(p.numel() for p in model.parameters() if p.requires_grad),
     )
-    batch_s = statistics.median(_timed(recipe, settings, model, data, fabric, share))
+    batch_s = batch_seconds(recipe, settings, model, data, fabric, share)
     return Forecast(
         stage, work, batch_s, _validation(recipe, model, data, fabric), world, peak_memory_bytes(fabric.device)
     )
@@ -135,28 +135,15 @@ def _validation(recipe: Recipe, model: nn.Module, data: ImageData, fabric: Fabri
     return float(sum(clock.evaluation(each, len(images), UNTRAINED).expected for each in (None, attack)))
 
 
-def _timed(
+def batch_seconds(
     recipe: Recipe, settings: Training, model: nn.Module, data: ImageData, fabric: Fabric, share: int
-) -> list[float]:
-    threat = Threat(recipe.task.norm, recipe.task.eps)
-    rule = None
-    if isinstance(settings, Pruning):
-        budget = budget_of(model) or make_budget(model, settings, data)
-        steps = settings.epochs * steps_an_epoch(len(data.train), settings.batch_size, 1) * settings.steps_a_batch
-        rule = keep_rule(model, budget, settings, steps)
-    course = Course(
-        stage="dry run",
-        settings=settings,
-        objective=make_objective(settings, threat),
-        images=data.train,
-        validate=lambda model: (0.0, 0.0),
-        seed=recipe.seed,
-        rule=rule,
-        sharpness=sharpness_of(model, settings),
-    )
-    optimizer = fabric.setup_optimizers(make_optimizer(model.train(), settings, rule=rule))
-    if rule is not None:
-        rule.start_epoch()
+) -> float:
+    """Median seconds of one rank's ``share`` of a batch with every optimiser step on it, reading included."""
+    budget = (budget_of(model) or make_budget(model, settings, data)) if isinstance(settings, Pruning) else None
+    course = make_course("dry run", recipe, settings, model, data.train, lambda model: (0.0, 0.0), budget=budget)
+    optimizer = fabric.setup_optimizers(make_optimizer(model.train(), settings, rule=course.rule))
+    if course.rule is not None:
+        course.rule.start_epoch()
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
     order = order.repeat(-(-share * (_UNTIMED + _TIMED) // len(order)))
     times: list[float] = []
@@ -168,7 +155,17 @@ def _timed(
             # In the last epoch: the plug-ins have woken up by then.
             train_step(model, course, fabric, optimizer, x, y, epoch=settings.epochs - 1.0)
         times.append(time.perf_counter() - began)
-    return times[_UNTIMED:] or times
+    return statistics.median(times[_UNTIMED:] or times)
+
+
+def pass_seconds(recipe: Recipe, data: ImageData) -> float:
+    """Seconds of one forward and backward pass of one image, in the middle of a finetuning step of a new network."""
+    settings = in_epochs(recipe.finetune, len(data.train))
+    fabric = launch(make_fabric(alone(recipe.compute)), recipe.compute)
+    model = place(build_network(recipe, data), fabric.device, channels_last=recipe.compute.channels_last)
+    share = min(settings.batch_size, len(data.train))
+    passes = stage_passes(replace(settings, epochs=1, warmup_epochs=0.0)).total
+    return batch_seconds(recipe, settings, model, data, fabric, share) / share / passes
 
 
 def validation_seconds(recipe: Recipe, data: ImageData) -> float:

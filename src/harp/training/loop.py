@@ -48,6 +48,10 @@ AUTOSAVE_S = 120.0
 """A killed run repeats at most this much work."""
 
 
+Validate = Callable[[nn.Module], tuple[float, float]]
+"""model → (clean, robust) accuracy on the validation split."""
+
+
 @dataclass(frozen=True)
 class Course:
     """What ``fit`` runs: a stage's name and settings, its loss, its data, and how an epoch is judged."""
@@ -56,8 +60,8 @@ class Course:
     settings: Training
     objective: Objective
     images: Images
-    validate: Callable[[nn.Module], tuple[float, float]]
-    """model → (clean, robust) accuracy on the validation split, called on every rank. It may raise KeyboardInterrupt to
+    validate: Validate
+    """Called on every rank. It may raise KeyboardInterrupt to
     stop the run, on all of them."""
     seed: int
     budget: Budget | None = None
