@@ -49,24 +49,6 @@ def agree(result: np.ndarray, reference: np.ndarray) -> bool:
     )
 
 
-def available() -> list[str]:
-    """The instruction sets of this processor, best first."""
-    names = []
-    for name in ("AVX-512", "AVX2", "NEON", "baseline"):
-        try:
-            harp.runtime._engine.isa(name)  # pyright: ignore[reportAttributeAccessIssue]
-        except ValueError:
-            continue
-        names.append(name)
-    return names
-
-
-@pytest.fixture(params=available())
-def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("HARP_ISA", request.param)
-    return request.param
-
-
 @thorough
 @given(
     seed=st.integers(0, 2**32),
@@ -353,4 +335,4 @@ except RuntimeError as error:
 
 def test_the_peak_is_a_number_of_gigaflops():
     assert 1 < harp.runtime.peak_gflops(1) < 10_000
-    assert harp.runtime.isa() in available()
+    assert harp.runtime.isa() in ("AVX-512", "AVX2", "NEON", "baseline")

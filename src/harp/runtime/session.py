@@ -14,6 +14,7 @@ from harp.runtime.format import read_sparse
 from harp.runtime.graph import Graph, Shape
 from harp.runtime.lowering import Layer, lower
 from harp.runtime.shapes import shapes
+from harp.runtime.tape import Tape
 from harp.runtime.trimming import trim
 
 try:
@@ -111,6 +112,19 @@ class Session:
         out = np.empty((len(x), math.prod(values[-1])), np.float32)
         self._engine.run(x, self._sizes(values), out, self.autotune)
         return out.reshape(len(x), *values[-1])
+
+    def record(self, x: np.ndarray) -> tuple[np.ndarray, Tape]:
+        """The outputs for images, as a call gives them, and a tape that goes back to gradients of the images.
+
+        Equal calls give equal bits whatever the number of threads, unless the session tunes itself. The outputs may
+        differ from those of a call in the last bits, since other numbers of images run side by side.
+        """
+        x = _check_images(x, self.input[0])
+        values = self._shapes(_image_of(x))
+        out = np.empty((len(x), math.prod(values[-1])), np.float32)
+        recording = self._engine.record(x, self._sizes(values), out, self.autotune)
+        shape = (len(x), *values[-1])
+        return out.reshape(shape), Tape(recording, (len(x), *_image_of(x)), shape)
 
     def layers(self, batch: int = 1, image: Shape | None = None) -> list[LayerChoice]:
         """What the engine does layer by layer for a batch of images (of the traced shape by default)."""

@@ -19,6 +19,9 @@ struct Tap {
 
 enum class Activation : int { none, relu, relu6, leaky, sigmoid, silu, hardswish, hardsigmoid, gelu, gelu_tanh };
 
+// Of a maximum of 2 x 2: its column, its row, and whether the activation lets a gradient pass.
+constexpr int POOL_BITS = 3;
+
 // What happens to a tile of sums before it is written, and where.
 struct Store {
   float* out;  // of channel 0
@@ -28,6 +31,15 @@ struct Store {
   Activation activation;
   float slope;
   bool pool;  // write the maxima of 2 x 2 positions
+  // Going forward with a tape: where to write, for each vector, which lanes let a gradient pass the activation; with
+  // pooling three numbers for each vector, POOL_BITS. Null: no tape.
+  std::uint16_t* bits;
+  std::ptrdiff_t bits_channel, bits_row;
+  // Going back: such bits, by which the sums are multiplied before they are written; lanes without get `leak` times
+  // what they had. Null: none.
+  const std::uint16_t* mask;
+  std::ptrdiff_t mask_channel, mask_row;
+  float leak;
 };
 
 // One tile of positions, for output channels begin to end, over one block of input channels.
@@ -117,6 +129,37 @@ struct GatherTask {
   const float *scale, *shift;            // one a channel, or null
 };
 
+// Of a window: the rows and columns that it covers of a map, from its first vector on.
+struct Window {
+  int rows, columns;
+  std::ptrdiff_t row;  // floats from one to the next, of the map
+};
+
+// What going back takes beside the tiles.
+struct BackwardKernels {
+  // Which lanes of x let a gradient pass the activation, a number for each vector.
+  void (*signs)(std::uint16_t* bits, const float* x, std::size_t vectors, Activation);
+  // g where a bit is set, leak times g elsewhere.
+  void (*mask)(float* out, const float* g, const std::uint16_t* bits, std::size_t vectors, float leak);
+  // g times the slope of a smooth activation at x.
+  void (*slopes)(float* out, const float* g, const float* x, std::size_t vectors, Activation);
+  // A row of gradients of maxima of 2 x 2, to two rows of what they were taken of.
+  void (*unpool)(float* out, std::ptrdiff_t out_row, const float* g, const std::uint16_t* bits, std::size_t vectors);
+  // For one maximum: the place in the window that it came from, in every lane.
+  void (*argmax)(std::int32_t* places, const float* in, Window);
+  // One gradient of a maximum, to the place it came from; of a mean, times its divisors, to all places.
+  void (*spread_to_argmax)(float* map, Window, const float* g, const std::int32_t* places);
+  void (*spread_mean)(float* map, Window, const float* g, const float* divisors);
+  // Adds the frame around a map to what it is a copy of.
+  void (*fold)(const Frame&, float* map);
+  // The sum over all positions of g, or of g times x where x is not null.
+  void (*sum)(float* out, const float* g, std::ptrdiff_t g_row, const float* x, std::ptrdiff_t x_row, int rows,
+              int columns);
+  // (g - sum of g y over channels) y.
+  void (*softmax)(float* out, std::ptrdiff_t out_channel, const float* g, std::ptrdiff_t g_channel, const float* y,
+                  std::ptrdiff_t y_channel, int channels);
+};
+
 struct Kernels {
   const char* isa;
   int lanes;
@@ -134,6 +177,7 @@ struct Kernels {
                const float* divisors);  // one output vector; divisors null: maximum
   void (*mean)(const float* in, Rows, int images, float count, float* out, std::ptrdiff_t out_image);
   void (*softmax)(float* out, std::ptrdiff_t out_channel, const float* in, std::ptrdiff_t in_channel, int channels);
+  BackwardKernels back;
   void (*gather)(const GatherTask&, const float* src, int channel);
   double (*peak)(std::int64_t rounds);  // floating-point operations done
 };

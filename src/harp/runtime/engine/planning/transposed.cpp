@@ -1,0 +1,94 @@
+#include "transposed.h"
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+#include <vector>
+
+namespace harp {
+namespace {
+
+// One axis: input position stride · j + phase gets what output position j + shift[tap] has, by each tap of that phase.
+struct Axis {
+  std::vector<int> phase, shift;  // of every tap
+  int least = 0, length = 1, dilation = 1;
+
+  Axis(int kernel, int stride, int padding, int dilated) {
+    for (int k = 0; k < kernel; ++k) {
+      const int reach = dilated * k - padding;  // of the input position, from stride times that of the output
+      phase.push_back((reach % stride + stride) % stride);
+      shift.push_back((phase.back() - reach) / stride);
+    }
+    least = *std::min_element(shift.begin(), shift.end());
+    const int most = *std::max_element(shift.begin(), shift.end());
+    dilation = stride == 1 ? dilated : 1;
+    length = (most - least) / dilation + 1;
+  }
+  int place(int tap) const { return (shift[tap] - least) / dilation; }
+};
+
+// Where the non-zero of output o at this column comes to lie.
+struct Turned {
+  std::int64_t row;
+  std::int32_t column;
+};
+
+class Turning {
+ public:
+  Turning(const Node& node, const Axis& down, const Axis& across) : node_(node), down_(down), across_(across) {}
+
+  Turned operator()(int o, std::int32_t column) const {
+    const Weights& w = *node_.weights;
+    const int per_group = w.outputs / w.groups, window = node_.kernel[0] * node_.kernel[1];
+    const int y = column % window / node_.kernel[1], x = column % node_.kernel[1];
+    const std::int64_t channel = static_cast<std::int64_t>(o / per_group) * w.inputs + column / window;
+    const std::int64_t phase = down_.phase[y] * node_.stride[1] + across_.phase[x];
+    const int place = down_.place(y) * across_.length + across_.place(x);
+    return {channel * node_.stride[0] * node_.stride[1] + phase,
+            static_cast<std::int32_t>(o % per_group * down_.length * across_.length + place)};
+  }
+
+ private:
+  const Node& node_;
+  const Axis &down_, &across_;
+};
+
+}  // namespace
+
+Node transposed(const Node& node) {
+  const Weights& w = *node.weights;
+  const Axis down(node.kernel[0], node.stride[0], node.padding[0], node.dilation[0]);
+  const Axis across(node.kernel[1], node.stride[1], node.padding[1], node.dilation[1]);
+  const Turning turned(node, down, across);
+  Node result;
+  result.kind = Kind::conv;
+  const Axis* axes[2] = {&down, &across};
+  for (int axis = 0; axis < 2; ++axis) {
+    result.kernel[axis] = axes[axis]->length;
+    result.padding[axis] = -axes[axis]->least;
+    result.dilation[axis] = axes[axis]->dilation;
+  }
+  auto weights = std::make_shared<Weights>();
+  weights->outputs = w.groups * w.inputs * node.stride[0] * node.stride[1];
+  weights->inputs = w.outputs / w.groups;
+  weights->groups = w.groups;
+  weights->rows.assign(weights->outputs + std::size_t{1}, 0);
+  weights->columns.resize(w.columns.size());
+  weights->values.resize(w.values.size());
+  for (int o = 0; o < w.outputs; ++o)
+    for (std::int64_t k = w.rows[o]; k < w.rows[o + 1]; ++k) ++weights->rows[turned(o, w.columns[k]).row + 1];
+  for (int row = 0; row < weights->outputs; ++row) weights->rows[row + 1] += weights->rows[row];
+  std::vector<std::int64_t> next(weights->rows.begin(), weights->rows.end() - 1);
+  for (int o = 0; o < w.outputs; ++o)  // from the last tap on, since windows are turned round: columns ascend
+    for (std::int64_t k = w.rows[o + 1]; k-- > w.rows[o];) {
+      const Turned to = turned(o, w.columns[k]);
+      const std::int64_t place = next[to.row]++;
+      weights->columns[place] = to.column;
+      weights->values[place] = w.values[k];
+    }
+  result.bias.assign(weights->outputs, 0.0f);
+  result.weights = std::move(weights);
+  return result;
+}
+
+}  // namespace harp
