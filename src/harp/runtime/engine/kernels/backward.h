@@ -99,6 +99,18 @@ void fold(const Frame& f, float* map) {
   }
 }
 
+void interleave(float* out, const Interleave& t, int columns) {
+  for (int phase = 0; phase < t.stride; ++phase) {
+    const float* from = t.row && t.index[phase] >= 0 ? t.row + t.index[phase] * t.phase : nullptr;
+    for (int x = phase; x < columns; x += t.stride) {
+      Vector v = from ? load(from + x / t.stride * LANES) : Vector{};
+      if (t.add) v += load(t.add + x * LANES);
+      if (t.mask) v = masked(v, t.mask[x], t.leak);
+      store(out + x * LANES, v);
+    }
+  }
+}
+
 void sum(float* out, const float* g, std::ptrdiff_t g_row, const float* x, std::ptrdiff_t x_row, int rows,
          int columns) {
   Vector total{};
@@ -118,7 +130,8 @@ void softmax_back(float* out, std::ptrdiff_t out_channel, const float* g, std::p
     store(out + c * out_channel, (load(g + c * g_channel) - total) * load(y + c * y_channel));
 }
 
-const BackwardKernels BACK{signs, mask, slopes, unpool, argmax, spread_to_argmax, spread_mean, fold, sum, softmax_back};
+const BackwardKernels BACK{signs,       mask, slopes,     unpool, argmax,      spread_to_argmax,
+                           spread_mean, fold, interleave, sum,    softmax_back};
 
 }  // namespace
 }  // namespace harp

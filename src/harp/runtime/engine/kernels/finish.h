@@ -36,8 +36,9 @@ inline Vector masked(Vector g, unsigned bits, float leak) {
 }
 
 // Residual, activation, pooling, and the write of one output channel's tile.
+// Always in place: a call would send all sums through memory.
 template <int R, int Q>
-inline void finish(Vector (&sums)[R * Q], const Store& to, int channel) {
+__attribute__((always_inline)) inline void finish(Vector (&sums)[R * Q], const Store& to, int channel) {
   if (to.add) {
     const float* add = to.add + channel * to.add_channel;
     UNROLLED_FOR (int r = 0; r < R; ++r)

@@ -135,6 +135,17 @@ struct Window {
   std::ptrdiff_t row;  // floats from one to the next, of the map
 };
 
+// Position x of a row is position x / stride of the row of phase index[x % stride]; zero where that is -1.
+struct Interleave {
+  const float* row;  // of phase 0, or null: all is zero
+  std::ptrdiff_t phase;
+  const int* index;
+  int stride;
+  const float* add;            // a row to add, or null
+  const std::uint16_t* mask;   // bits to mask with afterwards, or null
+  float leak;
+};
+
 // What going back takes beside the tiles.
 struct BackwardKernels {
   // Which lanes of x let a gradient pass the activation, a number for each vector.
@@ -152,6 +163,8 @@ struct BackwardKernels {
   void (*spread_mean)(float* map, Window, const float* g, const float* divisors);
   // Adds the frame around a map to what it is a copy of.
   void (*fold)(const Frame&, float* map);
+  // A row of a map whose every stride-th position, from each phase on, is a row of its own; see Interleave.
+  void (*interleave)(float* out, const Interleave&, int columns);
   // The sum over all positions of g, or of g times x where x is not null.
   void (*sum)(float* out, const float* g, std::ptrdiff_t g_row, const float* x, std::ptrdiff_t x_row, int rows,
               int columns);

@@ -181,35 +181,36 @@ Sketch* Returner::mask_of(const Place* p, const Gradient& gradient) {
 
 void Returner::back_convolution(const Sketch& s, Place* from) {
   if (s.residual) give(s.residual, from);
-  draft_.nodes.push_back(transposed(*s.node));
-  const Node& node = draft_.nodes.back();
+  Transposed way = transposed(*s.node);
+  draft_.nodes.push_back(std::move(way.node));
+  const Node* node = &draft_.nodes.back();
   const int (&stride)[2] = s.node->stride;
-  if (stride[0] * stride[1] > 1) {
-    const Layout& map = s.in[0]->layout;
-    Layout phases = without_frame(map);
-    phases.size = {node.weights->outputs, ceil_div(map.size.height, stride[0]), ceil_div(map.size.width, stride[1])};
-    phases.rows = ceil_div(map.rows, stride[0]);
-    phases.columns = ceil_div(map.columns, stride[1]);
-    Place *cut = place(phases), *out = like(s.in[0]);
-    step({from}, cut).node = &node;
-    const Node* forward = s.node;
-    step({cut}, out).make = [=](const Kernels* k) {
-      return std::make_unique<InterleaveStep>(k, cut, out, forward->stride);
-    };
-    give(s.in[0], out);
-    return;
+  const bool whole = stride[0] * stride[1] == 1;
+  if (!whole) {
+    Layout phases = without_frame(s.in[0]->layout);
+    phases.rows = ceil_div(phases.rows, stride[0]);
+    phases.columns = ceil_div(phases.columns, stride[1]);
+    phases.size = {node->weights->outputs, ceil_div(phases.size.height, stride[0]),
+                   ceil_div(phases.size.width, stride[1])};
+    Place* cut = place(phases);
+    step({from}, cut).node = node;
+    from = cut;
   }
   Gradient& gradient = gradients_[s.in[0]];
   --gradient.missing;
-  Place* out = like(s.in[0]);
-  Sketch& sketch = step({from}, out);
-  sketch.node = &node;
+  Sketch& sketch = step({from}, like(s.in[0]));
   sketch.residual = gradient.place;
-  gradient.place = out;
+  gradient.place = sketch.out;
   if (const Sketch* maker = mask_of(s.in[0], gradient)) {
     gradient.masked = true;
     sketch.mask = maker->tape;
     sketch.leak = leak_of(*maker->node);
+  }
+  if (whole) {
+    sketch.node = node;
+  } else {
+    const ConvPlaces places{from, sketch.out, sketch.residual, nullptr, sketch.mask, sketch.leak};
+    sketch.make = [=](const Kernels* k) { return std::make_unique<InterleaveStep>(k, places, way.down, way.across); };
   }
 }
 

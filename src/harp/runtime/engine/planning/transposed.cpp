@@ -1,8 +1,8 @@
 #include "transposed.h"
 
 #include <algorithm>
-#include <limits>
 #include <memory>
+#include <utility>
 #include <vector>
 
 namespace harp {
@@ -11,6 +11,7 @@ namespace {
 // One axis: input position stride · j + phase gets what output position j + shift[tap] has, by each tap of that phase.
 struct Axis {
   std::vector<int> phase, shift;  // of every tap
+  Phases phases;
   int least = 0, length = 1, dilation = 1;
 
   Axis(int kernel, int stride, int padding, int dilated) {
@@ -19,6 +20,9 @@ struct Axis {
       phase.push_back((reach % stride + stride) % stride);
       shift.push_back((phase.back() - reach) / stride);
     }
+    phases.index.assign(stride, -1);
+    for (int p = 0; p < stride; ++p)
+      if (std::find(phase.begin(), phase.end(), p) != phase.end()) phases.index[p] = phases.count++;
     least = *std::min_element(shift.begin(), shift.end());
     const int most = *std::max_element(shift.begin(), shift.end());
     dilation = stride == 1 ? dilated : 1;
@@ -42,9 +46,10 @@ class Turning {
     const int per_group = w.outputs / w.groups, window = node_.kernel[0] * node_.kernel[1];
     const int y = column % window / node_.kernel[1], x = column % node_.kernel[1];
     const std::int64_t channel = static_cast<std::int64_t>(o / per_group) * w.inputs + column / window;
-    const std::int64_t phase = down_.phase[y] * node_.stride[1] + across_.phase[x];
+    const int row = down_.phases.index[down_.phase[y]], right = across_.phases.index[across_.phase[x]];
+    const std::int64_t phase = row * across_.phases.count + right;
     const int place = down_.place(y) * across_.length + across_.place(x);
-    return {channel * node_.stride[0] * node_.stride[1] + phase,
+    return {channel * down_.phases.count * across_.phases.count + phase,
             static_cast<std::int32_t>(o % per_group * down_.length * across_.length + place)};
   }
 
@@ -55,7 +60,7 @@ class Turning {
 
 }  // namespace
 
-Node transposed(const Node& node) {
+Transposed transposed(const Node& node) {
   const Weights& w = *node.weights;
   const Axis down(node.kernel[0], node.stride[0], node.padding[0], node.dilation[0]);
   const Axis across(node.kernel[1], node.stride[1], node.padding[1], node.dilation[1]);
@@ -69,7 +74,7 @@ Node transposed(const Node& node) {
     result.dilation[axis] = axes[axis]->dilation;
   }
   auto weights = std::make_shared<Weights>();
-  weights->outputs = w.groups * w.inputs * node.stride[0] * node.stride[1];
+  weights->outputs = w.groups * w.inputs * down.phases.count * across.phases.count;
   weights->inputs = w.outputs / w.groups;
   weights->groups = w.groups;
   weights->rows.assign(weights->outputs + std::size_t{1}, 0);
@@ -88,7 +93,7 @@ Node transposed(const Node& node) {
     }
   result.bias.assign(weights->outputs, 0.0f);
   result.weights = std::move(weights);
-  return result;
+  return {std::move(result), down.phases, across.phases};
 }
 
 }  // namespace harp

@@ -71,18 +71,24 @@ void AdaptiveBackStep::run(const Memory& memory, int group, int begin, int end, 
 
 void InterleaveStep::run(const Memory& memory, int group, int begin, int end, float*) const {
   const Layout &from = in[0]->layout, &to = out->layout;
-  const int phases = stride_[0] * stride_[1];
+  const int down = static_cast<int>(down_.index.size()), phases = down_.count * across_.count;
+  Interleave task{};
+  task.phase = from.channel();
+  task.index = across_.index.data();
+  task.stride = static_cast<int>(across_.index.size());
+  task.leak = places_.leak;
   float* map = out->at(memory, group);
-  for (int channel = begin; channel < end; ++channel) {
-    const float* source = in[0]->at(memory, group) + static_cast<std::ptrdiff_t>(channel) * phases * from.channel();
-    for (int y = 0; y < to.rows; ++y)
-      for (int x = 0; x < to.columns; ++x) {
-        const int phase = y % stride_[0] * stride_[1] + x % stride_[1];
-        std::memcpy(map + channel * to.channel() + to.at(y, x),
-                    source + phase * from.channel() + from.at(y / stride_[0], x / stride_[1]),
-                    sizeof(float) * to.lanes);
-      }
-  }
+  for (int channel = begin; channel < end; ++channel)
+    for (int y = 0; y < to.rows; ++y) {
+      const int first = down_.index[y % down] * across_.count;
+      const std::ptrdiff_t cut = static_cast<std::ptrdiff_t>(channel) * phases + first;
+      task.row = first < 0 ? nullptr : in[0]->at(memory, group) + cut * from.channel() + from.at(y / down, 0);
+      if (const Place* p = places_.residual)
+        task.add = p->at(memory, group) + channel * p->layout.channel() + p->layout.at(y, 0);
+      if (const Place* p = places_.mask)
+        task.mask = p->bits(memory, group) + channel * p->bits_channel() + y * p->bits_row();
+      kernels->back.interleave(map + channel * to.channel() + to.at(y, 0), task, to.columns);
+    }
   fill_frame(map, begin, end);
 }
 

@@ -4,9 +4,11 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "../network.h"
+#include "conv.h"
 #include "step.h"
 #include "steps.h"
 
@@ -75,15 +77,24 @@ class AdaptiveBackStep : public Step {
   AdaptiveWindows windows_;
 };
 
-// From the phases of a strided convolution's gradient, as channels, to the map that they are every n-th position of.
+// Which positions of one axis a strided convolution reads: for each phase, which of its transposed's channels it is, or
+// -1 where no tap reaches.
+struct Phases {
+  std::vector<int> index;
+  int count = 0;
+};
+
+// From the phases of a strided convolution's gradient, as channels, to the map that they are every n-th position of;
+// with what a convolution without strides does on the way out.
 class InterleaveStep : public Step {
  public:
-  InterleaveStep(const Kernels* kernels, const Place* phases, const Place* out, const int (&stride)[2])
-      : Step(kernels, {phases}, out), stride_{stride[0], stride[1]} {}
+  InterleaveStep(const Kernels* kernels, const ConvPlaces& places, Phases down, Phases across)
+      : Step(kernels, {places.in}, places.out), places_(places), down_(std::move(down)), across_(std::move(across)) {}
   void run(const Memory& memory, int group, int begin, int end, float* scratch) const override;
 
  private:
-  int stride_[2];
+  ConvPlaces places_;
+  Phases down_, across_;
 };
 
 // Back through a MoveStep: the same numbers for a group of fewer images, or for some of the channels.
