@@ -19,22 +19,22 @@ harp::Node convolution() {
   for (int axis = 0; axis < 2; ++axis) node.kernel[axis] = 3, node.padding[axis] = 1;
   node.activation = harp::Activation::relu;
   node.pool = true;
-  harp::Weights w{OUTPUTS, INPUTS, 1, {0}, {}, {}};
+  harp::Weights w{OUTPUTS, INPUTS, 1, {0}, {}, {}, {}};
   for (int o = 0; o < OUTPUTS; ++o) {
     for (int column = o % 4; column < INPUTS * 9; column += 4) {
       w.columns.push_back(column);
       w.values.push_back(static_cast<float>((o * 7 + column * 5) % 11 - 5) / 8.0f);
     }
     w.rows.push_back(static_cast<std::int64_t>(w.values.size()));
-    node.bias.push_back(static_cast<float>(o - 6) / 4.0f);
+    w.bias.push_back(static_cast<float>(o - 6) / 4.0f);
   }
   node.weights = std::make_shared<harp::Weights>(std::move(w));
   return node;
 }
 
 float expected(const harp::Node& node, const float* image, int o, int y, int x) {
-  float sum = node.bias[o];
   const harp::Weights& w = *node.weights;
+  float sum = w.bias[o];
   for (std::int64_t k = w.rows[o]; k < w.rows[o + 1]; ++k) {
     const int channel = w.columns[k] / 9, in_y = y + w.columns[k] % 9 / 3 - 1, in_x = x + w.columns[k] % 3 - 1;
     if (in_y >= 0 && in_y < SIDE && in_x >= 0 && in_x < SIDE)

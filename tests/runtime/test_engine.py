@@ -289,6 +289,16 @@ def test_a_linear_layer_on_another_map_of_as_many_pixels_is_refused():
         session(np.ones((1, 1, 2, 8), np.float32))
 
 
+@pytest.mark.parametrize("keep", [0.2, 1.0])
+def test_a_pooling_behind_a_wide_stride_is_its_own_step(keep: float):
+    rng = np.random.default_rng(0)
+    weight = (rng.standard_normal((5, 3, 3, 3)) * (rng.random((5, 3, 3, 3)) < keep)).astype(np.float32)
+    nodes = (Node("conv", (0,), CONV | {"stride": (1, 3)}, {"weight": weight}), Node("max_pool", (1,), POOL))
+    graph = Graph((3, 9, 17), nodes)
+    x = images(graph, 3)
+    assert agree(Session(graph, threads=1, autotune=False)(x), expected(graph, x))
+
+
 def test_a_network_of_nothing_but_zeros_is_its_biases():
     graph = plain(0.0)
     x = images(graph, 3)

@@ -73,7 +73,9 @@ def network(seed: int = 0, activation: str = "relu", residual: bool = True, keep
     rng = np.random.default_rng(seed)
 
     def weight(*shape: int) -> np.ndarray:  # large enough that no two maxima are equal but for rounding
-        values = 3 * rng.standard_normal(shape) * (rng.random(shape) < keep) / np.sqrt(max(keep * np.prod(shape[1:]), 1))
+        values = (
+            3 * rng.standard_normal(shape) * (rng.random(shape) < keep) / np.sqrt(max(keep * np.prod(shape[1:]), 1))
+        )
         return values.astype(np.float32)
 
     def conv(inputs: int, value: int, **attributes: Any) -> Node:
@@ -199,3 +201,44 @@ def test_a_wrong_upstream_says_what_was_expected(upstream, error, message):
     _, tape = Session(network(), threads=1, autotune=False).record(images(network(), 2))
     with pytest.raises(error, match=message):
         tape.backward(upstream)
+
+
+def test_new_weights_take_the_place_of_the_old_in_the_plans_that_are_there():
+    session = Session(network(0, keep=0.5), threads=1, autotune=False)
+    x = images(network(0), 5)
+    session.record(x)
+    session(x)
+    plans = session._engine.plans
+    other = network(1, keep=0.5)
+    session.update(other)
+    outputs, tape = session.record(x)
+    upstream = upstream_for(outputs)
+    fresh_outputs, fresh = Session(other, threads=1, autotune=False).record(x)
+    assert np.array_equal(outputs, fresh_outputs)
+    assert np.array_equal(tape.backward(upstream), fresh.backward(upstream))
+    assert np.array_equal(session(x), Session(other, threads=1, autotune=False)(x))
+    assert session._engine.plans == plans
+
+
+def test_masks_that_leave_other_channels_are_planned_anew():
+    session = Session(network(0, keep=0.5), threads=1, autotune=False)
+    sparse = network(1, keep=0.01)
+    session.update(sparse)
+    x = images(sparse, 3)
+    outputs, tape = session.record(x)
+    assert agree(tape.backward(upstream_for(outputs)), expected(sparse, x, upstream_for(outputs)))
+    assert session.macs() == Session(sparse).macs()
+
+
+def test_a_tape_of_old_weights_is_refused():
+    session = Session(network(0, keep=0.5), threads=1, autotune=False)
+    outputs, tape = session.record(images(network(0), 2))
+    session.update(network(1, keep=0.5))
+    with pytest.raises(RuntimeError, match="the weights have changed since these images were recorded"):
+        tape.backward(upstream_for(outputs))
+
+
+def test_another_network_is_no_update():
+    session = Session(network(residual=True), threads=1)
+    with pytest.raises(ValueError, match="graph is another network"):
+        session.update(network(residual=False))

@@ -73,19 +73,32 @@ class Session:
         self, graph: Graph, *, card: dict[str, Any] | None = None, threads: int | None = None, autotune: bool = True
     ) -> None:
         engine = _need_engine()
-        values = shapes(graph)
         self.card = card or {}
         self.autotune = autotune
-        self._layers = trim(lower(graph, values), values)
-        builder = engine.Builder()
-        for layer in self._layers:
-            _add(builder, layer)
-        self._engine = engine.Engine(builder, _count_threads(threads), os.environ.get(_ISA, ""))
-        # From here on the weights are the engine's; what stays is what shapes are computed from.
-        self._graph = Graph(tuple(graph.input), tuple(replace(n, tensors=_outlines(n.tensors)) for n in graph.nodes))
-        self._nonzeros = [0 if layer.rows is None else len(layer.rows.values) for layer in self._layers]
-        self._layers = [replace(layer, rows=None, scale=None, shift=None) for layer in self._layers]
+        layers = _trimmed(graph)
+        self._engine = engine.Engine(_building(layers), _count_threads(threads), os.environ.get(_ISA, ""))
         self._values: dict[Shape, tuple[Shape, ...]] = {}
+        self._graph = _outline(graph)
+        self._remember(layers)
+
+    def update(self, graph: Graph) -> None:
+        """Take over the weights of ``graph``: the same network after a step of training, or with other masks.
+
+        Plans stay as they are, tuned layers included, as long as the same number of channels is left in every layer;
+        otherwise the next call plans anew. Waits for calls that are running; tapes of earlier calls cannot go back any
+        more. Raises ValueError when ``graph`` is another network.
+        """
+        if _outline(graph) != self._graph:
+            raise ValueError("graph is another network: expected the same nodes, attributes and shapes of weights")
+        layers = _trimmed(graph)
+        if not self._engine.update(_building(layers)):
+            self._engine = _need_engine().Engine(_building(layers), self.threads, self.isa)
+        self._remember(layers)
+
+    def _remember(self, layers: list[Layer]) -> None:
+        """What shapes are computed from; the weights are the engine's."""
+        self._nonzeros = [0 if layer.rows is None else len(layer.rows.values) for layer in layers]
+        self._layers = [replace(layer, rows=None, scale=None, shift=None) for layer in layers]
 
     @property
     def input(self) -> Shape:
@@ -181,8 +194,25 @@ class _Outline:
     shape: Shape
 
 
-def _outlines(tensors: Any) -> dict[str, Any]:
-    return {name: _Outline(tuple(tensor.shape)) for name, tensor in tensors.items()}
+def _outline(graph: Graph) -> Graph:
+    """The graph without its weights."""
+    nodes = (
+        replace(node, tensors={name: _Outline(tuple(tensor.shape)) for name, tensor in node.tensors.items()})
+        for node in graph.nodes
+    )
+    return Graph(tuple(graph.input), tuple(nodes))
+
+
+def _trimmed(graph: Graph) -> list[Layer]:
+    values = shapes(graph)
+    return trim(lower(graph, values), values)
+
+
+def _building(layers: list[Layer]) -> Any:
+    builder = _need_engine().Builder()
+    for layer in layers:
+        _add(builder, layer)
+    return builder
 
 
 def _add(builder: Any, layer: Layer) -> None:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <stdexcept>
 #include <utility>
 
 #include "arithmetic.h"
@@ -119,6 +120,7 @@ void Engine::apart(const std::vector<Chunk>& chunks, const Work& work) {
 }
 
 void Engine::run(const Images& in, int count, const std::vector<Size>& sizes, float* out, bool tune) {
+  std::shared_lock weights(weights_mutex_);
   const std::vector<Chunk> all = chunks(count, chunk(count), sizes, tune, false);
   const Work work = [&](const Chunk& c, const Run& run) {
     c.prepared->plan().run(from(in, sizes.front(), c.first), c.count, out + c.first * floats_of(sizes.back()), run);
@@ -131,8 +133,10 @@ void Engine::run(const Images& in, int count, const std::vector<Size>& sizes, fl
 }
 
 Tape Engine::record(const Images& in, int count, const std::vector<Size>& sizes, float* out, bool tune) {
+  std::shared_lock weights(weights_mutex_);
   Tape tape;
   tape.count = count;
+  tape.updates = updates_;
   tape.image = sizes.front();
   tape.result = sizes.back();
   tape.chunks = chunks(count, std::min(kernels_->lanes, power_above(count)), sizes, tune, true);
@@ -148,6 +152,9 @@ Tape Engine::record(const Images& in, int count, const std::vector<Size>& sizes,
 }
 
 void Engine::back(const Tape& tape, const float* upstream, float* gradient) {
+  std::shared_lock weights(weights_mutex_);
+  if (tape.updates != updates_)
+    throw std::runtime_error("the weights have changed since these images were recorded: record them again");
   const Work work = [&](const Chunk& c, const Run& run) {
     c.prepared->plan().back(upstream + c.first * floats_of(tape.result), c.count,
                             gradient + c.first * floats_of(tape.image), run);
@@ -159,7 +166,22 @@ void Engine::back(const Tape& tape, const float* upstream, float* gradient) {
   }
 }
 
+bool Engine::update(Network network) {
+  if (!same_structure(*network_, network)) return false;
+  std::unique_lock weights(weights_mutex_);
+  std::lock_guard plans(plans_mutex_);
+  for (std::size_t i = 0; i < network.nodes.size(); ++i) {
+    const Node &now = network_->nodes[i], &fresh = network.nodes[i];
+    if (now.weights) *now.weights = std::move(*fresh.weights);
+    if (now.scales) *now.scales = std::move(*fresh.scales);
+  }
+  for (auto& [key, prepared] : plans_) prepared->plan().refresh();
+  ++updates_;
+  return true;
+}
+
 std::vector<std::string> Engine::describe(int count, const std::vector<Size>& sizes, bool tune) {
+  std::shared_lock weights(weights_mutex_);
   return prepare(chunk(count), sizes, tune, false)->plan().describe();
 }
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <shared_mutex>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -23,8 +24,13 @@ class Engine {
   void run(const Images& in, int count, const std::vector<Size>& sizes, float* out, bool tune);
   // The same, and what going back needs. No bit depends on the number of threads.
   Tape record(const Images& in, int count, const std::vector<Size>& sizes, float* out, bool tune);
-  // The gradient with respect to the images of a tape, given that with respect to its results.
+  // The gradient with respect to the images of a tape, given that with respect to its results. Throws when the weights
+  // have changed since.
   void back(const Tape& tape, const float* upstream, float* gradient);
+
+  // Takes over the weights of a network of the same structure, in the plans that are there, when no call is running;
+  // false, and nothing changes, when the structure is another.
+  bool update(Network network);
 
   std::vector<std::string> describe(int count, const std::vector<Size>& sizes, bool tune);
   std::size_t plans();  // that are kept
@@ -47,6 +53,8 @@ class Engine {
   std::mutex plans_mutex_;
   std::map<std::tuple<int, int, int, bool>, std::shared_ptr<Prepared>> plans_;  // by height, width, images, taped
   std::int64_t calls_ = 0;
+  std::shared_mutex weights_mutex_;  // shared by who computes with them
+  std::int64_t updates_ = 0;
 };
 
 }  // namespace harp

@@ -93,16 +93,15 @@ class Builder {
 
   void weights(int outputs, int inputs, int groups, Rows rows, Columns columns, Floats values, Floats bias) {
     Node& node = network_.nodes.back();
-    node.weights =
-        std::make_shared<Weights>(Weights{outputs, inputs, groups, copied(rows), copied(columns), copied(values)});
+    node.weights = std::make_shared<Weights>(
+        Weights{outputs, inputs, groups, copied(rows), copied(columns), copied(values), copied(bias)});
     check(*node.weights, node.kernel);
-    node.bias = copied(bias);
-    if (node.bias.size() != static_cast<std::size_t>(outputs)) throw std::invalid_argument("one bias an output");
+    if (node.weights->bias.size() != static_cast<std::size_t>(outputs))
+      throw std::invalid_argument("one bias an output");
   }
 
   void scales(Floats scale, Floats shift) {
-    network_.nodes.back().scale = copied(scale);
-    network_.nodes.back().shift = copied(shift);
+    network_.nodes.back().scales = std::make_shared<Scales>(Scales{copied(scale), copied(shift)});
   }
 
   Network network_;
@@ -185,6 +184,9 @@ NB_MODULE(_engine, m) {
           nb::arg("builder"), nb::arg("threads"), nb::arg("isa"))
       .def("run", &run, nb::arg("x"), nb::arg("shapes"), nb::arg("out"), nb::arg("tune"))
       .def("record", &record, nb::arg("x"), nb::arg("shapes"), nb::arg("out"), nb::arg("tune"), nb::keep_alive<0, 1>())
+      .def(
+          "update", [](Engine& engine, Builder& builder) { return engine.update(std::move(builder.network_)); },
+          nb::arg("builder"), nb::call_guard<nb::gil_scoped_release>())
       .def(
           "describe",
           [](Engine& engine, int count, const std::vector<SizeTuple>& shapes, bool tune) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "arithmetic.h"
+#include "planning/transposed.h"
 #include "platform.h"
 #include "tuning.h"
 
@@ -44,6 +45,11 @@ Plan::Plan(std::shared_ptr<const Network> network, const Kernels* kernels, Sched
       result_(schedule_.last) {
   if (schedule_.upstream) upstream_ = Transfer(schedule_.upstream);
   if (schedule_.gradient) gradient_ = Transfer(schedule_.gradient);
+}
+
+void Plan::refresh() {
+  for (const Way& way : schedule_.ways) *way.back->weights = std::move(*transposed(*way.forward).node.weights);
+  for (ConvStep* conv : schedule_.convs) conv->choose(Variant(conv->variant()));
 }
 
 void Plan::run_segment(const Segment& segment, int group, const Run& run) const {

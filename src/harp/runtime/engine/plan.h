@@ -34,10 +34,16 @@ struct Segment {
   int images;
 };
 
+// A convolution, and the one that goes back through it.
+struct Way {
+  const Node *forward, *back;
+};
+
 // What planning decides, see planning/planner.h.
 struct Schedule {
   std::deque<Place> places;  // deques: steps point into them
   std::deque<Node> nodes;    // beside those of the network
+  std::vector<Way> ways;
   std::vector<std::unique_ptr<Step>> steps;
   std::vector<ConvStep*> convs;  // among the steps
   std::vector<Segment> segments;
@@ -63,6 +69,8 @@ class Plan {
   std::size_t tape_floats() const { return schedule_.tape_floats + MOST_LANES; }
   std::size_t scratch_floats() const { return schedule_.scratch_floats; }
   std::vector<std::string> describe() const;
+  // Takes over new weights of the network, in the layouts and variants that are there.
+  void refresh();
   bool goes_back() const { return schedule_.upstream != nullptr; }
   const std::vector<ConvStep*>& convs() const { return schedule_.convs; }  // for who chooses their variants
 

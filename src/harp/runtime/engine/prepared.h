@@ -21,6 +21,7 @@ class Prepared {
  public:
   explicit Prepared(std::unique_ptr<Plan> plan) : plan_(std::move(plan)) {}
   const Plan& plan() const { return *plan_; }
+  Plan& plan() { return *plan_; }
 
   Room take_room(int threads);
   void give_room(Room room);
@@ -53,6 +54,7 @@ class Tape {
 
   std::vector<Chunk> chunks;
   int count = 0;
+  std::int64_t updates = 0;  // of the engine's weights until then
   Size image{}, result{};
 };
 

@@ -55,6 +55,8 @@ struct SparseTask {
   Store store;
 };
 
+constexpr int MOST_TILE_STEP = 2;  // vectors between adjacent inputs of a tile that is wider than one position
+
 constexpr int DENSE_ROWS = 4;  // output channels that a dense tile computes at once
 
 struct DenseTask {
@@ -178,7 +180,7 @@ struct Kernels {
   int lanes;
   int most_positions;       // of a sparse tile
   int most_dense_positions;
-  SparseKernel (*sparse_tile)(int rows, int columns, int step);  // step: vectors between adjacent inputs, 1 or 2
+  SparseKernel (*sparse_tile)(int rows, int columns, int step);  // step: up to MOST_TILE_STEP
   DenseKernel (*dense_tile)(int rows, int columns, int step);
   WrappedKernel (*wrapped_map)(int rows, int columns);  // null when there is none
   void (*frame)(const Frame&, float* map);

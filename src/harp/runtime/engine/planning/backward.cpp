@@ -116,8 +116,8 @@ void Returner::back(const Sketch& s) {
     case Kind::activation: give(s.in[0], from); break;
     case Kind::affine: {
       Node scaled = of_kind(Kind::affine);
-      scaled.scale = s.node->scale;
-      scaled.shift.assign(scaled.scale.size(), 0.0f);
+      scaled.scales = s.node->scales;
+      scaled.shifts = false;
       give(s.in[0], pointwise(std::move(scaled), {from}, s.in[0]));
       break;
     }
@@ -184,6 +184,7 @@ void Returner::back_convolution(const Sketch& s, Place* from) {
   Transposed way = transposed(*s.node);
   draft_.nodes.push_back(std::move(way.node));
   const Node* node = &draft_.nodes.back();
+  draft_.ways.push_back({s.node, node});
   const int (&stride)[2] = s.node->stride;
   const bool whole = stride[0] * stride[1] == 1;
   if (!whole) {

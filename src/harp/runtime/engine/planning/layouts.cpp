@@ -271,7 +271,9 @@ Place* Sketcher::node(int index, const Node& node, std::vector<Place*> in, bool 
 
 Place* Sketcher::window(int index, const Node& node, Size size, Place* in) {
   const Size whole{size.channels, size.height * 2, size.width * 2};
-  if (!node.pool || fits(node, in->layout, size) || !fits(unpooled(node), in->layout, whole))
+  // A tile two positions wide, as pooling takes, has kernels for steps of one and two only.
+  const bool one_step = node.stride[1] <= MOST_TILE_STEP;
+  if (!node.pool || (one_step && (fits(node, in->layout, size) || !fits(unpooled(node), in->layout, whole))))
     return one_window(index, node, size, in);
   // Moving the small result of the convolution costs less than computing it in lanes that are mostly empty.
   draft_.nodes.push_back(unpooled(node));

@@ -59,6 +59,7 @@ Schedule make_schedule(const Network& network, const Kernels* kernels, const std
   schedule.gradient = draft.gradient;
   schedule.places = std::move(draft.places);  // which stay where they are in memory
   schedule.nodes = std::move(draft.nodes);
+  schedule.ways = std::move(draft.ways);
   return schedule;
 }
 

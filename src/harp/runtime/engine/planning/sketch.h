@@ -43,6 +43,7 @@ struct Sketch {
 struct Draft {
   std::deque<Place> places;  // deques: sketches and steps point into them
   std::deque<Node> nodes;  // beside those of the network
+  std::vector<Way> ways;
   std::vector<Sketch> sketches;
   std::vector<Place*> values;  // where consumers of each value find it
   std::size_t forward = 0;  // sketches; the rest goes back

@@ -91,7 +91,7 @@ Transposed transposed(const Node& node) {
       weights->columns[place] = to.column;
       weights->values[place] = w.values[k];
     }
-  result.bias.assign(weights->outputs, 0.0f);
+  weights->bias.assign(weights->outputs, 0.0f);
   result.weights = std::move(weights);
   return {std::move(result), down.phases, across.phases};
 }

@@ -39,10 +39,9 @@ bool ConvStep::should_wrap(const Node& node, const Kernels* kernels, const Layou
 }
 
 ConvStep::ConvStep(const Node& node, const Kernels* kernels, const ConvPlaces& places, bool wrapped)
-    : Step(kernels, {places.in}, places.out), node_(node), places_(places), wrapped_(wrapped), bias_(node.bias) {
+    : Step(kernels, {places.in}, places.out), node_(node), places_(places), wrapped_(wrapped) {
   if (places.in->layout.floats() > std::numeric_limits<std::int32_t>::max())
     throw std::invalid_argument("a map of this size is too large for the engine");
-  bias_.resize(ceil_div(static_cast<int>(bias_.size()), DENSE_ROWS) * DENSE_ROWS, 0.0f);
 }
 
 bool ConvStep::can_be_dense() const {
@@ -85,6 +84,8 @@ std::vector<Variant> ConvStep::candidates() const {
 
 void ConvStep::choose(const Variant& variant) {
   variant_ = variant;
+  bias_ = node_.weights->bias;
+  bias_.resize(static_cast<std::size_t>(ceil_div(node_.weights->outputs, DENSE_ROWS)) * DENSE_ROWS, 0.0f);
   if (wrapped_) {
     lay_out_wrapped();
     return;

@@ -34,7 +34,9 @@ class ConvStep : public Step {
   std::size_t scratch_floats() const override;
   std::string describe() const override;
 
+  // Lays out the weights as they are now.
   void choose(const Variant& variant);
+  const Variant& variant() const { return variant_; }
   Variant guess() const;
   std::vector<Variant> candidates() const;
 

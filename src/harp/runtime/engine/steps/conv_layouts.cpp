@@ -11,7 +11,7 @@ namespace harp {
 // The tile shape that reads the least: its inputs are (rows + kernel - 1) x (columns + kernel - 1).
 void ConvStep::tile(int positions) {
   const int rows = out->layout.rows * scale(), columns = out->layout.columns * scale();
-  const bool steps = node_.stride[1] <= 2;
+  const bool steps = node_.stride[1] <= MOST_TILE_STEP;
   double least = std::numeric_limits<double>::max();
   int best_rows = scale(), best_columns = scale();
   for (int r = scale(); r <= std::min(rows, tuning::MOST_TILE_ROWS); r += scale()) {

@@ -16,7 +16,8 @@ void PointwiseStep::run(const Memory& memory, int group, int begin, int end, flo
       const float* x = in[0]->at(memory, group) + channel * from.channel() + from.at(y, 0);
       float* result = out->at(memory, group) + channel * to.channel() + to.at(y, 0);
       if (node_.kind == Kind::affine) {
-        kernels->scale(result, x, to.columns, node_.scale[channel], node_.shift[channel]);
+        kernels->scale(result, x, to.columns, node_.scales->scale[channel],
+                       node_.shifts ? node_.scales->shift[channel] : 0.0f);
       } else if (node_.kind == Kind::activation) {
         if (result != x) std::memcpy(result, x, sizeof(float) * to.columns * to.lanes);
       } else {
