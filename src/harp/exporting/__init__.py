@@ -4,6 +4,7 @@ from .agreement import Agreement
 from .files import Exported, export
 from .onnx import write_onnx
 from .rebuilding import rebuild
+from .sparse import refresh, sparse_module
 from .tracing import trace
 
-__all__ = ["Agreement", "Exported", "export", "rebuild", "trace", "write_onnx"]
+__all__ = ["Agreement", "Exported", "export", "rebuild", "refresh", "sparse_module", "trace", "write_onnx"]
