@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -203,13 +204,24 @@ def test_a_wrong_upstream_says_what_was_expected(upstream, error, message):
         tape.backward(upstream)
 
 
-def test_new_weights_take_the_place_of_the_old_in_the_plans_that_are_there():
-    session = Session(network(0, keep=0.5), threads=1, autotune=False)
-    x = images(network(0), 5)
+def scaled(graph: Graph, factor: float) -> Graph:
+    nodes = (
+        replace(node, tensors={name: factor * np.asarray(tensor) for name, tensor in node.tensors.items()})
+        for node in graph.nodes
+    )
+    return Graph(graph.input, tuple(nodes))
+
+
+@pytest.mark.parametrize("keep", [0.2, 0.5])
+@pytest.mark.parametrize("masks", ["the same", "others"])
+def test_new_weights_take_the_place_of_the_old_in_the_plans_that_are_there(keep: float, masks: str):
+    first = network(0, keep=keep)
+    session = Session(first, threads=1, autotune=False)
+    x = images(first, 5)
     session.record(x)
     session(x)
     plans = session._engine.plans
-    other = network(1, keep=0.5)
+    other = scaled(first, 1.5) if masks == "the same" else network(1, keep=keep)
     session.update(other)
     outputs, tape = session.record(x)
     upstream = upstream_for(outputs)

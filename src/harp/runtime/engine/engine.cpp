@@ -170,12 +170,19 @@ bool Engine::update(Network network) {
   if (!same_structure(*network_, network)) return false;
   std::unique_lock weights(weights_mutex_);
   std::lock_guard plans(plans_mutex_);
+  const bool values_only = same_weights(*network_, network);
   for (std::size_t i = 0; i < network.nodes.size(); ++i) {
     const Node &now = network_->nodes[i], &fresh = network.nodes[i];
     if (now.weights) *now.weights = std::move(*fresh.weights);
     if (now.scales) *now.scales = std::move(*fresh.scales);
   }
-  for (auto& [key, prepared] : plans_) prepared->plan().refresh();
+  for (auto& [key, prepared] : plans_) {
+    if (values_only) {
+      prepared->plan().refresh_values();
+    } else {
+      prepared->plan().refresh_weights();
+    }
+  }
   ++updates_;
   return true;
 }

@@ -30,4 +30,10 @@ bool same_structure(const Network& a, const Network& b) {
   return std::equal(a.nodes.begin(), a.nodes.end(), b.nodes.begin(), b.nodes.end(), same_node);
 }
 
+bool same_weights(const Network& a, const Network& b) {
+  return std::equal(a.nodes.begin(), a.nodes.end(), b.nodes.begin(), b.nodes.end(), [](const Node& x, const Node& y) {
+    return !x.weights || (x.weights->rows == y.weights->rows && x.weights->columns == y.weights->columns);
+  });
+}
+
 }  // namespace harp

@@ -26,6 +26,7 @@ struct Weights {
   std::vector<std::int32_t> columns;
   std::vector<float> values;
   std::vector<float> bias;
+  std::vector<std::uint32_t> origin;  // of a transposed one: which value of the original each value is
 };
 
 // Of an affine, by channel. Going back, nothing is shifted.
@@ -54,5 +55,7 @@ struct Network {
 
 // Whether two networks differ in nothing but which weights there are and what numbers they hold.
 bool same_structure(const Network& a, const Network& b);
+// Of two such networks: whether they also have the same weights, with other numbers perhaps.
+bool same_weights(const Network& a, const Network& b);
 
 }  // namespace harp

@@ -47,7 +47,15 @@ Plan::Plan(std::shared_ptr<const Network> network, const Kernels* kernels, Sched
   if (schedule_.gradient) gradient_ = Transfer(schedule_.gradient);
 }
 
-void Plan::refresh() {
+void Plan::refresh_values() {
+  for (const Way& way : schedule_.ways) {
+    Weights& back = *way.back->weights;
+    for (std::size_t i = 0; i < back.values.size(); ++i) back.values[i] = way.forward->weights->values[back.origin[i]];
+  }
+  for (ConvStep* conv : schedule_.convs) conv->take_values();
+}
+
+void Plan::refresh_weights() {
   for (const Way& way : schedule_.ways) *way.back->weights = std::move(*transposed(*way.forward).node.weights);
   for (ConvStep* conv : schedule_.convs) conv->choose(Variant(conv->variant()));
 }

@@ -69,8 +69,9 @@ class Plan {
   std::size_t tape_floats() const { return schedule_.tape_floats + MOST_LANES; }
   std::size_t scratch_floats() const { return schedule_.scratch_floats; }
   std::vector<std::string> describe() const;
-  // Takes over new weights of the network, in the layouts and variants that are there.
-  void refresh();
+  // Takes over new weights of the network, in the layouts and variants that are there; or only new values of the same.
+  void refresh_weights();
+  void refresh_values();
   bool goes_back() const { return schedule_.upstream != nullptr; }
   const std::vector<ConvStep*>& convs() const { return schedule_.convs; }  // for who chooses their variants
 

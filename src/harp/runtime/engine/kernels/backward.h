@@ -35,7 +35,7 @@ inline Vector slope_of(Vector x, Activation activation) {
     case Activation::sigmoid: return s * (1.0f - s);
     case Activation::silu: return s * (1.0f + x * (1.0f - s));
     case Activation::hardswish: return x < -3.0f ? zero : x <= 3.0f ? x * (1.0f / 3.0f) + 0.5f : one;
-    case Activation::hardsigmoid: return (x > -3.0f) & (x < 3.0f) ? spread(1.0f / 6.0f) : zero;
+    case Activation::hardsigmoid: return ((x > -3.0f) & (x < 3.0f)) ? spread(1.0f / 6.0f) : zero;
     case Activation::gelu: return slope_of_gelu(x);
     case Activation::gelu_tanh: return slope_of_gelu_tanh(x);
     default: return one;

@@ -31,7 +31,7 @@ struct Axis {
   int place(int tap) const { return (shift[tap] - least) / dilation; }
 };
 
-// Where the non-zero of output o at this column comes to lie.
+// Where the non-zero of an output at a column comes to lie.
 struct Turned {
   std::int64_t row;
   std::int32_t column;
@@ -39,23 +39,30 @@ struct Turned {
 
 class Turning {
  public:
-  Turning(const Node& node, const Axis& down, const Axis& across) : node_(node), down_(down), across_(across) {}
+  Turning(const Node& node, const Axis& down, const Axis& across)
+      : weights_(*node.weights),
+        window_(node.kernel[0] * node.kernel[1]),
+        phases_(down.phases.count * across.phases.count),
+        length_(down.length * across.length) {
+    for (int y = 0; y < node.kernel[0]; ++y)
+      for (int x = 0; x < node.kernel[1]; ++x) {
+        const int row = down.phases.index[down.phase[y]], column = across.phases.index[across.phase[x]];
+        phase_.push_back(row * across.phases.count + column);
+        place_.push_back(down.place(y) * across.length + across.place(x));
+      }
+  }
 
-  Turned operator()(int o, std::int32_t column) const {
-    const Weights& w = *node_.weights;
-    const int per_group = w.outputs / w.groups, window = node_.kernel[0] * node_.kernel[1];
-    const int y = column % window / node_.kernel[1], x = column % node_.kernel[1];
-    const std::int64_t channel = static_cast<std::int64_t>(o / per_group) * w.inputs + column / window;
-    const int row = down_.phases.index[down_.phase[y]], right = across_.phases.index[across_.phase[x]];
-    const std::int64_t phase = row * across_.phases.count + right;
-    const int place = down_.place(y) * across_.length + across_.place(x);
-    return {channel * down_.phases.count * across_.phases.count + phase,
-            static_cast<std::int32_t>(o % per_group * down_.length * across_.length + place)};
+  Turned operator()(int output, std::int32_t column) const {
+    const int per_group = weights_.outputs / weights_.groups, group = output / per_group;
+    const int input = column / window_, tap = column - input * window_;
+    const std::int64_t channel = static_cast<std::int64_t>(group) * weights_.inputs + input;
+    return {channel * phases_ + phase_[tap], (output - group * per_group) * length_ + place_[tap]};
   }
 
  private:
-  const Node& node_;
-  const Axis &down_, &across_;
+  const Weights& weights_;
+  int window_, phases_, length_;
+  std::vector<int> phase_, place_;  // of every tap of the window
 };
 
 }  // namespace
@@ -80,6 +87,7 @@ Transposed transposed(const Node& node) {
   weights->rows.assign(weights->outputs + std::size_t{1}, 0);
   weights->columns.resize(w.columns.size());
   weights->values.resize(w.values.size());
+  weights->origin.resize(w.values.size());
   for (int o = 0; o < w.outputs; ++o)
     for (std::int64_t k = w.rows[o]; k < w.rows[o + 1]; ++k) ++weights->rows[turned(o, w.columns[k]).row + 1];
   for (int row = 0; row < weights->outputs; ++row) weights->rows[row + 1] += weights->rows[row];
@@ -90,6 +98,7 @@ Transposed transposed(const Node& node) {
       const std::int64_t place = next[to.row]++;
       weights->columns[place] = to.column;
       weights->values[place] = w.values[k];
+      weights->origin[place] = static_cast<std::uint32_t>(k);
     }
   weights->bias.assign(weights->outputs, 0.0f);
   result.weights = std::move(weights);

@@ -82,10 +82,21 @@ std::vector<Variant> ConvStep::candidates() const {
   return all;
 }
 
-void ConvStep::choose(const Variant& variant) {
-  variant_ = variant;
+void ConvStep::take_bias() {
   bias_ = node_.weights->bias;
   bias_.resize(static_cast<std::size_t>(ceil_div(node_.weights->outputs, DENSE_ROWS)) * DENSE_ROWS, 0.0f);
+}
+
+void ConvStep::take_values() {
+  if (variant_.dense && !wrapped_) lay_out_dense();
+  const std::vector<float>& values = node_.weights->values;
+  for (std::size_t i = 0; i < taps_.size(); ++i) taps_[i].weight = values[sources_[i]];
+  take_bias();
+}
+
+void ConvStep::choose(const Variant& variant) {
+  variant_ = variant;
+  take_bias();
   if (wrapped_) {
     lay_out_wrapped();
     return;

@@ -36,6 +36,8 @@ class ConvStep : public Step {
 
   // Lays out the weights as they are now.
   void choose(const Variant& variant);
+  // Takes over new numbers, when the same weights are there as before.
+  void take_values();
   const Variant& variant() const { return variant_; }
   Variant guess() const;
   std::vector<Variant> candidates() const;
@@ -44,6 +46,7 @@ class ConvStep : public Step {
   struct Tile {
     int y, x, rows, columns;
   };
+  void take_bias();
   void tile(int positions);
   void lay_out_taps();
   void lay_out_wrapped();
@@ -54,7 +57,7 @@ class ConvStep : public Step {
   void run_wrapped(const Memory& memory, int group, int begin, int end) const;
   void run_dense(const Memory& memory, int group, const Tile& tile, int begin, int end) const;
   const float* origin(const Memory& memory, int group, const Tile& tile) const;
-  std::int32_t offset(int column) const;
+  std::vector<std::int32_t> window_offsets() const;
   bool can_be_dense() const;
 
   int scale() const { return node_.pool ? 2 : 1; }
@@ -65,6 +68,7 @@ class ConvStep : public Step {
   Variant variant_;
   std::vector<Tile> tiles_;
   std::vector<Tap> taps_;
+  std::vector<std::uint32_t> sources_;  // of every tap: which of the weight's values it is
   std::vector<std::uint32_t> rows_;       // [block][channel], one after the last
   std::vector<std::int32_t> offsets_;     // dense
   std::vector<float> dense_, bias_;
