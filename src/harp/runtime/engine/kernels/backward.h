@@ -102,8 +102,8 @@ void fold(const Frame& f, float* map) {
 void interleave(float* out, const Interleave& t, int columns) {
   for (int phase = 0; phase < t.stride; ++phase) {
     const float* from = t.row && t.index[phase] >= 0 ? t.row + t.index[phase] * t.phase : nullptr;
-    for (int x = phase; x < columns; x += t.stride) {
-      Vector v = from ? load(from + x / t.stride * LANES) : Vector{};
+    for (int x = phase, i = 0; x < columns; x += t.stride, ++i) {
+      Vector v = from ? load(from + i * LANES) : Vector{};
       if (t.add) v += load(t.add + x * LANES);
       if (t.mask) v = masked(v, t.mask[x], t.leak);
       store(out + x * LANES, v);

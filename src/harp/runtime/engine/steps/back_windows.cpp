@@ -77,18 +77,22 @@ void InterleaveStep::run(const Memory& memory, int group, int begin, int end, fl
   task.index = across_.index.data();
   task.stride = static_cast<int>(across_.index.size());
   task.leak = places_.leak;
+  const Place *add = places_.residual, *mask = places_.mask;
   float* map = out->at(memory, group);
-  for (int channel = begin; channel < end; ++channel)
-    for (int y = 0; y < to.rows; ++y) {
-      const int first = down_.index[y % down] * across_.count;
-      const std::ptrdiff_t cut = static_cast<std::ptrdiff_t>(channel) * phases + first;
-      task.row = first < 0 ? nullptr : in[0]->at(memory, group) + cut * from.channel() + from.at(y / down, 0);
-      if (const Place* p = places_.residual)
-        task.add = p->at(memory, group) + channel * p->layout.channel() + p->layout.at(y, 0);
-      if (const Place* p = places_.mask)
-        task.mask = p->bits(memory, group) + channel * p->bits_channel() + y * p->bits_row();
-      kernels->back.interleave(map + channel * to.channel() + to.at(y, 0), task, to.columns);
+  for (int channel = begin; channel < end; ++channel) {
+    const float* source = in[0]->at(memory, group) + static_cast<std::ptrdiff_t>(channel) * phases * from.channel();
+    float* here = map + channel * to.channel() + to.at(0, 0);
+    if (add) task.add = add->at(memory, group) + channel * add->layout.channel() + add->layout.at(0, 0);
+    if (mask) task.mask = mask->bits(memory, group) + channel * mask->bits_channel();
+    for (int y = 0, phase = 0, cut = 0; y < to.rows; ++y, here += to.row()) {
+      const int first = down_.index[phase] * across_.count;
+      task.row = first < 0 ? nullptr : source + first * from.channel() + from.at(cut, 0);
+      kernels->back.interleave(here, task, to.columns);
+      if (add) task.add += add->layout.row();
+      if (mask) task.mask += mask->bits_row();
+      if (++phase == down) phase = 0, ++cut;
     }
+  }
   fill_frame(map, begin, end);
 }
 
