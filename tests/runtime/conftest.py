@@ -1,5 +1,6 @@
-"""Random networks as graphs, whose shapes fit whatever was drawn."""
+"""Random networks as graphs, whose shapes fit whatever was drawn; and the instruction sets to run them with."""
 
+import importlib
 from collections.abc import Callable
 
 import numpy as np
@@ -125,3 +126,21 @@ def random_graph(seed: int, keep: float, nodes: int) -> Graph:
 @pytest.fixture(scope="session")
 def draw_graph() -> Callable[[int, float, int], Graph]:
     return random_graph
+
+
+def available() -> list[str]:
+    """The instruction sets of this processor, best first; none without a compiled engine."""
+    names = []
+    for name in ("AVX-512", "AVX2", "NEON", "baseline"):
+        try:
+            importlib.import_module("harp.runtime._engine").isa(name)
+        except (ImportError, ValueError):
+            continue
+        names.append(name)
+    return names
+
+
+@pytest.fixture(params=available())
+def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("HARP_ISA", request.param)
+    return request.param

@@ -20,6 +20,7 @@ from harp.runtime.lowering import Layer, lower
 from harp.runtime.numpy_engine import NumpyEngine
 from harp.runtime.preprocessing import Preprocessing
 from harp.runtime.shapes import shapes
+from harp.runtime.tape import Tape
 from harp.runtime.trimming import trim
 
 try:
@@ -80,16 +81,32 @@ class Session:
     def __init__(
         self, graph: Graph, *, card: dict[str, Any] | None = None, threads: int | None = None, autotune: bool = True
     ) -> None:
-        values = shapes(graph)
         self.card = card or {}
         self.autotune = autotune
-        self._layers = trim(lower(graph, values), values)
-        self._engine = _make_engine(self._layers, _count_threads(threads))
-        # From here on the weights are the engine's; what stays is what shapes are computed from.
-        self._graph = Graph(tuple(graph.input), tuple(replace(n, tensors=_outlines(n.tensors)) for n in graph.nodes))
-        self._nonzeros = [0 if layer.rows is None else len(layer.rows.values) for layer in self._layers]
-        self._layers = [replace(layer, rows=None, scale=None, shift=None) for layer in self._layers]
+        layers = _trimmed(graph)
+        self._engine = _make_engine(layers, _count_threads(threads))
         self._values: dict[Shape, tuple[Shape, ...]] = {}
+        self._graph = _outline(graph)
+        self._remember(layers)
+
+    def update(self, graph: Graph) -> None:
+        """Take over the weights of ``graph``: the same network after a step of training, or with other masks.
+
+        Plans stay as they are, tuned layers included, as long as the same number of channels is left in every layer;
+        otherwise the next call plans anew. Waits for calls that are running; tapes of earlier calls cannot go back any
+        more. Raises ValueError when ``graph`` is another network.
+        """
+        if _outline(graph) != self._graph:
+            raise ValueError("graph is another network: expected the same nodes, attributes and shapes of weights")
+        layers = _trimmed(graph)
+        if _engine is None or not self._engine.update(_building(layers)):
+            self._engine = _make_engine(layers, self.threads, self.isa)
+        self._remember(layers)
+
+    def _remember(self, layers: list[Layer]) -> None:
+        """What shapes are computed from; the weights are the engine's."""
+        self._nonzeros = [0 if layer.rows is None else len(layer.rows.values) for layer in layers]
+        self._layers = [replace(layer, rows=None, scale=None, shift=None) for layer in layers]
 
     @property
     def input(self) -> Shape:
@@ -127,6 +144,21 @@ class Session:
         out = np.empty((len(x), math.prod(values[-1])), np.float32)
         self._engine.run(x, self._sizes(values), out, self.autotune)
         return out.reshape(len(x), *values[-1])
+
+    def record(self, x: np.ndarray) -> tuple[np.ndarray, Tape]:
+        """The outputs for images, as a call gives them, and a tape that goes back to gradients of the images.
+
+        Equal calls give equal bits whatever the number of threads, unless the session tunes itself. The outputs may
+        differ from those of a call in the last bits, since other numbers of images run side by side. Raises RuntimeError
+        without the compiled engine.
+        """
+        _need_engine()
+        x = _check_images(x, self.input[0])
+        values = self._shapes(_image_of(x))
+        out = np.empty((len(x), math.prod(values[-1])), np.float32)
+        recording = self._engine.record(x, self._sizes(values), out, self.autotune)
+        shape = (len(x), *values[-1])
+        return out.reshape(shape), Tape(recording, (len(x), *_image_of(x)), shape)
 
     def classify(
         self,
@@ -198,8 +230,25 @@ class _Outline:
     shape: Shape
 
 
-def _outlines(tensors: Any) -> dict[str, Any]:
-    return {name: _Outline(tuple(tensor.shape)) for name, tensor in tensors.items()}
+def _outline(graph: Graph) -> Graph:
+    """The graph without its weights."""
+    nodes = (
+        replace(node, tensors={name: _Outline(tuple(tensor.shape)) for name, tensor in node.tensors.items()})
+        for node in graph.nodes
+    )
+    return Graph(tuple(graph.input), tuple(nodes))
+
+
+def _trimmed(graph: Graph) -> list[Layer]:
+    values = shapes(graph)
+    return trim(lower(graph, values), values)
+
+
+def _building(layers: list[Layer]) -> Any:
+    builder = _need_engine().Builder()
+    for layer in layers:
+        _add(builder, layer)
+    return builder
 
 
 def _add(builder: Any, layer: Layer) -> None:
@@ -241,14 +290,11 @@ def _count_threads(threads: int | None) -> int:
     return threads
 
 
-def _make_engine(layers: list[Layer], threads: int) -> Any:
+def _make_engine(layers: list[Layer], threads: int, isa: str | None = None) -> Any:
     if _engine is None:
         _warn_once()
         return NumpyEngine(layers, threads)
-    builder = _engine.Builder()
-    for layer in layers:
-        _add(builder, layer)
-    return _engine.Engine(builder, threads, os.environ.get(_ISA, ""))
+    return _engine.Engine(_building(layers), threads, os.environ.get(_ISA, "") if isa is None else isa)
 
 
 @cache
