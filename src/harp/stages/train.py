@@ -17,7 +17,7 @@ from harp.evaluation import Ranks, evaluate
 from harp.files import write_json, write_json_lines
 from harp.pruning import Admm, Budget, attach_masks, bake_masks, budget_of, freeze_masks, masks
 from harp.pruning.channels import widths
-from harp.recipes import ADMM, Pruning, Recipe, Training, data_title, few_steps, in_epochs, steps_an_epoch
+from harp.recipes import ADMM, Pruning, Recipe, Training, data_title, few_steps, in_epochs, steps_per_epoch
 from harp.runs.card import make_card, name_of, of_smaller, read_card
 from harp.runs.claim import Claim
 from harp.runs.directory import RunDirectory
@@ -204,7 +204,9 @@ class _Stage:
         recipe, data, world = self.claim.recipe, self.data, self.fabric.world_size
         assert data.validation is not None
         threat = Threat(recipe.task.norm, recipe.task.eps)
-        steps = settings.epochs * steps_an_epoch(len(data.train), settings.batch_size, world) * settings.steps_a_batch
+        steps = (
+            settings.epochs * steps_per_epoch(len(data.train), settings.batch_size, world) * settings.steps_per_batch
+        )
         rule = keep_rule(model, budget, settings, steps) if isinstance(settings, Pruning) and budget else None
         ranks = Ranks(self.fabric.global_rank, world, self.fabric.device)
         validate = _validator(
