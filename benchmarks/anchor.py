@@ -26,7 +26,7 @@ from cells import (
 )
 
 from harp.files import write_json
-from harp.recipes import Compute, Pruning, Recipe, Task, Testing, Training
+from harp.recipes import Compute, Evaluating, Pruning, Recipe, Task, Training
 
 REFERENCE = {
     ("dense", 1.0): ((44.6, 24.4), (45.9, 25.2)),
@@ -53,8 +53,8 @@ RECIPE = Recipe(
     finetune=Training(epochs=10, lr=0.1, **ATTACK),
     compute=Compute(device="cpu", threads=1),
 )
-PGD20 = Testing(attack="pgd", steps=20, step_size=2 / 255, images=None, batch_size=500)
-AUTOATTACK = Testing(attack="autoattack", images=1000)
+PGD20 = Evaluating(attack="pgd", steps=20, step_size=2 / 255, images=None, batch_size=500)
+AUTOATTACK = Evaluating(attack="autoattack", images=1000)
 
 
 def main() -> None:

@@ -12,10 +12,10 @@ from typing import Any
 
 from harp.environment import environment
 from harp.files import read_json
-from harp.recipes import Recipe, Testing
+from harp.recipes import Evaluating, Recipe
 from harp.runs.directory import RunDirectory
 from harp.stages import pipeline
-from harp.stages.evaluate import judge
+from harp.stages.evaluate import evaluate_run
 from harp.stages.pipeline import FINAL, recipe_for
 from harp.stages.train import pretrain
 
@@ -29,7 +29,7 @@ class Cell:
     parent: Path
     out: Path
     recipe: Recipe
-    tests: tuple[Testing, ...]
+    tests: tuple[Evaluating, ...]
 
     @property
     def final(self) -> Path:
@@ -49,24 +49,24 @@ def make_parent(parent: Parent) -> Path:
     return pretrain(parent.recipe, parent.out, weights=parent.weights).path
 
 
-def judge_parent(job: tuple[Parent, tuple[Testing, ...]]) -> dict[str, Any]:
+def evaluate_parent(job: tuple[Parent, tuple[Evaluating, ...]]) -> dict[str, Any]:
     parent, tests = job
-    for testing in tests:
-        judge(parent.out, testing, parent.recipe.compute)
+    for settings in tests:
+        evaluate_run(parent.out, settings, parent.recipe.compute)
     return read_json(RunDirectory(parent.out).card)
 
 
 def run_cell(cell: Cell) -> dict[str, Any]:
     """Prune, finetune and judge. What is finished is not run again; what was interrupted goes on."""
-    for testing in cell.tests:
-        recipe = replace(recipe_for(cell.recipe.prune.method, cell.recipe), test=testing)
+    for settings in cell.tests:
+        recipe = replace(recipe_for(cell.recipe.prune.method, cell.recipe), test=settings)
         pipeline.run_cell(recipe, cell.parent, cell.out)
     return read_json(RunDirectory(cell.final).card)
 
 
 def run_job(job: Any) -> dict[str, Any]:
     """The card of a cell, or of a parent that is only to be judged."""
-    return run_cell(job) if isinstance(job, Cell) else judge_parent(job)
+    return run_cell(job) if isinstance(job, Cell) else evaluate_parent(job)
 
 
 def run_all(jobs: Sequence[Any], work: Callable[[Any], Any], processes: int) -> list[Any]:

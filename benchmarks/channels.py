@@ -48,7 +48,7 @@ from harp.data import ImageData
 from harp.environment import environment
 from harp.files import write_json
 from harp.pruning import macs
-from harp.recipes import Recipe, Testing, Training
+from harp.recipes import Evaluating, Recipe, Training
 from harp.runs.opening import load_network, open_data, recipe_of
 from harp.stages.export import export_run
 from harp.stages.shrink import shrink_run
@@ -119,7 +119,7 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
 
 def compare(network: str, out: Path, flags: argparse.Namespace, more: Sequence[str]) -> int:
     """Make the parents and every cell that is not finished; ``records.json`` says what there is then."""
-    recipe = replace(NETWORKS[network], test=Testing(attack="autoattack", images=flags.images))
+    recipe = replace(NETWORKS[network], test=Evaluating(attack="autoattack", images=flags.images))
     parents = parents_of(quick(recipe) if flags.quick else recipe, out, flags.seeds)
     runs = run_all(parents, make_parent, flags.jobs)
     words = ["compare", *map(str, runs), "--granularities", "channel", "--methods", *METHODS]

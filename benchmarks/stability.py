@@ -30,7 +30,7 @@ from cells import (
 )
 
 from harp.files import write_json
-from harp.recipes import Pruning, Recipe, Task, Testing, Training
+from harp.recipes import Evaluating, Pruning, Recipe, Task, Training
 from harp.runs.directory import RunDirectory
 
 PHOTOGRAPHS = {"attack_steps": 3, "attack_step_size": 4 / 255}
@@ -53,7 +53,7 @@ NETWORKS = {
 }
 KEEPS = (0.05, 0.02, 0.01, 0.001)
 METHODS = ("harp", "hydra")
-AUTOATTACK = Testing(attack="autoattack", images=500)
+AUTOATTACK = Evaluating(attack="autoattack", images=500)
 
 
 def recipe_of(network: str, seed: int) -> Recipe:

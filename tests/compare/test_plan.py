@@ -11,7 +11,7 @@ import tyro
 
 from harp import recipes
 from harp.cli.compare import CellFlags
-from harp.compare import Comparison
+from harp.compare import ComparePlan
 from harp.compare.launchers import make_launcher, slurm_parameters
 from harp.compare.plan import same_passes
 from harp.recipes import (
@@ -33,9 +33,9 @@ from harp.recipes import (
 RECIPE = Recipe(prune=Pruning(epochs=10), finetune=Training(epochs=10))
 
 
-def comparison(**more: Any) -> Comparison:
+def comparison(**more: Any) -> ComparePlan:
     settings = {"methods": ("harp", "hydra"), "keeps": (0.1, 0.01), "preset": "digits"} | more
-    return Comparison(settings.pop("recipe", RECIPE), Path("out"), **settings)
+    return ComparePlan(settings.pop("recipe", RECIPE), Path("out"), **settings)
 
 
 # Spelling
@@ -175,7 +175,7 @@ def test_the_baseline_is_the_one_named_or_hydra_or_the_first(methods, baseline, 
         ({"baseline": "lamp"}, "baseline='lamp' must be one of the methods: harp, hydra"),
         ({"preset": ""}, "parents is empty"),
         ({"parents": (Path("a"), Path("b")), "seeds": (0,)}, "2 parents for seeds"),
-        ({"recipe": replace(RECIPE, test=recipes.Testing(eps=(2.0,)))}, "eps"),
+        ({"recipe": replace(RECIPE, test=recipes.Evaluating(eps=(2.0,)))}, "eps"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_any_work(wrong: dict[str, Any], said: str):
@@ -198,7 +198,7 @@ def elsewhere(recipe: Recipe) -> Recipe:
         task=Task(root=Path("/data/my images"), mean=(0.5, 0.25), std=(0.1, 0.3), eps=1 / 3, download=True),
         prune=Pruning(method="lamp", keep=1e-05, exclude=("classifier.*", "a b"), clip_norm=0.1 + 0.2),
         finetune=Training(epochs=7, attack_step_size=2 / 255),
-        test=recipes.Testing(attack="pgd", images=None, eps=(0.01, 0.1)),
+        test=recipes.Evaluating(attack="pgd", images=None, eps=(0.01, 0.1)),
         compute=Compute(channels_last=False, threads=3),
         seed=4,
     )

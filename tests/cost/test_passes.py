@@ -97,7 +97,7 @@ def test_a_stage_passes_as_many_images_as_its_settings_say(objective, plugged):
         budget = weight_budget(model, keep=settings.keep)
         if settings.method != ADMM:
             attach_masks(model, budget, method_of(settings))
-    steps = settings.epochs * 4 * settings.steps_a_batch
+    steps = settings.epochs * 4 * settings.steps_per_batch
     rule = keep_rule(model, budget, settings, steps) if isinstance(settings, Pruning) and budget else None
     loss, plug_in = make_objective(settings, Threat("linf", 0.1)), sharpness_of(model, settings)
     course = Course("prune", settings, loss, InMemory(x, y), judged, 0, rule=rule, sharpness=plug_in)

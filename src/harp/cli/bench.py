@@ -45,11 +45,11 @@ def bench(arguments: list[str], stop: StopRequest) -> None:
     if flags.json is not None:
         flags.json.parent.mkdir(parents=True, exist_ok=True)
 
-    from harp.bench.findings import Plan, bench, write_findings
+    from harp.bench.findings import Bench, bench, write_findings
     from harp.bench.race import thread_counts
 
     terminal = Terminal(highlight=False)
-    plan = Plan(flags.batch, thread_counts(flags.threads), flags.engines, flags.seconds, flags.memory)
+    plan = Bench(flags.batch, thread_counts(flags.threads), flags.engines, flags.seconds, flags.memory)
     found = bench(flags.net, plan, tell=lambda line: terminal.print(f"  {escape(line)}", soft_wrap=True))
     show(found, terminal)
     if flags.json is not None:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
-from harp.cli.dry import about
+from harp.cli.dry_run import about
 from harp.cli.parsing import Flat, parse, path_of, recipe_of_run, refuse_directory, source_of
 from harp.cli.shown import OfCells, of_cells, plain, refuse_single
 from harp.cli.stopping import StopRequest
 from harp.recipes import PRESETS, Recipe, recipe_in
 
 if TYPE_CHECKING:
-    from harp.compare import Comparison
+    from harp.compare import ComparePlan
 
 
 @dataclass(frozen=True)
@@ -78,31 +78,31 @@ def compare(arguments: list[str], stop: StopRequest) -> int:
     default = CompareFlags(() if source is tyro.MISSING else (source,), of_cells(recipe))
     flags: CompareFlags = parse(CompareFlags, "compare", arguments, default)
 
-    from harp.cli.tally import Tally
+    from harp.cli.compare_console import CompareConsole
     from harp.compare import cores, make_launcher, outstanding
-    from harp.dry_run.compare import estimate
+    from harp.dry_run.compare import dry_run_compare
 
-    comparison = _comparison(flags)
+    plan = _plan(flags)
     launcher = make_launcher(flags.launcher, flags.jobs, flags.launcher_options, flags.recipe.compute.threads or 1)
-    todo = outstanding(comparison, overwrite=flags.overwrite)
+    todo = outstanding(plan, overwrite=flags.overwrite)
     at_a_time = flags.jobs or (cores() if flags.launcher == "local" else max(1, len(todo.rest)))
     if flags.dry_run:
         print(f"# {todo.finished} of {todo.cells} cells are finished")
         if todo.first or todo.rest:
-            cost = estimate(comparison, todo, at_a_time)
+            cost = dry_run_compare(plan, todo, at_a_time)
             print(f"# {at_a_time} at a time: about {about(cost.range)}, {cost.of}")
         print(
             "\n".join([*map(str, todo.first), *(["# then, in any order:"] if todo.first else []), *map(str, todo.rest)])
         )
         return 0
     refuse_directory(flags.json)
-    with Tally(stop) as tally:
+    with CompareConsole(stop) as console:
         try:
-            failures = tally.run(comparison, todo, launcher, at_a_time)
+            failures = console.run(plan, todo, launcher, at_a_time)
         except KeyboardInterrupt:
-            tally.conclude(comparison, [], flags.json)
+            console.conclude(plan, [], flags.json)
             raise
-        tally.conclude(comparison, failures, flags.json)
+        console.conclude(plan, failures, flags.json)
     return 1 if failures else 0
 
 
@@ -138,14 +138,14 @@ def _words_after(flag: str, arguments: list[str]) -> list[str]:
     return list(takewhile(lambda word: not word.startswith("--"), arguments[arguments.index(flag) + 1 :]))
 
 
-def _comparison(flags: CompareFlags) -> "Comparison":
-    from harp.compare import Comparison
+def _plan(flags: CompareFlags) -> "ComparePlan":
+    from harp.compare import ComparePlan
     from harp.stages.pipeline import on_its_data
 
     trained = [name for name in flags.parents if name in PRESETS]
     if trained and len(flags.parents) > 1:
         raise ValueError(f"parents names the preset {trained[0]!r} and others: name one preset alone, or dense runs")
-    return Comparison(
+    return ComparePlan(
         on_its_data(plain(flags.recipe)),
         flags.out,
         methods=flags.methods,

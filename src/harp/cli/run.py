@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from harp.cli.dry import DryRun, foretell
+from harp.cli.dry_run import DryRun, dry_run
 from harp.cli.parsing import AcceptChanges, Flat, parse, preset_of, source_of
 from harp.cli.shown import OfMethods, of_methods, plain, refuse_single
 from harp.cli.stopping import StopRequest
@@ -41,7 +41,7 @@ def run(arguments: list[str], stop: StopRequest) -> None:
     if flags.keep is not None:
         recipe = replace(recipe, prune=replace(recipe.prune, keep=flags.keep))
     if flags.dry_run:
-        return foretell(recipe, methods=methods)
+        return dry_run(recipe, methods=methods)
 
     from harp.cli.console import Console
     from harp.report import write_report

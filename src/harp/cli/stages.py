@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
-from harp.cli.dry import DryRun, foretell
+from harp.cli.dry_run import DryRun, dry_run
 from harp.cli.parsing import AcceptChanges, Flat, parse, path_of, preset_of, recipe_of_run, source_of
 from harp.cli.stopping import StopRequest
 from harp.recipes import Compute, Pruning, Task, Training
@@ -79,7 +79,7 @@ def pretrain(arguments: list[str], stop: StopRequest) -> None:
     flags = parse(PretrainFlags, "pretrain", arguments, default)
     recipe = replace(recipe, task=flags.task, pretrain=flags.training, compute=flags.compute, seed=flags.seed)
     if flags.dry_run:
-        return foretell(recipe, weights=None if flags.train_weights else flags.weights)
+        return dry_run(recipe, weights=None if flags.train_weights else flags.weights)
 
     from harp.cli.console import Console
     from harp.stages import train as stages
@@ -103,7 +103,7 @@ def prune(arguments: list[str], stop: StopRequest) -> None:
     flags = parse(PruneFlags, "prune", arguments, default)
     recipe = replace(recipe, prune=flags.pruning, compute=flags.compute, seed=flags.seed)
     if flags.dry_run:
-        return foretell(recipe, flags.run, "prune")
+        return dry_run(recipe, flags.run, "prune")
 
     from harp.cli.console import Console
     from harp.stages import train as stages
@@ -125,7 +125,7 @@ def finetune(arguments: list[str], stop: StopRequest) -> None:
     flags = parse(FinetuneFlags, "finetune", arguments, default)
     recipe = replace(recipe, finetune=flags.training, compute=flags.compute, seed=flags.seed)
     if flags.dry_run:
-        return foretell(recipe, flags.run, "finetune")
+        return dry_run(recipe, flags.run, "finetune")
 
     from harp.cli.console import Console
     from harp.stages import train as stages

@@ -41,7 +41,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparePlan:
     """``recipe`` holds what all cells share. ``parents`` are dense runs, for the seeds in turn; none are trained anew.
 
     ``preset`` is then the name of the recipe to train one parent a seed with. ``baseline`` is one of the methods, None

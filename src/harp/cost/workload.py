@@ -94,7 +94,7 @@ def workload(
         forward=passes.forward / settings.epochs,
         backward=passes.backward / settings.epochs,
         weight_backward=weight_passes(settings) / settings.epochs,
-        updates=settings.steps_a_batch,
+        updates=settings.steps_per_batch,
         macs=macs,
         activations=activations,
         weights=weights,

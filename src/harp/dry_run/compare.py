@@ -4,7 +4,7 @@ import statistics
 from dataclasses import dataclass
 
 from harp.compare.jobs import Todo
-from harp.compare.plan import Cell, Comparison
+from harp.compare.plan import Cell, ComparePlan
 from harp.cost.passes import learns, stage_passes
 from harp.dry_run.clock import Range
 from harp.dry_run.evaluation import standing_below, time_to_evaluate
@@ -16,7 +16,7 @@ from harp.runs.opening import open_data
 
 
 @dataclass(frozen=True)
-class Cost:
+class CompareEstimate:
     """Seconds from now, when ``of`` says what they were estimated from."""
 
     range: Range
@@ -27,28 +27,30 @@ class Cost:
         return self.range.expected
 
 
-def estimate(comparison: Comparison, todo: Todo, at_a_time: int) -> Cost:
+def dry_run_compare(plan: ComparePlan, todo: Todo, at_a_time: int) -> CompareEstimate:
     """The time that is left for what is outstanding, when so many jobs run at a time."""
     cells = [job.cell for job in todo.rest if job.cell is not None]
-    done = [seconds for cell in comparison.cells if cell not in cells and (seconds := spent(cell)) is not None]
+    done = [seconds for cell in plan.cells if cell not in cells and (seconds := spent(cell)) is not None]
     if done and not todo.first:
         seconds = [len(cells) * each / at_a_time for each in (min(done), statistics.mean(done), max(done))]
-        return Cost(Range(*seconds), f"from the {len(done)} cells that are finished")
-    data = open_data(comparison.recipe)
-    pass_s = pass_seconds(comparison.recipe, data) * len(data.train)
-    pretrain = in_epochs(comparison.recipe.pretrain, len(data.train))
+        return CompareEstimate(Range(*seconds), f"from the {len(done)} cells that are finished")
+    data = open_data(plan.recipe)
+    pass_s = pass_seconds(plan.recipe, data) * len(data.train)
+    pretrain = in_epochs(plan.recipe.pretrain, len(data.train))
     passes = sum(cell.passes for cell in cells) + len(todo.first) * stage_passes(pretrain).total
     training = passes * pass_s
-    standing = standing_below(comparison.dense, comparison.recipe)
-    judged = time_to_evaluate(comparison.recipe, standing) * len(todo.rest)
-    validation = validation_seconds(comparison.recipe, data) * _epochs(comparison, cells, todo, len(data.train))
+    standing = standing_below(plan.dense, plan.recipe)
+    evaluation = time_to_evaluate(plan.recipe, standing) * len(todo.rest)
+    validation = validation_seconds(plan.recipe, data) * _epochs(plan, cells, todo, len(data.train))
     fixed = training + validation
-    return Cost((judged + Range(fixed, fixed, fixed)) * (1 / at_a_time), "from timed steps; evaluation counted")
+    return CompareEstimate(
+        (evaluation + Range(fixed, fixed, fixed)) * (1 / at_a_time), "from timed steps; evaluation counted"
+    )
 
 
-def _epochs(comparison: Comparison, cells: list[Cell], todo: Todo, images: int) -> int:
+def _epochs(plan: ComparePlan, cells: list[Cell], todo: Todo, images: int) -> int:
     """How many epochs there are to validate."""
-    pretrain = in_epochs(comparison.recipe.pretrain, images).epochs * len(todo.first)
+    pretrain = in_epochs(plan.recipe.pretrain, images).epochs * len(todo.first)
     stages = (
         (cell.recipe.prune.epochs if learns(cell.recipe.prune.method) else 0) + cell.recipe.finetune.epochs
         for cell in cells

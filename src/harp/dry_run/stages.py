@@ -42,7 +42,7 @@ _ENOUGH_S = 60.0
 
 
 @dataclass(frozen=True)
-class Forecast:
+class Estimate:
     """``batch_s`` is for one device's share of a batch, with every optimiser step on it, and includes reading it.
 
     ``validation_s`` is for the two evaluations at the end of every epoch.
@@ -60,59 +60,59 @@ class Forecast:
         return (self.work.batches * self.batch_s + self.work.epochs * self.validation_s) / 3600
 
 
-def foresee_pretrain(recipe: Recipe, weights: Path | None = None) -> Forecast | None:
+def dry_run_pretrain(recipe: Recipe, weights: Path | None = None) -> Estimate | None:
     """None for the weights of a checkpoint, which are taken at once."""
     check_weights(weights, recipe)
     if weights is not None:
         return None
     data = open_data(recipe)
-    return _foresee("pretrain", recipe, recipe.pretrain, build_network(recipe, data), data)
+    return _dry_run("pretrain", recipe, recipe.pretrain, build_network(recipe, data), data)
 
 
-def foresee_prune(recipe: Recipe, parent: Path) -> Forecast | None:
+def dry_run_prune(recipe: Recipe, parent: Path) -> Estimate | None:
     """None for a method that learns nothing there, and is done at once."""
     run = open_dense(parent)
     data = open_data(recipe, split_seed=split_seed_of(parent), run=run)
-    return _foresee_prune(recipe, load_network(parent, data), data)
+    return _dry_run_prune(recipe, load_network(parent, data), data)
 
 
-def foresee_finetune(recipe: Recipe, parent: Path) -> Forecast:
+def dry_run_finetune(recipe: Recipe, parent: Path) -> Estimate:
     run = open_pruned(parent)
     data = open_data(recipe, split_seed=split_seed_of(parent), run=run)
-    return _foresee("finetune", recipe, recipe.finetune, load_network(parent, data), data)
+    return _dry_run("finetune", recipe, recipe.finetune, load_network(parent, data), data)
 
 
-def foresee_run(recipes: Sequence[Recipe]) -> Iterator[Forecast]:
+def dry_run_pipeline(recipes: Sequence[Recipe]) -> Iterator[Estimate]:
     """Every stage of the whole job, on a network that was not trained: the time does not depend on it."""
     data = open_data(recipes[0])
     network = build_network(recipes[0], data)
-    yield _foresee("pretrain", recipes[0], recipes[0].pretrain, copy.deepcopy(network), data)
+    yield _dry_run("pretrain", recipes[0], recipes[0].pretrain, copy.deepcopy(network), data)
     for recipe in recipes:
         pruned = copy.deepcopy(network)
-        found = _foresee_prune(recipe, pruned, data)
+        found = _dry_run_prune(recipe, pruned, data)
         if found is not None:
             yield replace(found, stage=f"{recipe.prune.method}: prune")
         if not masks(pruned):
             attach_masks(pruned, make_budget(pruned, recipe.prune, data))
         what = f"{recipe.prune.method}: finetune"
-        yield _foresee(what, recipe, recipe.finetune, freeze_masks(pruned), data)
+        yield _dry_run(what, recipe, recipe.finetune, freeze_masks(pruned), data)
 
 
-def _foresee_prune(recipe: Recipe, model: nn.Module, data: ImageData) -> Forecast | None:
+def _dry_run_prune(recipe: Recipe, model: nn.Module, data: ImageData) -> Estimate | None:
     settings = recipe.prune
     budget = make_budget(model, settings, data)
     if settings.method != ADMM:
         attach_masks(model, budget, method_of(settings))
-    return _foresee("prune", recipe, settings, model, data) if learns(settings.method) else None
+    return _dry_run("prune", recipe, settings, model, data) if learns(settings.method) else None
 
 
-def _foresee(stage: str, recipe: Recipe, settings: Training, model: nn.Module, data: ImageData) -> Forecast:
+def _dry_run(stage: str, recipe: Recipe, settings: Training, model: nn.Module, data: ImageData) -> Estimate:
     settings = in_epochs(settings, len(data.train))
     world = recipe.compute.devices * recipe.compute.num_nodes
     share = batch_per_rank(settings.batch_size, world)
     fabric = launch(make_fabric(alone(recipe.compute)), recipe.compute)
     place(model, fabric.device, channels_last=recipe.compute.channels_last)
-    macs, activations = measure(model, data.shape, fabric.device)
+    macs, activations = macs_and_activations(model, data.shape, fabric.device)
     work = workload(
         settings,
         images=len(data.train),
@@ -121,7 +121,7 @@ def _foresee(stage: str, recipe: Recipe, settings: Training, model: nn.Module, d
         weights=sum(p.numel() for p in model.parameters() if p.requires_grad),
     )
     batch_s = batch_seconds(recipe, settings, model, data, fabric, share)
-    return Forecast(
+    return Estimate(
         stage, work, batch_s, _validation(recipe, model, data, fabric), world, peak_memory_bytes(fabric.device)
     )
 
@@ -151,7 +151,7 @@ def batch_seconds(
     while len(times) < _UNTIMED + _TIMED and sum(times) < _ENOUGH_S:
         began = time.perf_counter()
         x, y = next(batches)
-        for _ in range(settings.steps_a_batch):
+        for _ in range(settings.steps_per_batch):
             # In the last epoch: the plug-ins have woken up by then.
             train_step(model, course, fabric, optimizer, x, y, epoch=settings.epochs - 1.0)
         times.append(time.perf_counter() - began)
@@ -175,7 +175,7 @@ def validation_seconds(recipe: Recipe, data: ImageData) -> float:
     return _validation(recipe, model, data, fabric)
 
 
-def measure(model: nn.Module, shape: tuple[int, int, int], device: torch.device) -> tuple[int, int]:
+def macs_and_activations(model: nn.Module, shape: tuple[int, int, int], device: torch.device) -> tuple[int, int]:
     """Multiplications with additions of one forward pass of one image, and the numbers that its layers write."""
     written = 0
 

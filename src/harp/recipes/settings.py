@@ -138,7 +138,7 @@ class Training:
         _check(_not_negative(self.awp_gamma), self, "awp_gamma", "must not be negative, and finite; 0 is off")
 
     @property
-    def steps_a_batch(self) -> int:
+    def steps_per_batch(self) -> int:
         """Optimiser steps on each batch."""
         return self.replays if self.objective == "free-at" else 1
 
@@ -214,7 +214,7 @@ class Pruning(Training):
 
 
 @dataclass(frozen=True)
-class Testing:
+class Evaluating:
     """How a finished network is judged, on the test set, once."""
 
     attack: Literal["clean", "fgsm", "pgd", "cw", "autoattack"] = "autoattack"
@@ -271,7 +271,7 @@ class Recipe:
     pretrain: Training = field(default_factory=Training)
     prune: Pruning = field(default_factory=Pruning)
     finetune: Training = field(default_factory=lambda: Training(lr=0.01))
-    test: Testing = field(default_factory=Testing)
+    test: Evaluating = field(default_factory=Evaluating)
     compute: Compute = field(default_factory=Compute)
     seed: int = 0
     """Everything random follows from it."""

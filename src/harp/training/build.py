@@ -25,7 +25,7 @@ from harp.pruning import (
     method_named,
     starting_rho,
 )
-from harp.recipes import ADMM, Pruning, Recipe, Training, steps_an_epoch
+from harp.recipes import ADMM, Pruning, Recipe, Training, steps_per_epoch
 from harp.training.loop import Course, Validate
 from harp.training.optimizer import KeepRule
 
@@ -102,7 +102,7 @@ def make_course(
     """The course of a stage on ``world`` ranks, to be run or to be timed. ``budget`` is given while masks learn."""
     threat, rule = Threat(recipe.task.norm, recipe.task.eps), None
     if isinstance(settings, Pruning) and budget is not None:
-        steps = settings.epochs * steps_an_epoch(len(images), settings.batch_size, world) * settings.steps_a_batch
+        steps = settings.epochs * steps_per_epoch(len(images), settings.batch_size, world) * settings.steps_per_batch
         rule = keep_rule(model, budget, settings, steps)
     return Course(
         stage=stage,

@@ -21,7 +21,7 @@ from harp.checkpoint import load_state, save_state
 from harp.data import Images
 from harp.objectives import FreeAT, Objective, on_batch, replays_of
 from harp.pruning import Budget, Sharpness, hold_masks, perturbed
-from harp.recipes import Training, images_used, steps_an_epoch
+from harp.recipes import Training, images_used, steps_per_epoch
 from harp.training.distributed import Shares, average_gradients, averaged_buffers, mean_over, share
 from harp.training.optimizer import KeepRule, lr_factor, make_optimizer, set_lr
 from harp.training.progress import EpochMetrics, Progress, StepProgress, best_of
@@ -39,7 +39,7 @@ __all__ = [
     "lr_factor",
     "make_optimizer",
     "seed_of",
-    "steps_an_epoch",
+    "steps_per_epoch",
 ]
 
 log = logging.getLogger(__name__)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
-from harp.recipes import Compute, Recipe, Testing
+from harp.recipes import Compute, Evaluating, Recipe
 
 if TYPE_CHECKING:
     from harp.dry_run.clock import Range
-    from harp.dry_run.stages import Forecast
+    from harp.dry_run.stages import Estimate
 
 DryRun = Annotated[bool, arg(help="Print what it would take, from a few timed steps, and write nothing.")]
 
@@ -19,7 +19,7 @@ LINK_BYTES_PER_S = 10e9
 """Between devices, for the outlook: a network of 100 Gbit/s, four fifths of it used."""
 
 
-def foretell(
+def dry_run(
     recipe: Recipe,
     parent: Path | None = None,
     stage: Literal["prune", "finetune"] = "prune",
@@ -28,19 +28,19 @@ def foretell(
     methods: Sequence[str] = (),
 ) -> None:
     """Time a few steps of the stage that starts at ``parent``, of all stages for the ``methods``, or of pretraining."""
-    from harp.dry_run import stages as forecast
+    from harp.dry_run import stages
     from harp.dry_run.clock import Range
     from harp.stages.pipeline import on_its_data, recipe_for
 
     if methods:
         shared = on_its_data(recipe)
-        found: Iterable[Forecast | None] = forecast.foresee_run([recipe_for(each, shared) for each in methods])
+        found: Iterable[Estimate | None] = stages.dry_run_pipeline([recipe_for(each, shared) for each in methods])
     elif parent is None:
-        found = [forecast.foresee_pretrain(recipe, weights)]
+        found = [stages.dry_run_pretrain(recipe, weights)]
     elif stage == "prune":
-        found = [forecast.foresee_prune(recipe, parent)]
+        found = [stages.dry_run_prune(recipe, parent)]
     else:
-        found = [forecast.foresee_finetune(recipe, parent)]
+        found = [stages.dry_run_finetune(recipe, parent)]
     hours = 0.0
     for each in found:
         if each is None:
@@ -50,17 +50,19 @@ def foretell(
     if methods:
         from harp.dry_run.evaluation import time_to_evaluate
 
-        judged = time_to_evaluate(recipe) * (1 + len(methods))
-        print(f"evaluation of {1 + len(methods)} networks: {about(judged)}, by how many images withstand the attack")
-        print(f"the whole run: {about(judged + Range(hours, hours, hours) * 3600)}")
+        evaluation = time_to_evaluate(recipe) * (1 + len(methods))
+        print(
+            f"evaluation of {1 + len(methods)} networks: {about(evaluation)}, by how many images withstand the attack"
+        )
+        print(f"the whole run: {about(evaluation + Range(hours, hours, hours) * 3600)}")
 
 
-def foretell_evaluation(run: Path, testing: Testing, compute: Compute) -> None:
+def dry_run_evaluation(run: Path, settings: Evaluating, compute: Compute) -> None:
     """Time a few iterations of every part of the attacks that the run's card holds no result of."""
     from harp.dry_run.clock import NO_TIME
     from harp.dry_run.evaluation import time_of_evaluation
 
-    found, total = time_of_evaluation(run, testing, compute), NO_TIME
+    found, total = time_of_evaluation(run, settings, compute), NO_TIME
     for attack, seconds in found.items():
         print(f"{attack}: {about(seconds)}")
         total += seconds
@@ -73,7 +75,7 @@ def about(seconds: "Range") -> str:
     return middle if low == high else f"{middle} ({low} to {high})"
 
 
-def _show(found: "Forecast") -> float:
+def _show(found: "Estimate") -> float:
     """Print one stage; its hours."""
     from harp.cost.workload import scaled_hours
 
@@ -94,11 +96,11 @@ def _show(found: "Forecast") -> float:
     return found.hours
 
 
-def _memory(found: "Forecast") -> str:
+def _memory(found: "Estimate") -> str:
     return "" if found.peak_memory_bytes is None else f", {found.peak_memory_bytes / 1e6:,.0f} MB at most"
 
 
-def _share(found: "Forecast") -> str:
+def _share(found: "Estimate") -> str:
     return "" if found.devices == 1 else f" (a {found.devices}th of it on each device, their exchange not counted)"
 
 
