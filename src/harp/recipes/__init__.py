@@ -6,7 +6,18 @@ from harp.recipes.lengths import few_steps, from_parent, images_used, in_epochs,
 from harp.recipes.methods import ADMM, OWN_METHODS, brought, method_names, register_name
 from harp.recipes.plain import from_json, recipe_in, to_json
 from harp.recipes.presets import PRESETS
-from harp.recipes.settings import S2AP_HOSTS, Compute, Objective, Pruning, Recipe, Task, Testing, Training, data_title
+from harp.recipes.settings import (
+    S2AP_HOSTS,
+    Compute,
+    Granularity,
+    Objective,
+    Pruning,
+    Recipe,
+    Task,
+    Testing,
+    Training,
+    data_title,
+)
 from harp.recipes.spelling import PLUG_INS, normal_spelling, respelled
 
 __all__ = [
@@ -16,6 +27,7 @@ __all__ = [
     "PRESETS",
     "S2AP_HOSTS",
     "Compute",
+    "Granularity",
     "Objective",
     "Pruning",
     "Recipe",
