@@ -34,10 +34,9 @@ from cells import (
     arguments,
     copy_card,
     let_cells_import_this_folder,
-    make_parent,
+    make_parents,
     percent,
     print_header,
-    run_all,
 )
 
 from harp.bench.engines import ENGINES, Subject
@@ -121,7 +120,7 @@ def compare(network: str, out: Path, flags: argparse.Namespace, more: Sequence[s
     """Make the parents and every cell that is not finished; ``records.json`` says what there is then."""
     recipe = replace(NETWORKS[network], test=Evaluating(attack="autoattack", images=flags.images))
     parents = parents_of(quick(recipe) if flags.quick else recipe, out, flags.seeds)
-    runs = run_all(parents, make_parent, flags.jobs)
+    runs = make_parents(parents, flags.jobs)
     words = ["compare", *map(str, runs), "--granularities", "channel", "--methods", *METHODS]
     words += ["--keeps", *map(str, KEEPS), "--seeds", *map(str, flags.seeds), "--jobs", str(flags.jobs)]
     return harp([*words, "--out", str(out), "--json", str(out / "records.json"), *more])
@@ -132,11 +131,7 @@ def parents_of(recipe: Recipe, out: Path, seeds: Sequence[int]) -> list[Parent]:
     if recipe.task.model != "vgg_tiny":
         return [Parent(out / f"dense-s{seed}", replace(recipe, seed=seed)) for seed in seeds]
     return [
-        Parent(
-            out / f"dense-s{seed}",
-            replace(recipe, seed=seed),
-            pretrained(seed),
-        )
+        Parent(out / f"dense-s{seed}", replace(recipe, seed=seed), pretrained(seed))
         for seed in dict.fromkeys(seed % PRETRAINED for seed in seeds)
     ]
 

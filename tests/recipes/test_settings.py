@@ -300,3 +300,20 @@ def test_every_field_of_a_recipe_says_what_it_is_or_needs_no_words():
             lines = [n for n, line in enumerate(source) if line.startswith(f"    {field.name}: ")]
             told = any(source[n + 1].strip().startswith('"""') for n in lines)
             assert told or field.name in plain, f"{kind.__name__}.{field.name}"
+
+
+# Settings that answer for themselves
+
+
+@pytest.mark.parametrize(
+    ("settings", "decay"),
+    [(Training(weight_decay=0.1), 0.1), (Pruning(weight_decay=0.1), 0.1), (Pruning(score_weight_decay=0.0), 0.0)],
+)
+def test_scores_decay_as_weights_do_unless_told_otherwise(settings, decay):
+    assert settings.decay_of_scores == decay
+
+
+def test_settings_for_single_weights_leave_out_what_is_said_of_channels_alone():
+    shared = Pruning(granularity="channel", measure="parameters", multiple_of=8, lr=0.5)
+    assert shared.at(0.25, "channel") == replace(shared, keep=0.25)
+    assert shared.at(0.25, "weight") == Pruning(keep=0.25, lr=0.5)

@@ -12,7 +12,7 @@ from harp.cli.dry_run import about
 from harp.cli.parsing import Flat, parse, path_of, recipe_of_run, refuse_directory, source_of
 from harp.cli.shown import OfCells, of_cells, plain, refuse_single
 from harp.cli.stopping import StopRequest
-from harp.recipes import PRESETS, Recipe, recipe_in
+from harp.recipes import PRESETS, Granularity, Recipe, recipe_in
 
 if TYPE_CHECKING:
     from harp.compare import ComparePlan
@@ -31,7 +31,7 @@ class CompareFlags:
     """Rows of the method table, with plug-ins as in harp+awp."""
     keeps: tuple[float, ...] = (0.1, 0.01)
     """Fractions that stay."""
-    granularities: tuple[Literal["weight", "channel"], ...] = ("weight",)
+    granularities: tuple[Granularity, ...] = ("weight",)
     """What is pruned: single weights, or whole channels."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One run of every combination for each; nothing is called better on fewer than three."""

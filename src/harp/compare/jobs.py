@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harp.compare.plan import WEIGHT, Cell, ComparePlan
+from harp.compare.plan import Cell, ComparePlan
 from harp.data import ImageData
 from harp.importing import VARIABLE
 from harp.recipes import PRESETS, Recipe, changes, flags, flat, how_words, to_json
@@ -58,7 +58,7 @@ def outstanding(plan: ComparePlan, *, overwrite: bool = False) -> Todo:
             raise ValueError(f"parents names {parent}, which is pruned already; name the dense run that it came from")
     data = _open_as_parents(plan)
     tests = len(data.test)
-    for recipe in {(c.granularity, c.recipe.prune.keep): c.recipe for c in plan.cells}.values():
+    for recipe in {(c.recipe.prune.granularity, c.recipe.prune.keep): c.recipe for c in plan.cells}.values():
         check_budget(recipe, data)
     first = tuple(_trainings(plan, overwrite))
     cells = [cell for cell in plan.cells if not _is_done(cell, tests, overwrite)]
@@ -70,12 +70,12 @@ def finished(plan: ComparePlan) -> CompareResults:
     """The cells and parents that are done, read back."""
     tests, recipe = len(_open_as_parents(plan).test), plan.recipe
     made = [
-        Entry(c.method, c.recipe.prune.keep, c.granularity, c.recipe.seed, c.passes, c.final)
+        Entry(c.method, c.recipe.prune.keep, c.recipe.prune.granularity, c.recipe.seed, c.passes, c.final)
         for c in plan.cells
         if _is_sound(c, tests)
     ]
     dense = [
-        Entry(DENSE, 1.0, WEIGHT, seed, 0, parent)
+        Entry(DENSE, 1.0, "weight", seed, 0, parent)
         for parent, seed in sorted(plan.dense.items(), key=lambda item: item[1])
         if RunDirectory(parent).finished and is_evaluated(parent, recipe.test, tests)
     ]

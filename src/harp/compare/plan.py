@@ -6,13 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from harp.cost.passes import equalised, passes
-from harp.recipes import PRESETS, Pruning, Recipe, normal_spelling, respelled
+from harp.recipes import PRESETS, Granularity, Recipe, normal_spelling, respelled
 from harp.runs.opening import recipe_of
 from harp.stages.evaluate import attacks_of
 from harp.stages.pipeline import FINAL, MASKS
-
-WEIGHT = "weight"
-"""The granularity that needs no mention."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +18,6 @@ class Cell:
 
     name: str
     method: str
-    granularity: str
     parent: Path
     out: Path
     recipe: Recipe
@@ -52,7 +48,7 @@ class ComparePlan:
     out: Path
     methods: tuple[str, ...]
     keeps: tuple[float, ...]
-    granularities: tuple[str, ...] = (WEIGHT,)
+    granularities: tuple[Granularity, ...] = ("weight",)
     seeds: tuple[int, ...] = (0, 1, 2)
     baseline: str | None = None
     parents: tuple[Path, ...] = ()
@@ -116,22 +112,16 @@ class ComparePlan:
         start = PRESETS[self.preset][1]
         return replace(start, task=mine.task, pretrain=mine.pretrain, compute=mine.compute, seed=seed)
 
-    def _cell(self, method: str, keep: float, granularity: str, seed: int) -> Cell:
-        mark = "" if granularity == WEIGHT else f"-{granularity}"
-        name = f"{method}-{keep:g}{mark}-s{seed}"
-        recipe = replace(self.recipe, seed=seed, prune=_pruning(self.recipe.prune, keep, granularity))
-        return Cell(name, method, granularity, self.parent_of(seed), self.out / name, same_passes(recipe, method))
+    def _cell(self, method: str, keep: float, granularity: Granularity, seed: int) -> Cell:
+        prune = self.recipe.prune.at(keep, granularity)
+        name = f"{method}-{keep:g}{f'-{granularity}' if prune.of_channels else ''}-s{seed}"
+        recipe = same_passes(replace(self.recipe, seed=seed, prune=prune), method)
+        return Cell(name, method, self.parent_of(seed), self.out / name, recipe)
 
 
 def same_passes(recipe: Recipe, method: str) -> Recipe:
     """The recipe with this method and exactly its plug-ins, and as many passes as any other."""
     return equalised(respelled(recipe, method), recipe)
-
-
-def _pruning(settings: Pruning, keep: float, granularity: str) -> Pruning:
-    """With what is said of channels alone only where channels are pruned."""
-    of_channels = {"measure": "macs", "multiple_of": 1} if granularity == WEIGHT else {}
-    return replace(settings, keep=keep, granularity=granularity, **of_channels)
 
 
 def _check_distinct(name: str, values: Sequence[Any]) -> None:

@@ -2,12 +2,13 @@
 
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from harp.recipes.methods import is_method, unknown
 
+Granularity = Literal["weight", "channel"]
 Objective = Literal["natural", "pgd-at", "trades", "mart", "n-fgsm", "free-at"]
 S2AP_HOSTS = ("harp", "hydra")
 
@@ -142,6 +143,11 @@ class Training:
         """Optimiser steps on each batch."""
         return self.replays if self.objective == "free-at" else 1
 
+    @property
+    def decay_of_scores(self) -> float:
+        """Weight decay of the scores of masks, where they learn."""
+        return self.weight_decay
+
 
 @dataclass(frozen=True)
 class Pruning(Training):
@@ -152,7 +158,7 @@ class Pruning(Training):
     """Fraction of the weights that stays."""
     method: str = "harp"
     """How weights are chosen; `harp methods` lists the names."""
-    granularity: Literal["weight", "channel"] = "weight"
+    granularity: Granularity = "weight"
     """What is removed: single weights, or whole channels, which make the network physically smaller."""
     measure: Literal["macs", "parameters", "both"] = "macs"
     """For channels: what `keep` is a fraction of, multiply-accumulates, parameters, or each of them."""
@@ -206,6 +212,15 @@ class Pruning(Training):
     def of_channels(self) -> bool:
         """Whether whole channels are removed."""
         return self.granularity == "channel"
+
+    @property
+    def decay_of_scores(self) -> float:
+        return self.weight_decay if self.score_weight_decay is None else self.score_weight_decay
+
+    def at(self, keep: float, granularity: Granularity) -> "Pruning":
+        """These settings for another budget, without what is said of channels alone where weights are pruned."""
+        plain = replace(self, keep=keep, granularity=granularity, measure="macs", multiple_of=1)
+        return replace(plain, measure=self.measure, multiple_of=self.multiple_of) if plain.of_channels else plain
 
     @property
     def s2ap_start(self) -> float:

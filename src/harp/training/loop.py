@@ -21,26 +21,10 @@ from harp.checkpoint import load_state, save_state
 from harp.data import Images
 from harp.objectives import FreeAT, Objective, on_batch, replays_of
 from harp.pruning import Budget, Sharpness, hold_masks, perturbed
-from harp.recipes import Training, images_used, steps_per_epoch
+from harp.recipes import Training, images_used
 from harp.training.distributed import Shares, average_gradients, averaged_buffers, mean_over, share
 from harp.training.optimizer import KeepRule, lr_factor, make_optimizer, set_lr
-from harp.training.progress import EpochMetrics, Progress, StepProgress, best_of
-
-__all__ = [
-    "AUTOSAVE_S",
-    "Course",
-    "EpochMetrics",
-    "KeepRule",
-    "StepProgress",
-    "batch_per_rank",
-    "best_of",
-    "epoch_order",
-    "fit",
-    "lr_factor",
-    "make_optimizer",
-    "seed_of",
-    "steps_per_epoch",
-]
+from harp.training.progress import EpochMetrics, Progress, StepProgress
 
 log = logging.getLogger(__name__)
 
