@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harp.runtime.format import read_sparse
-from harp.runtime.graph import Graph, Shape
+from harp.runtime.graph import Graph, Shape, outline
 from harp.runtime.lowering import Layer, lower
 from harp.runtime.shapes import shapes
 from harp.runtime.tape import Tape
@@ -78,7 +78,7 @@ class Session:
         layers = _trimmed(graph)
         self._engine = engine.Engine(_building(layers), _count_threads(threads), os.environ.get(_ISA, ""))
         self._values: dict[Shape, tuple[Shape, ...]] = {}
-        self._graph = _outline(graph)
+        self._graph = outline(graph)
         self._remember(layers)
 
     def update(self, graph: Graph) -> None:
@@ -88,7 +88,7 @@ class Session:
         otherwise the next call plans anew. Waits for calls that are running; tapes of earlier calls cannot go back any
         more. Raises ValueError when ``graph`` is another network.
         """
-        if _outline(graph) != self._graph:
+        if outline(graph) != self._graph:
             raise ValueError("graph is another network: expected the same nodes, attributes and shapes of weights")
         layers = _trimmed(graph)
         if not self._engine.update(_building(layers)):
@@ -187,20 +187,6 @@ class Session:
             channels = math.prod(sizes[layer.inputs[0]]) if layer.kind == "flatten" else layer.channels
             sizes.append((channels, height, width))
         return sizes
-
-
-@dataclass(frozen=True)
-class _Outline:
-    shape: Shape
-
-
-def _outline(graph: Graph) -> Graph:
-    """The graph without its weights."""
-    nodes = (
-        replace(node, tensors={name: _Outline(tuple(tensor.shape)) for name, tensor in node.tensors.items()})
-        for node in graph.nodes
-    )
-    return Graph(tuple(graph.input), tuple(nodes))
 
 
 def _trimmed(graph: Graph) -> list[Layer]:
