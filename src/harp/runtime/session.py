@@ -12,10 +12,10 @@ import numpy as np
 
 from harp.runtime.format import read_sparse
 from harp.runtime.graph import Graph, Shape, outline
-from harp.runtime.lowering import Layer, lower
+from harp.runtime.lowering import Layer
 from harp.runtime.shapes import shapes
 from harp.runtime.tape import Tape
-from harp.runtime.trimming import trim
+from harp.runtime.trimming import layers_of
 
 try:
     _engine = importlib.import_module("harp.runtime._engine")
@@ -75,7 +75,7 @@ class Session:
         engine = _need_engine()
         self.card = card or {}
         self.autotune = autotune
-        layers = _trimmed(graph)
+        layers = layers_of(graph)
         self._engine = engine.Engine(_building(layers), _count_threads(threads), os.environ.get(_ISA, ""))
         self._values: dict[Shape, tuple[Shape, ...]] = {}
         self._graph = outline(graph)
@@ -90,7 +90,7 @@ class Session:
         """
         if outline(graph) != self._graph:
             raise ValueError("graph is another network: expected the same nodes, attributes and shapes of weights")
-        layers = _trimmed(graph)
+        layers = layers_of(graph)
         if not self._engine.update(_building(layers)):
             self._engine = _need_engine().Engine(_building(layers), self.threads, self.isa)
         self._remember(layers)
@@ -187,11 +187,6 @@ class Session:
             channels = math.prod(sizes[layer.inputs[0]]) if layer.kind == "flatten" else layer.channels
             sizes.append((channels, height, width))
         return sizes
-
-
-def _trimmed(graph: Graph) -> list[Layer]:
-    values = shapes(graph)
-    return trim(lower(graph, values), values)
 
 
 def _building(layers: list[Layer]) -> Any:
