@@ -15,13 +15,13 @@ import numpy as np
 
 from harp.runtime.classifying import Prediction, check_preprocessing, class_names, classify, preprocessing_in
 from harp.runtime.format import read_sparse
-from harp.runtime.graph import Graph, Shape
-from harp.runtime.lowering import Layer, lower
+from harp.runtime.graph import Graph, Shape, outline
+from harp.runtime.lowering import Layer
 from harp.runtime.numpy_engine import NumpyEngine
 from harp.runtime.preprocessing import Preprocessing
 from harp.runtime.shapes import shapes
 from harp.runtime.tape import Tape
-from harp.runtime.trimming import trim
+from harp.runtime.trimming import layers_of
 
 try:
     _engine = importlib.import_module("harp.runtime._engine")
@@ -83,10 +83,10 @@ class Session:
     ) -> None:
         self.card = card or {}
         self.autotune = autotune
-        layers = _trimmed(graph)
+        layers = layers_of(graph)
         self._engine = _make_engine(layers, _count_threads(threads))
         self._values: dict[Shape, tuple[Shape, ...]] = {}
-        self._graph = _outline(graph)
+        self._graph = outline(graph)
         self._remember(layers)
 
     def update(self, graph: Graph) -> None:
@@ -96,11 +96,11 @@ class Session:
         otherwise the next call plans anew. Waits for calls that are running; tapes of earlier calls cannot go back any
         more. Raises ValueError when ``graph`` is another network.
         """
-        if _outline(graph) != self._graph:
+        if outline(graph) != self._graph:
             raise ValueError("graph is another network: expected the same nodes, attributes and shapes of weights")
-        layers = _trimmed(graph)
+        layers = layers_of(graph)
         if _engine is None or not self._engine.update(_building(layers)):
-            self._engine = _make_engine(layers, self.threads, self.isa)
+            self._engine = _make_engine(layers, self.threads)
         self._remember(layers)
 
     def _remember(self, layers: list[Layer]) -> None:
@@ -145,21 +145,6 @@ class Session:
         self._engine.run(x, self._sizes(values), out, self.autotune)
         return out.reshape(len(x), *values[-1])
 
-    def record(self, x: np.ndarray) -> tuple[np.ndarray, Tape]:
-        """The outputs for images, as a call gives them, and a tape that goes back to gradients of the images.
-
-        Equal calls give equal bits whatever the number of threads, unless the session tunes itself. The outputs may
-        differ from those of a call in the last bits, since other numbers of images run side by side. Raises RuntimeError
-        without the compiled engine.
-        """
-        _need_engine()
-        x = _check_images(x, self.input[0])
-        values = self._shapes(_image_of(x))
-        out = np.empty((len(x), math.prod(values[-1])), np.float32)
-        recording = self._engine.record(x, self._sizes(values), out, self.autotune)
-        shape = (len(x), *values[-1])
-        return out.reshape(shape), Tape(recording, (len(x), *_image_of(x)), shape)
-
     def classify(
         self,
         paths: Path | str | Iterable[Path | str],
@@ -174,6 +159,21 @@ class Session:
         """
         how = check_preprocessing(preprocessing or self.preprocessing, self.input)
         return classify(self, paths, how, self.classes, threads=self.threads, batch=batch)
+
+    def record(self, x: np.ndarray) -> tuple[np.ndarray, Tape]:
+        """The outputs for images, as a call gives them, and a tape that goes back to gradients of the images.
+
+        Equal calls give equal bits whatever the number of threads, unless the session tunes itself. The outputs may
+        differ from those of a call in the last bits, since other numbers of images run side by side. Raises RuntimeError
+        without the compiled engine.
+        """
+        _need_engine()
+        x = _check_images(x, self.input[0])
+        values = self._shapes(_image_of(x))
+        out = np.empty((len(x), math.prod(values[-1])), np.float32)
+        recording = self._engine.record(x, self._sizes(values), out, self.autotune)
+        shape = (len(x), *values[-1])
+        return out.reshape(shape), Tape(recording, (len(x), *_image_of(x)), shape)
 
     def layers(self, batch: int = 1, image: Shape | None = None) -> list[LayerChoice]:
         """What the engine does layer by layer for a batch of images (of the traced shape by default)."""
@@ -225,25 +225,6 @@ class Session:
         return sizes
 
 
-@dataclass(frozen=True)
-class _Outline:
-    shape: Shape
-
-
-def _outline(graph: Graph) -> Graph:
-    """The graph without its weights."""
-    nodes = (
-        replace(node, tensors={name: _Outline(tuple(tensor.shape)) for name, tensor in node.tensors.items()})
-        for node in graph.nodes
-    )
-    return Graph(tuple(graph.input), tuple(nodes))
-
-
-def _trimmed(graph: Graph) -> list[Layer]:
-    values = shapes(graph)
-    return trim(lower(graph, values), values)
-
-
 def _building(layers: list[Layer]) -> Any:
     builder = _need_engine().Builder()
     for layer in layers:
@@ -290,11 +271,11 @@ def _count_threads(threads: int | None) -> int:
     return threads
 
 
-def _make_engine(layers: list[Layer], threads: int, isa: str | None = None) -> Any:
+def _make_engine(layers: list[Layer], threads: int) -> Any:
     if _engine is None:
         _warn_once()
         return NumpyEngine(layers, threads)
-    return _engine.Engine(_building(layers), threads, os.environ.get(_ISA, "") if isa is None else isa)
+    return _engine.Engine(_building(layers), threads, os.environ.get(_ISA, ""))
 
 
 @cache
