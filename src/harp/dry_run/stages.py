@@ -19,6 +19,7 @@ from harp.data import ImageData
 from harp.dry_run.clock import UNTRAINED, Clock
 from harp.evaluation import BATCH_SIZE
 from harp.pruning import attach_masks, budget_of, freeze_masks, masks
+from harp.pruning.channels import every_product_seen
 from harp.recipes import ADMM, Pruning, Recipe, Training, in_epochs, steps_an_epoch
 from harp.runs.opening import (
     build_network,
@@ -188,7 +189,7 @@ def measure(model: nn.Module, shape: tuple[int, int, int], device: torch.device)
 
     handles = [layer.register_forward_hook(count) for layer in _layers(model)]
     try:
-        with attacking(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with attacking(model), torch.no_grad(), every_product_seen(), FlopCounterMode(display=False) as counter:
             model(torch.zeros(1, *shape, device=device))
     finally:
         for handle in handles:
