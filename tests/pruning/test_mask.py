@@ -342,6 +342,16 @@ def test_a_frozen_state_turns_a_learning_model_into_the_frozen_one(tmp_path):
     assert target[4].parametrizations.weight.original.requires_grad
 
 
+@pytest.mark.parametrize("assign", [False, True])
+def test_a_state_whose_masks_are_booleans_is_read_as_before(assign):
+    model, copy = freeze_masks(masked()[0]), masked()[0]
+    state = {name: t.bool() if name.endswith(".mask") else t for name, t in model.state_dict().items()}
+    assert any(tensor.dtype == torch.bool for tensor in state.values())
+    copy.load_state_dict(state, assign=assign)
+    assert torch.equal(copy.eval()(batch()[0]), model.eval()(batch()[0]))
+    assert all(torch.equal(mask.current(), masks(model)[name].current()) for name, mask in masks(copy).items())
+
+
 def test_a_learning_state_does_not_fit_a_frozen_model():
     source, _ = masked()
     target, _ = masked()

@@ -19,6 +19,7 @@ from harp.data import ImageData
 from harp.dry_run.clock import UNTRAINED, Clock
 from harp.evaluation import BATCH_SIZE
 from harp.pruning import attach_masks, budget_of, freeze_masks, masks
+from harp.pruning.channels import every_product_seen
 from harp.recipes import ADMM, Pruning, Recipe, Training, in_epochs
 from harp.runs.opening import (
     build_network,
@@ -185,7 +186,7 @@ def macs_and_activations(model: nn.Module, shape: tuple[int, int, int], device: 
 
     handles = [layer.register_forward_hook(count) for layer in _layers(model)]
     try:
-        with attacking(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with attacking(model), torch.no_grad(), every_product_seen(), FlopCounterMode(display=False) as counter:
             model(torch.zeros(1, *shape, device=device))
     finally:
         for handle in handles:

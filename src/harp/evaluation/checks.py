@@ -23,8 +23,8 @@ def check_model(model: nn.Module, x: Tensor, labels: Tensor) -> int:
     return classes
 
 
-def doubts(model: nn.Module, x: Tensor, y: Tensor, attack: Attack | None, classes: int) -> list[str]:
-    """What makes an accuracy hard to believe, found on the first images."""
+def doubts(model: nn.Module, x: Tensor, y: Tensor, attack: Attack | None, classes: int, together: Tensor) -> list[str]:
+    """What makes an accuracy hard to believe, found on the first images; ``together`` are two of them or more."""
     few, theirs = x[:_LOOK], y[:_LOOK]
     match attack:
         case AutoAttack():  # the authors' checks know a softmax, too
@@ -35,4 +35,4 @@ def doubts(model: nn.Module, x: Tensor, y: Tensor, attack: Attack | None, classe
             notes = []
         case _:
             notes = probabilities(model, few)
-    return [*notes, *wavering(model, few)]
+    return [*notes, *wavering(model, together)]

@@ -47,7 +47,10 @@ def wavering(model: nn.Module, x: Tensor) -> list[str]:
     if x.device.type != "cpu":
         rounding = max(rounding, _ROUNDING_ON_GPU)
     with seeded(0):
-        together, again = logits_of(model, x), logits_of(model, x)
+        try:
+            together, again = logits_of(model, x), logits_of(model, x)
+        except (RuntimeError, ValueError) as error:
+            return [f"the model's answer depends on the batch: it cannot answer {len(x)} images at once ({error})"]
         change = _difference(together, again)
         if change > rounding / 10:
             return [
