@@ -28,7 +28,7 @@ from harp.recipes import ADMM, Pruning, Training
 from harp.training.optimizer import KeepRule
 
 VALIDATION_STEPS = 10
-"""Of the PGD that judges every epoch."""
+"""Steps of the PGD that evaluates every epoch."""
 ESTIMATORS = {"marginal": marginal, "layer-sum": layer_sum}
 _PLAIN = Pruning()
 
