@@ -30,7 +30,7 @@ PRETRAINED = (0, 1)
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/compare-anchor"), help="directory of all runs")
-    parser.add_argument("--json", type=Path, help="write one record a network to this file")
+    parser.add_argument("--json", type=Path, help="write one record per network to this file")
     parser.add_argument("--cards", type=Path, help="copy every card, and the page, into this directory")
     parser.add_argument("--figure", type=Path, help="draw the accuracies of all networks into this SVG file")
     flags, more = parser.parse_known_args()

@@ -5,7 +5,7 @@
     python benchmarks/runtime.py --quick
 
 Random weights under ERK masks, or a real network with --run or --file. All engines take turns in one process. The time of
-a dense engine does not depend on zeros: it is taken once a network, on the weights of the largest keep fraction, in the
+a dense engine does not depend on zeros: it is taken once per network, on the weights of the largest keep fraction, in the
 race in which all keep fractions of harp take part, and stands in the record of each of them. Run it on an idle machine.
 """
 

@@ -115,7 +115,7 @@ def test_a_method_that_learns_no_masks_finetunes_for_the_passes_it_saved(prune, 
 
 
 def test_what_a_plug_in_takes_comes_from_finetuning():
-    """PGD-10 is 22 passes a step, and AWP takes the loss once more: 24. S2AP does so after a quarter of its stage."""
+    """PGD-10 is 22 passes per step, and AWP takes the loss once more: 24. S2AP does so after a quarter of its stage."""
     with_awp, with_both = same_passes(RECIPE, "harp+awp"), same_passes(RECIPE, "harp+s2ap+awp")
     assert with_awp.finetune.epochs == 220 // 24
     assert with_both.finetune.epochs == (440 - 220 - 2 * 7.5) // 24

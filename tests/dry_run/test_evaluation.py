@@ -112,7 +112,7 @@ def test_the_command_line_prints_estimates_and_writes_nothing(dense, capsys):
     assert [line.partition(":")[0] for line in said] == ["clean", "pgd-2 linf 25.5/255", "evaluation"]
     evaluate_run(dense, PGD_2, CPU)
     assert main(words) == 0
-    assert capsys.readouterr().out == "evaluation: nothing to do, the card holds it all\n"
+    assert capsys.readouterr().out == "evaluation: nothing to do, the card has all results\n"
     whole = ["run", "digits", "--task.data", "tiny:data", "--task.model", "tiny:network", "--test.attack", "pgd"]
     assert main([*whole, "--methods", "harp", "lwm", "--dry-run"]) == 0
     said = capsys.readouterr().out

@@ -223,7 +223,7 @@ def step(model: nn.Module, attack: PGD) -> torch.Tensor:
 
 
 def test_a_step_computes_each_mask_once_however_many_forwards_fault_2_of_the_published_code(calls):
-    """Fault 2: every forward sorted every score tensor again, 11 or 12 times a step of PGD-10."""
+    """Fault 2: every forward sorted every score tensor again, 11 or 12 times per step of PGD-10."""
     model, _ = masked()
     attack = PGD(Threat("linf", 0.1), steps=10)
     with hold_masks(model):

@@ -1,4 +1,4 @@
-"""Masks and masked weights are computed once a step without being held, and follow every write."""
+"""Masks and masked weights are computed once per step without being held, and follow every write."""
 
 import copy
 

@@ -266,8 +266,8 @@ def test_the_preset_for_imagenet_holds_the_papers_lengths():
 @pytest.mark.parametrize(
     ("kind", "ignored", "said"),
     [
-        (Training, {"objective": "trades", "attack_loss": "cw"}, "attack_loss='cw' says nothing to trades"),
-        (Training, {"objective": "n-fgsm", "attack_loss": "cw"}, "attack_loss='cw' says nothing to n-fgsm"),
+        (Training, {"objective": "trades", "attack_loss": "cw"}, "attack_loss='cw' has no effect on trades"),
+        (Training, {"objective": "n-fgsm", "attack_loss": "cw"}, "attack_loss='cw' has no effect on n-fgsm"),
         (Pruning, {"measure": "both"}, "measure='both' is for channels: add granularity 'channel'"),
         (Pruning, {"multiple_of": 8}, "multiple_of=8 is for channels: add granularity 'channel'"),
     ],

@@ -89,7 +89,7 @@ class Draft:
         self.add("concat", tuple(self.pick(*others) for _ in range(self.pick(2, 3))))
 
     def _squeeze(self, here: Shape) -> None:
-        """Squeeze and excite: a map times a number a channel."""
+        """Squeeze and excite: a map times a number per channel."""
         whole = len(self.nodes)
         if self.add("adaptive_avg_pool", size=(1, 1)):
             self.add("sigmoid")

@@ -1,4 +1,4 @@
-"""What a person sees of a comparison: what it will cost, how far it is, what failed, and the table of what it found."""
+"""What `harp compare` prints: the estimate, the progress, failures, and the table of results."""
 
 import time
 from pathlib import Path
@@ -129,7 +129,7 @@ def announcement(plan: ComparePlan, todo: Todo) -> str:
 def table_of(results: CompareResults) -> Table:
     """A row for each method, keep and granularity: mean ± spread over seeds, and how it differs from the baseline."""
     table = Table(
-        title=f"Accuracy in %, mean ± standard deviation over seeds; {results.images:,} test images a seed",
+        title=f"Accuracy in %, mean ± standard deviation over seeds; {results.images:,} test images per seed",
         title_justify="left",
         caption=f"Δ is the paired difference to {results.baseline} in points, ± half of its 95 % interval; ↑ better and ↓ worse",
         caption_justify="left",

@@ -1,4 +1,4 @@
-"""``--dry-run``: what a command would take on this network, data and device. Nothing is written."""
+"""``--dry-run``: an estimate of what a command costs with this network, data and device. Nothing is written."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from harp.dry_run.clock import Range
     from harp.dry_run.stages import Estimate
 
-DryRun = Annotated[bool, arg(help="Print what it would take, from a few timed steps, and write nothing.")]
+DryRun = Annotated[bool, arg(help="Estimate the time and memory from a few timed steps, and write nothing.")]
 
 DEVICES = (1, 8, 64)
 LINK_BYTES_PER_S = 10e9
@@ -44,7 +44,7 @@ def dry_run(
     hours = 0.0
     for each in found:
         if each is None:
-            print(f"{stage if parent else 'pretrain'}: no training, it is done at once")
+            print(f"{stage if parent else 'pretrain'}: no training, done at once")
         else:
             hours += _show(each)
     if methods:
@@ -52,7 +52,7 @@ def dry_run(
 
         evaluation = time_to_evaluate(recipe) * (1 + len(methods))
         print(
-            f"evaluation of {1 + len(methods)} networks: {about(evaluation)}, by how many images withstand the attack"
+            f"evaluation of {1 + len(methods)} networks: {about(evaluation)}, depending on how many images withstand the attack"
         )
         print(f"the whole run: {about(evaluation + Range(hours, hours, hours) * 3600)}")
 
@@ -66,11 +66,11 @@ def dry_run_evaluation(run: Path, settings: Evaluating, compute: Compute) -> Non
     for attack, seconds in found.items():
         print(f"{attack}: {about(seconds)}")
         total += seconds
-    print(f"evaluation: {about(total)}" if found else "evaluation: nothing to do, the card holds it all")
+    print(f"evaluation: {about(total)}" if found else "evaluation: nothing to do, the card has all results")
 
 
 def about(seconds: "Range") -> str:
-    """``"3 min (2 min to 5 min)"``; the ends only where they tell something."""
+    """``"3 min (2 min to 5 min)"``; the ends only if they differ."""
     low, middle, high = (_time(each / 3600) for each in (seconds.low, seconds.expected, seconds.high))
     return middle if low == high else f"{middle} ({low} to {high})"
 
@@ -83,16 +83,16 @@ def _show(found: "Estimate") -> float:
     passes = f"{work.forward:g} forward and {work.backward:g} backward, {work.weight_backward:g} of them to the weights"
     print(
         f"{found.stage}: {work.epochs} epochs of {work.images:,} images, {work.batches:,} batches of {work.batch_size}\n"
-        f"  passes an image and epoch  {passes}\n"
-        f"  operations a batch         {work.batch_macs:.3g} MACs ({work.macs:.3g} a pass and image)\n"
-        f"  memory traffic a batch     {work.batch_bytes / 1e9:.3g} GB at least, were nothing kept in caches\n"
-        f"  measured                   {found.batch_s:.3g} s a batch{_share(found)}{_memory(found)}\n"
-        f"  validation an epoch        {found.validation_s:.3g} s\n"
+        f"  passes per image and epoch {passes}\n"
+        f"  operations per batch       {work.batch_macs:.3g} MACs ({work.macs:.3g} per pass and image)\n"
+        f"  memory traffic per batch   {work.batch_bytes / 1e9:.3g} GB at least, without caches\n"
+        f"  measured                   {found.batch_s:.3g} s per batch{_share(found)}{_memory(found)}\n"
+        f"  validation per epoch       {found.validation_s:.3g} s\n"
         f"  the stage                  {_time(found.hours)}"
     )
     if found.devices == 1:
         outlook = (f"{n}: {_time(scaled_hours(work, found.batch_s, LINK_BYTES_PER_S, n))}" for n in DEVICES)
-        print(f"  on so many such devices    {', '.join(outlook)}")
+        print(f"  on more such devices       {', '.join(outlook)}")
     return found.hours
 
 

@@ -1,23 +1,20 @@
 """``harp evaluate``: a finished run on the test set."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional
-
 from harp.cli.dry_run import DryRun, dry_run_evaluation
-from harp.cli.parsing import AcceptChanges, Flat, parse, path_of, recipe_of_run
+from harp.cli.parsing import AcceptChanges, Flat, RunPath, parse, path_of, recipe_of_run
 from harp.cli.stopping import StopRequest
 from harp.recipes import Compute, Evaluating
 
 
 @dataclass(frozen=True)
 class EvaluateFlags:
-    """Judge a finished run on the test set: clean accuracy and accuracy under attack, with 95 % intervals."""
+    """Evaluate a finished run on the test set: clean accuracy and accuracy under attack, with 95 % intervals."""
 
-    run: Positional[Path]
-    """The run directory to judge; the results are added to its card."""
+    run: RunPath
+    """The run directory to evaluate; the results are added to its card."""
     settings: Annotated[Evaluating, Flat]
     compute: Compute
     accept_changes: AcceptChanges = False

@@ -1,4 +1,4 @@
-"""What of a comparison is still to be done, as commands that any engine can run."""
+"""The remaining work of a comparison, as commands that any engine can run."""
 
 import os
 import shlex
@@ -132,7 +132,7 @@ def _trainings(plan: ComparePlan, overwrite: bool) -> Iterator[Job]:
 
 
 def _evaluations(plan: ComparePlan, tests: int) -> Iterator[Job]:
-    """The parents are judged like the cells: what pruning cost is seen beside them."""
+    """The parents are evaluated like the cells, so that the cost of pruning can be seen."""
     for parent, seed in plan.dense.items():
         if RunDirectory(parent).finished and is_evaluated(parent, plan.recipe.test, tests):
             continue

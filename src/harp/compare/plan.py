@@ -1,4 +1,4 @@
-"""What is compared: one cell a combination, each a recipe of its own, and each a command line that does it."""
+"""What to compare: one cell per combination, each with its own recipe and command line."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from harp.stages.pipeline import FINAL, MASKS
 
 @dataclass(frozen=True)
 class Cell:
-    """One network to prune from a parent run, to finetune and to judge; ``out`` is the folder of its two runs."""
+    """One network to prune from a parent run, to finetune and to evaluate; ``out`` is the folder of its two runs."""
 
     name: str
     method: str
@@ -38,10 +38,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class ComparePlan:
-    """``recipe`` holds what all cells share. ``parents`` are dense runs, for the seeds in turn; none are trained anew.
+    """All settings of a comparison; ``recipe`` holds what all cells share.
 
-    ``preset`` is then the name of the recipe to train one parent a seed with. ``baseline`` is one of the methods, None
-    hydra or else the first of them.
+    ``parents`` are dense runs, which the seeds use in turn. If there are none, ``preset`` names the recipe to train one
+    parent per seed. ``baseline`` is one of the methods; None is hydra, or the first method if hydra is not among them.
     """
 
     recipe: Recipe

@@ -70,7 +70,7 @@ def fitted(recipe: Recipe, cost: Passes) -> Recipe:
     epochs = int((left + 1e-6) // one)
     if epochs < 1:
         raise ValueError(
-            f"{left:g} passes an image are left for finetuning after {recipe.prune.method}, and one epoch takes {one:g}; "
+            f"{left:g} passes per image are left for finetuning after {recipe.prune.method}, and one epoch takes {one:g}; "
             "raise finetune.epochs, or lower prune.epochs"
         )
     return replace(recipe, finetune=replace(recipe.finetune, epochs=epochs))

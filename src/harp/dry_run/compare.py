@@ -1,4 +1,4 @@
-"""How long a comparison will take: from the cells that are finished, or else from a few timed steps."""
+"""Estimate the time of a comparison from its finished cells, or else from a few timed steps."""
 
 import statistics
 from dataclasses import dataclass

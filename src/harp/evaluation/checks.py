@@ -17,7 +17,7 @@ def check_model(model: nn.Module, x: Tensor, labels: Tensor) -> int:
         wrong = int(labels.min() if labels.min() < 0 else labels.max())
         raise ValueError(
             f"label {wrong} is out of range: the model has {classes} classes, so labels run from 0 to {classes - 1}; "
-            "judge it on the data it was made for"
+            "evaluate it on the data it was made for"
         )
     as_labels(labels, len(labels), classes)
     return classes

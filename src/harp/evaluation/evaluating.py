@@ -58,9 +58,9 @@ def evaluate(
     harp's own Images (``harp.data``). The same images in the same order give the same result in each of these forms.
 
     An image counts under attack only if it is right clean, too, so only those are attacked; AutoAttack's parts run on what
-    its earlier parts left. The model is judged in eval mode with its masks held, and is afterwards as it was. ``device`` is
+    its earlier parts left. The model is evaluated in eval mode with its masks held; its state is restored afterwards. ``device`` is
     where the images go, by default where the model's weights are; on a CPU a convolutional model in
-    ``torch.channels_last`` is judged 1.2 to 1.4 times faster.
+    ``torch.channels_last`` is evaluated 1.2 to 1.4 times faster.
 
     ``seed`` draws the random starts (0 if not given); AutoAttack brings its own. ``state`` names a file that is replaced
     after each batch: the same call after an interruption goes on from there and ends with the same result. It is left

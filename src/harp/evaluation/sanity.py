@@ -40,7 +40,7 @@ def probabilities(model: nn.Module, x: Tensor) -> list[str]:
 def wavering(model: nn.Module, x: Tensor) -> list[str]:
     """Whether the answer to an image changes from call to call, or with the images beside it: a few asked anew tell.
 
-    An attack then climbs the loss of another function than the one that is judged.
+    An attack then climbs the loss of another function than the one that is evaluated.
     """
     x = x[:_ALONE]
     rounding = _ROUNDING.get(dtype_of(model) or x.dtype, _ROUNDING[torch.float32])

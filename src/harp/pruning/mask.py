@@ -262,7 +262,7 @@ def parametrizations(module: nn.Module) -> dict[str, ParametrizationList]:
 def hold_masks(model: nn.Module) -> Iterator[None]:
     """Keep every mask as it is for all forwards inside the ``with``, whatever happens to the scores.
 
-    Nothing is looked at inside, which saves a GPU from being waited for; the masks are right, and computed once a step,
+    Nothing is looked at inside, which saves a GPU from being waited for; the masks are right, and computed once per step,
     without it. Nested holds keep the outermost masks. The optimiser steps outside, or the masks of the next step would
     be stale.
     """

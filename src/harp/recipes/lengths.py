@@ -1,4 +1,4 @@
-"""How long a stage is on so many images: sweeps over them, optimiser steps, and which of the two a recipe asks for."""
+"""How long a stage is for a number of images: in epochs and in optimiser steps."""
 
 import math
 from dataclasses import replace

@@ -35,7 +35,7 @@ def _paper(data: str, model: str) -> Recipe:
 
 
 def _imagenet() -> Recipe:
-    """The paper's ImageNet: sweeps of Free-AT with 4 replays each. Pretraining has the 90 / 4 sweeps of Free-AT's own code."""
+    """ImageNet as in the paper: epochs of Free-AT with 4 replays each. Pretraining has 90 / 4 epochs, as in the code of Free-AT."""
     common: dict[str, Any] = {"batch_size": 256, "weight_decay": 1e-4, "objective": "free-at", "replays": 4}
     return Recipe(
         task=Task(

@@ -129,14 +129,14 @@ class CompareResults:
 def read_compare_results(
     entries: Sequence[Entry], attack: Test | None, *, images: int, baseline: str, seeds: Sequence[int]
 ) -> CompareResults:
-    """Read the runs of a comparison, judged on so many images, clean and, unless it is None, under this attack."""
+    """Read the runs of a comparison, evaluated on so many images, clean and, unless it is None, under this attack."""
     tests = (CLEAN,) if attack is None else (CLEAN, attack)
     runs = {e.path: read_run(e.path) for e in entries}
     return CompareResults(tuple(entries), tests, images, baseline, tuple(seeds), runs)
 
 
 def records(results: CompareResults) -> list[dict[str, object]]:
-    """One plain record a network, as ``--json`` writes them. Accuracies are fractions."""
+    """One plain record per network, as ``--json`` writes them. Accuracies are fractions."""
     return [_record(entry, results) for entry in results.entries]
 
 

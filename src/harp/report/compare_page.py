@@ -114,7 +114,7 @@ def _sentence(results: CompareResults) -> str:
     seeds = plural(len(results.seeds), "seed", "seeds")
     return (
         f"{methods.capitalize()} pruned to {keeps} from the same parents, with the same number of passes, over {seeds}; "
-        f"every network judged on {count(results.images)} test images."
+        f"every network evaluated on {count(results.images)} test images."
     )
 
 

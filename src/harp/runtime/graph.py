@@ -28,7 +28,7 @@ OPS: dict[str, Op] = {
     "conv": Op(1, {"stride": tuple, "padding": tuple, "dilation": tuple, "groups": int}, ("weight",), ("bias",)),
     # weight (out, in), bias (out,); on a flat value
     "linear": Op(1, {}, ("weight",), ("bias",)),
-    # x · scale + shift, one number a channel: a normalisation that could not be folded
+    # x · scale + shift, one number per channel: a normalisation that could not be folded
     "affine": Op(1, {}, ("scale", "shift")),
     "relu": Op(1),
     "relu6": Op(1),

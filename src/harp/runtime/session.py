@@ -59,7 +59,7 @@ def isa() -> str:
 
 
 def peak_gflops(threads: int = 1) -> float:
-    """Measured: the 10⁹ operations a second that multiply-adds on registers alone reach."""
+    """Measured: the 10⁹ operations per second that multiply-adds on registers alone reach."""
     return _need_engine().peak_gflops(_count_threads(threads), os.environ.get(_ISA, ""))
 
 

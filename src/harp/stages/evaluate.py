@@ -1,4 +1,4 @@
-"""Judge a finished run on the test set, once, and note the result in its card."""
+"""Evaluate a finished run on the test set and add the result to its card."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -32,10 +32,10 @@ _DIGITS = 1e-5
 def evaluate_run(
     path: Path, settings: Evaluating, compute: Compute, *, accept_changes: bool = False, watch: Watch = SILENT
 ) -> list[Evaluation]:
-    """Clean accuracy, then accuracy under the attack at each eps. What the card holds already is not computed again.
+    """Clean accuracy, then accuracy under the attack at each eps. Results that the card has already are not computed again.
 
-    Interrupted, the same call goes on where it was, on as many devices as it is given then. Several share the batches
-    of each attack and find what one would; the first writes.
+    After an interruption the same call continues, on any number of devices. Several devices share the batches of each
+    attack and get the same result as one; the first one writes.
     """
     run, recipe = open_run(path), recipe_of(path)
     attacks = attacks_of(settings, recipe)
@@ -140,7 +140,7 @@ class _Work:
 
 
 def is_evaluated(path: Path, settings: Evaluating, tests: int) -> bool:
-    """Whether the card of a finished run holds all that :func:`evaluate_run` would find; ``tests`` are the images there are."""
+    """Whether the card of a finished run has every result of :func:`evaluate_run`; ``tests`` is the size of the test set."""
     return not unanswered(path, settings, tests)
 
 

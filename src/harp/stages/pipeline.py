@@ -1,4 +1,4 @@
-"""The whole job: one robust parent, then every method pruned, finetuned and judged on the same budget of passes."""
+"""The whole job: one robust parent, then every method pruned, finetuned and evaluated with the same number of passes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -74,7 +74,7 @@ def run_all(
 
 
 def run_cell(recipe: Recipe, parent: Path, out: Path, *, overwrite: bool = False, watch: Watch = SILENT) -> Path:
-    """Prune a dense run into ``out/masks``, finetune that into ``out/final``, and judge it. Interrupted, it goes on.
+    """Prune a dense run into ``out/masks``, finetune that into ``out/final``, and evaluate it. Interrupted, it continues.
 
     ``overwrite`` replaces runs of other settings, and runs a cell again that is finished to the last evaluation.
     """

@@ -30,7 +30,7 @@ from harp.training.loop import Course, Validate
 from harp.training.optimizer import KeepRule
 
 VALIDATION_STEPS = 10
-"""Of the PGD that judges every epoch."""
+"""Steps of the PGD that evaluates every epoch."""
 ESTIMATORS = {"marginal": marginal, "layer-sum": layer_sum}
 _PLAIN = Pruning()
 

@@ -38,7 +38,7 @@ Validate = Callable[[nn.Module], tuple[float, float]]
 
 @dataclass(frozen=True)
 class Course:
-    """What ``fit`` runs: a stage's name and settings, its loss, its data, and how an epoch is judged."""
+    """What ``fit`` runs: a stage's name and settings, its loss, its data, and how an epoch is evaluated."""
 
     stage: str
     settings: Training
@@ -141,7 +141,7 @@ class _Run:
             began = time.perf_counter()
 
     def finish_epoch(self) -> EpochMetrics:
-        """Judge what the epoch's steps have made of the model, and save where that leaves the run."""
+        """Evaluate the model after the epoch, and save the state of the run."""
         if not _finite(self.model):
             raise self._diverged("a weight is no longer finite")
         torch.manual_seed(seed_of(self.course.seed, self.course.stage, "validate"))
@@ -248,7 +248,7 @@ def epoch_order(course: Course, epoch: int, rank: int, world: int) -> Tensor:
 
 
 def batch_per_rank(batch_size: int, world: int) -> int:
-    """Images a step on each rank. Raises ValueError when the batch cannot be shared out evenly."""
+    """Images per step on each rank. Raises ValueError when the batch cannot be shared out evenly."""
     if batch_size % world:
         raise ValueError(
             f"batch_size={batch_size} must be divisible by the {world} devices, or gradients weigh unequally"
