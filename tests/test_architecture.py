@@ -118,10 +118,7 @@ def test_files_are_written_in_one_place_only():
         r"\bos\.(replace|rename|chmod|umask)\(|\bmkstemp\(|\.write_(text|bytes)\(|\bopen\([^)\n]*[\"'][wx]b?[\"']"
     )
     found = {relative(p) for p in SOURCES if writes.search(p.read_text(encoding="utf-8"))}
-    others = {
-        "src/harp/data/source.py",
-        "src/harp/benching/probe.py",
-    }  # a folder that was unpacked; the kernel's switch
+    others = {"src/harp/data/source.py", "src/harp/bench/probe.py"}  # a folder that was unpacked; the kernel's switch
     assert found == {"src/harp/files.py", *others}
 
 

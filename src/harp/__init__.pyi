@@ -5,7 +5,6 @@ from . import evaluation as evaluation
 from . import exporting as exporting
 from . import models as models
 from . import objectives as objectives
-from . import passes as passes
 from . import pruning as pruning
 from . import recipes as recipes
 from . import report as report

@@ -39,6 +39,11 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
 
 
 @pytest.fixture
+def graph() -> Graph:
+    return GRAPH
+
+
+@pytest.fixture
 def images() -> np.ndarray:
     return np.random.default_rng(0).random((3, 2, 6, 6), dtype=np.float32)
 

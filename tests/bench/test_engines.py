@@ -11,8 +11,7 @@ from numpy.testing import assert_allclose
 
 from harp.bench.engines import ENGINES, NAMES, UNTUNED, Subject, absence
 from harp.exporting import rebuild
-
-from .conftest import GRAPH
+from harp.runtime.graph import Graph
 
 
 def engine_or_skip(name: str):
@@ -23,9 +22,11 @@ def engine_or_skip(name: str):
 
 @pytest.mark.parametrize("name", [name for name in ENGINES if name != "inductor"])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_an_engine_computes_what_pytorch_does(name: str, batch: int, subject: Subject, images: np.ndarray):
+def test_an_engine_computes_what_pytorch_does(
+    name: str, batch: int, subject: Subject, graph: Graph, images: np.ndarray
+):
     run = engine_or_skip(name).open(subject, batch, 1)
-    expected = rebuild(GRAPH)(torch.from_numpy(images[:batch])).numpy()
+    expected = rebuild(graph)(torch.from_numpy(images[:batch])).numpy()
     assert_allclose(run(images[:batch]), expected, rtol=1e-5, atol=1e-5)
 
 

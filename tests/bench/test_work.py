@@ -9,14 +9,12 @@ from harp.bench.engines import Subject
 from harp.bench.work import sizes_of, work_of
 from harp.runtime.graph import Graph, Node
 
-from .conftest import CONV, GRAPH
-
 
 def test_multiplications_are_non_zeros_times_places():
     weight = np.zeros((2, 1, 3, 3), np.float32)
     weight[0, 0, :, 1] = 1.0
     dense = np.ones((5, 8), np.float32)
-    strided = {**CONV, "stride": (2, 2)}
+    strided = {"stride": (2, 2), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
     graph = Graph(
         (1, 4, 4),
         (
@@ -37,15 +35,15 @@ def test_a_network_without_weights_keeps_all_of_none():
 
 @pytest.mark.parametrize("zstd", [True, False])
 def test_sizes_are_those_of_the_files_and_of_dense_float32(
-    zstd: bool, subject: Subject, monkeypatch: pytest.MonkeyPatch
+    zstd: bool, subject: Subject, graph: Graph, monkeypatch: pytest.MonkeyPatch
 ):
     if not zstd:
         monkeypatch.setitem(__import__("sys").modules, "zstandard", None)
-    found = sizes_of(subject.file, GRAPH, subject.dense)
+    found = sizes_of(subject.file, graph, subject.dense)
     values = 4 * 2 * 9 + 4 + 4 * 4 * 9 + 3 * 144 + 3
     assert found.dense == 4 * values
     assert found.file == len(subject.file.read_bytes())
     assert found.onnx == len(subject.dense.read_bytes())
     assert found.compressor == ("zstd -12" if zstd else "zlib -6")
-    everything = b"".join(t.tobytes() for node in GRAPH.nodes for t in node.tensors.values())
+    everything = b"".join(t.tobytes() for node in graph.nodes for t in node.tensors.values())
     assert found.compressed == pytest.approx(len(zlib.compress(everything)), rel=0.2)

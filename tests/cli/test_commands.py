@@ -1,7 +1,6 @@
 """The command line: what each command prints, and one line for what cannot be."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,16 +16,6 @@ from harp.cli.parsing import number
 SMALL = ["--batch-size", "18", "--attack-steps", "1", "--lr", "0.05", "--compute.device", "cpu"]
 TASK = ["--task.data", "tiny:data", "--task.model", "tiny:network", "--task.eps", "0.1", "--task.validation", "0.2"]
 PRETRAIN = ["pretrain", "digits", "--out", "dense", "--epochs", "2", *SMALL, *TASK]
-
-
-def harp(*words: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "harp.cli", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-    )
 
 
 @pytest.fixture
@@ -187,8 +176,8 @@ def test_the_table_marks_a_network_that_is_no_better_than_chance(dense, capsys):
     )
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(tiny):
-    process = harp("run", "--help")
+def test_a_reader_that_has_seen_enough_is_no_error(tiny, harp_process):
+    process = harp_process("run", "--help")
     assert process.stdout is not None
     process.stdout.close()  # as `| head` does
     assert process.wait(timeout=60) == 141
@@ -202,9 +191,9 @@ def test_nothing_complains_to_a_reader_that_has_gone(tiny):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_was_signalled_goes_on_and_ends_with_the_bytes_of_one_never_stopped(tiny, number):
+def test_a_run_that_was_signalled_goes_on_and_ends_with_the_bytes_of_one_never_stopped(tiny, harp_process, number):
     words = [*PRETRAIN, "--epochs", "3", "--objective", "natural"]
-    process = harp(*words, TINY_PAUSE_S="0.1")
+    process = harp_process(*words, TINY_PAUSE_S="0.1")
     deadline = time.monotonic() + 120
     while not Path("dense/metrics.jsonl").exists():  # an epoch is done, and two are not
         assert time.monotonic() < deadline

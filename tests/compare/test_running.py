@@ -1,12 +1,9 @@
 """`harp compare` from the command line to the table, on a network of 168 weights."""
 
 import json
-import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -206,19 +203,9 @@ def test_runs_of_other_settings_are_refused_with_the_difference_and_may_be_repla
     assert recipe_in(Path("out/lwm-0.1-s0/final/recipe.json")).finetune.lr == 0.3
 
 
-def harp(*words: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "harp.cli", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, **environment},
-    )
-
-
-def test_cells_run_as_processes_of_their_own(parent: Path):
-    process = harp("compare", "dense", "--methods", "lwm", "--keeps", "0.1", "--seeds", "0", "--jobs", "2",
-                   *EVALUATED, "--out", "out")  # fmt: skip
+def test_cells_run_as_processes_of_their_own(parent: Path, harp_process):
+    words = ["compare", "dense", "--methods", "lwm", "--keeps", "0.1", "--seeds", "0", "--jobs", "2", *EVALUATED]
+    process = harp_process(*words, "--out", "out")
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert Path("out/lwm-0.1-s0/final/card.json").exists()
@@ -234,7 +221,9 @@ def waited_for(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_comparison_that_was_stopped_or_killed_goes_on_and_ends_with_the_same_bits(parent: Path, number: int):
+def test_a_comparison_that_was_stopped_or_killed_goes_on_and_ends_with_the_same_bits(
+    parent: Path, harp_process, number: int
+):
     words = [
         "compare",
         "dense",
@@ -248,7 +237,7 @@ def test_a_comparison_that_was_stopped_or_killed_goes_on_and_ends_with_the_same_
         "4",
         *EVALUATED,
     ]
-    process = harp(*words, "--out", "out", TINY_PAUSE_S="0.3")
+    process = harp_process(*words, "--out", "out", TINY_PAUSE_S="0.3")
     waited_for(Path("out/harp-0.1-s0/masks/metrics.jsonl"))
     process.send_signal(number)
     process.communicate(timeout=120)
