@@ -85,6 +85,15 @@ def test_another_shape_is_told(tmp_path):
     assert differences(taken(tmp_path), other) == ["the images were 3 × 4 × 4 and are 3 × 6 × 6"]
 
 
+def test_another_way_from_file_to_pixels_is_told_unless_it_was_not_noted(tmp_path):
+    data = load_data("folder", root=folder(tmp_path), image_size=4)
+    before = fingerprint(data)
+    now = fingerprint(replace(data, preprocessing=replace(data.preprocessing, resample="bilinear")))
+    assert differences(before, now) == ["preparing an image, resample was 'mean-or-bilinear' and is 'bilinear'"]
+    older = {name: value for name, value in before.items() if name != "preprocessing"}
+    assert differences(older, now) == []
+
+
 def test_a_file_that_broke_at_its_size_is_told(tmp_path):
     before = taken(folder(tmp_path))
     path = tmp_path / "train" / "cat" / "1.png"

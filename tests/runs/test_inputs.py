@@ -12,6 +12,7 @@ from harp.cli.main import main
 from harp.recipes import Compute, Evaluating, Pruning, Recipe, Task, Training
 from harp.runs.directory import RunDirectory
 from harp.runs.inputs import ChangedInputs
+from harp.runtime.preprocessing import Preprocessing
 from harp.stages.evaluate import evaluate_run, evaluations_in
 from harp.stages.export import export_run
 from harp.stages.train import finetune, pretrain, prune
@@ -108,6 +109,18 @@ def test_an_evaluation_of_other_images_is_not_taken_for_one_of_these(photos):
     assert third.images == 12
     assert third.inputs != second.inputs
     assert evaluations_in(dense.card) == [first, second, third]
+
+
+def test_an_evaluation_of_images_that_were_prepared_otherwise_is_another_one(photos, monkeypatch):
+    dense = pretrain(RECIPE, Path("dense"))
+    (first,) = evaluate_run(dense.path, CLEAN, CPU)
+    otherwise = Preprocessing((4, 4), resample="bilinear")
+    monkeypatch.setattr("harp.data.preprocessing_of", lambda shape: otherwise)
+    with pytest.raises(ChangedInputs, match="preparing an image, resample was 'mean-or-bilinear' and is 'bilinear'"):
+        evaluate_run(dense.path, CLEAN, CPU)
+    (second,) = evaluate_run(dense.path, CLEAN, CPU, accept_changes=True)
+    assert first.inputs != second.inputs
+    assert any("preparing an image" in note for note in second.notes)
 
 
 def test_an_interrupted_stage_goes_on_with_the_images_it_began_with_only(photos):

@@ -18,7 +18,8 @@ _SHOWN = 5
 
 
 def fingerprint(data: ImageData) -> dict[str, Any]:
-    """Classes, shape, and the names and sizes of all files; of tensors labels and the brightness of some images.
+    """Classes, shape, the names and sizes of all files and how they become pixels; of tensors labels and the brightness
+    of some images.
 
     Of a folder it takes what a listing of the directories tells, and reads no file. It is taken before a validation
     split is cut off.
@@ -27,7 +28,8 @@ def fingerprint(data: ImageData) -> dict[str, Any]:
     if data.files is None:
         return {**found, "name": data.name, "splits": {part: _split(images) for part, images in data.splits.items()}}
     folders = {name: _folder(folder) for name, folder in data.files.folders.items()}
-    return {**found, "folders": folders, "left_out": dict(data.files.left_out)}
+    how = None if data.preprocessing is None else data.preprocessing.to_json()
+    return {**found, "folders": folders, "left_out": dict(data.files.left_out), "preprocessing": how}
 
 
 def listing_in(record: Mapping[str, Any]) -> Listing | None:
@@ -45,6 +47,7 @@ def differences(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]
     found = [*_classes(theirs["classes"], mine["classes"])]
     if theirs["shape"] != mine["shape"]:
         found.append(f"the images were {_size(theirs['shape'])} and are {_size(mine['shape'])}")
+    found += _preparation(theirs.get("preprocessing"), mine.get("preprocessing"))
     before, now = listing_in(theirs), listing_in(mine)
     if before is not None and now is not None:
         return [*found, *_files(before, now), *_left_out(before, now)]
@@ -85,6 +88,15 @@ def _classes(theirs: Sequence[str], mine: Sequence[str]) -> Iterator[str]:
         yield f"the classes {', '.join(new)} were added"
     if not gone and not new and theirs != mine:
         yield f"the order of the classes was {', '.join(theirs)} and is {', '.join(mine)}"
+
+
+def _preparation(theirs: Mapping[str, Any] | None, mine: Mapping[str, Any] | None) -> Iterator[str]:
+    """Of older runs it was not noted. The size is that of the images."""
+    if theirs is None or mine is None:
+        return
+    for name in dict.fromkeys([*theirs, *mine]):
+        if name != "size" and theirs.get(name) != mine.get(name):
+            yield f"preparing an image, {name} was {theirs.get(name)!r} and is {mine.get(name)!r}"
 
 
 def _files(before: Listing, now: Listing) -> Iterator[str]:

@@ -85,7 +85,9 @@ def identity(inputs: dict[str, Any]) -> str:
     data = inputs["data"]
     splits = {part: (split["images"], split["labels"]) for part, split in data.get("splits", {}).items()}
     folders = {name: folder["digest"] for name, folder in data.get("folders", {}).items()}
-    parts = (data["classes"], data["shape"], folders, sorted(data.get("left_out", ())), splits, inputs["code"])
+    parts = [data["classes"], data["shape"], folders, sorted(data.get("left_out", ())), splits, inputs["code"]]
+    if data.get("preprocessing") is not None:
+        parts.append(data["preprocessing"])
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
