@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harp.cards import read_card
 from harp.cli.main import main
 from harp.recipes import Compute, Pruning, Recipe, Task, Training
 from harp.recipes import Testing as Judging
 from harp.runs.directory import RunDirectory
 from harp.runs.inputs import ChangedInputs
-from harp.stages.evaluate import evaluations_in, judge
+from harp.stages.evaluate import judge
 from harp.stages.export import export_run
 from harp.stages.train import finetune, pretrain, prune
 from harp.stages.watch import Watch
@@ -108,7 +109,7 @@ def test_an_evaluation_of_other_images_is_not_taken_for_one_of_these(photos):
     (third,) = judge(dense.path, CLEAN, CPU, accept_changes=True)
     assert third.images == 12
     assert third.inputs != second.inputs
-    assert evaluations_in(dense.card) == [first, second, third]
+    assert list(read_card(dense.card).evaluations) == [first, second, third]
 
 
 def test_an_interrupted_stage_goes_on_with_the_images_it_began_with_only(photos):

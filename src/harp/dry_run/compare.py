@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from harp.attacks import Threat
+from harp.cards import read_card
 from harp.compare.jobs import Todo
 from harp.compare.plan import Cell, Comparison
 from harp.cost.passes import learns, stage_passes
@@ -14,7 +15,6 @@ from harp.dry_run.clock import Range
 from harp.dry_run.evaluation import standing_below, time_to_evaluate
 from harp.dry_run.stages import validation_seconds
 from harp.recipes import Recipe, Training, in_epochs
-from harp.runs.card import read_card
 from harp.runs.directory import RunDirectory
 from harp.runs.opening import build_network, open_data
 from harp.training.build import make_objective
@@ -72,7 +72,7 @@ def spent(cell: Cell) -> float | None:
     if not all(card.exists() for card in cards):
         return None
     masked, final = map(read_card, cards)
-    return masked["elapsed_s"] + final["elapsed_s"] + sum(e["elapsed_s"] for e in final["evaluations"])
+    return sum(card.elapsed_s or 0.0 for card in (masked, final)) + sum(e.elapsed_s for e in final.evaluations)
 
 
 def seconds_a_pass(recipe: Recipe) -> float:

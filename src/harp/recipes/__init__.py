@@ -1,7 +1,7 @@
 """Every setting of a run as a frozen value, and the presets. Plain data: nothing here imports torch."""
 
 from harp.recipes.flags import changes, flags, flat
-from harp.recipes.how import chance_words, how_words, with_fields
+from harp.recipes.how import chance_words, how_words, threat_words, with_fields
 from harp.recipes.lengths import few_steps, from_parent, images_used, in_epochs, steps_an_epoch, steps_of
 from harp.recipes.methods import ADMM, OWN_METHODS, brought, method_names, register_name
 from harp.recipes.plain import from_json, recipe_in, to_json
@@ -53,6 +53,7 @@ __all__ = [
     "respelled",
     "steps_an_epoch",
     "steps_of",
+    "threat_words",
     "to_json",
     "with_fields",
 ]

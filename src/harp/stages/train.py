@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from harp.attacks import PGD, Attack, Threat
+from harp.cards import read_card
 from harp.checkpoint import load_weights, save_tensors
 from harp.data import ImageData, Images
 from harp.evaluation import Ranks, evaluate
@@ -18,7 +19,7 @@ from harp.files import write_json, write_json_lines
 from harp.pruning import Admm, Budget, attach_masks, bake_masks, budget_of, freeze_masks, masks
 from harp.pruning.channels import widths
 from harp.recipes import ADMM, Pruning, Recipe, Training, data_title, few_steps, in_epochs, steps_an_epoch
-from harp.runs.card import make_card, name_of, of_smaller, read_card
+from harp.runs.card import make_card, name_of, of_smaller
 from harp.runs.claim import Claim
 from harp.runs.directory import RunDirectory
 from harp.runs.inputs import changes
@@ -265,7 +266,7 @@ class _Stage:
         )
         parent = None if self.claim.parent is None else RunDirectory(self.claim.parent)
         if parent is not None and parent.widths.exists():
-            card |= of_smaller(read_card(parent.card))
+            card |= of_smaller(read_card(parent.card).values)
             write_json(run.widths, widths(model))
         save_tensors(run.model, model.state_dict())
         if chosen:
