@@ -10,7 +10,8 @@ __version__ = "0.1.0"
 # Where each public name is. Nothing is imported before it is used; the stub beside tells type checkers the same.
 _PUBLIC = {
     "attacks": "PGD Attack Threat autoattack fgsm",
-    "evaluation": "Evaluation evaluate",
+    "cards": "Evaluation",
+    "evaluation": "evaluate",
     "exporting": "Exported export",
     "objectives": "Objective free_at mart n_fgsm natural pgd_at trades",
     "pruning": "Budget ChannelBudget Descent Mask Method Penalty Pruner Ramp attach_masks bake_masks channel_budget "

@@ -14,7 +14,7 @@ from .attacks import Attack as Attack
 from .attacks import Threat as Threat
 from .attacks import autoattack as autoattack
 from .attacks import fgsm as fgsm
-from .evaluation import Evaluation as Evaluation
+from .cards import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
 from .exporting import Exported as Exported
 from .exporting import export as export

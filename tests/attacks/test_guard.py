@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from harp.attacks import PGD, AutoAttack, Threat, attacking, fgsm, guard
+from harp.cards import Evaluation
 from harp.data import InMemory
-from harp.evaluation import Evaluation, collect_examples, evaluate
+from harp.evaluation import collect_examples, evaluate
 from harp.objectives import free_at, mart, n_fgsm, natural, pgd_at, trades
 
 LINF = Threat("linf", 0.03)

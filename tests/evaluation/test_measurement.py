@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from harp.attacks import PGD, Threat, fgsm
 from harp.attacks.autoattack import AutoAttack
+from harp.cards import Evaluation, wilson
 from harp.data import InMemory
-from harp.evaluation import Evaluation, collect_examples, contradictions, evaluate, evaluation_order, wilson
+from harp.evaluation import collect_examples, contradictions, evaluate, evaluation_order
 from harp.evaluation.result import pack, unpack
 from harp.pruning import HARP, attach_masks, bake_masks, freeze_masks, weight_budget
 
@@ -136,28 +137,28 @@ def test_json_goes_both_ways_and_holds_what_the_report_reads():
 @pytest.mark.parametrize(
     ("entry", "value", "complaint"),
     [
-        ("images", 10.0, "images=10.0"),
-        ("images", True, "images=True"),
-        ("images", 0, "images=0"),
-        ("correct", 1001, "correct=1001"),
-        ("accuracy", 0.9, "accuracy=0.9 contradicts correct=583 of images=1000"),
-        ("accuracy", float("nan"), "accuracy=nan contradicts"),
-        ("low", 0.1, "low=0.1 contradicts"),
-        ("eps", -1.0, "eps=-1.0"),
-        ("eps", "8/255", "eps='8/255'"),
-        ("norm", "l3", "norm='l3'"),
-        ("elapsed_s", float("inf"), "elapsed_s=inf"),
-        ("per_attack", {"square": 2.0}, "per_attack"),
-        ("per_attack", {"square": "x"}, "per_attack"),
-        ("notes", [1], "notes"),
+        ("images", 10.0, "images is 10.0, expected a whole number"),
+        ("images", True, "images is True, expected a whole number"),
+        ("images", 0, "images is 0, expected at least one"),
+        ("correct", 1001, "correct is 1001, expected a whole number from 0 to 1000"),
+        ("accuracy", 0.9, "accuracy is 0.9, expected 0.583000, as correct=583 of images=1000"),
+        ("accuracy", float("nan"), "accuracy is nan, expected a number from 0 to 1"),
+        ("low", 0.1, "low is 0.1, expected 0.552"),
+        ("eps", -1.0, "eps is -1.0, expected a number from 0"),
+        ("eps", "8/255", "eps is '8/255', expected a number"),
+        ("norm", "l3", "norm='l3' must be 'linf', 'l2' or None"),
+        ("elapsed_s", float("inf"), "elapsed_s=inf must be 0 or more and finite"),
+        ("per_attack", {"square": 2.0}, "per_attack: square is 2.0, expected a number from 0 to 1"),
+        ("per_attack", {"square": "x"}, "per_attack: square is 'x', expected a number"),
+        ("notes", [1], "notes is .1., expected a list of texts"),
         ("right", "zz", "'zz'"),
         ("right", "0" * 250, "does not mark 583"),
-        ("surprise", 1, "surprise"),
+        ("surprise", 1, "surprise is 1, expected no such entry"),
     ],
 )
 def test_a_damaged_record_names_the_entry(entry, value, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        Evaluation.from_json({**RESULT.to_json(), entry: value})
+    with pytest.raises(ValueError, match=f"^card.json, evaluations.0.(:|,).*{complaint}"):
+        Evaluation.from_json({**RESULT.to_json(), entry: value}, "card.json, evaluations[0]")
 
 
 LATER = {"right", "step_size", "random_start", "restarts", "chance", "inputs"}
@@ -168,7 +169,9 @@ LATER = {"right", "step_size", "random_start", "restarts", "chance", "inputs"}
 def test_a_missing_entry_is_named(entry):
     record = RESULT.to_json()
     del record[entry]
-    with pytest.raises(ValueError, match=f"{entry}=None"):
+    with pytest.raises(
+        ValueError, match=f"an evaluation: {entry} is missing, expected an entry that every evaluation has"
+    ):
         Evaluation.from_json(record)
 
 

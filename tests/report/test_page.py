@@ -49,7 +49,7 @@ def test_the_policy_allows_the_one_script_of_the_page_and_no_network(runs, page)
 def test_hostile_texts_are_text_and_nothing_else(fake, evaluation, epoch, pictures, page):
     run = fake("dense", name=HOSTILE, data=HOSTILE, model=HOSTILE, classes=[HOSTILE] * 3, stage=HOSTILE)
     run.card |= {"environment": {HOSTILE: HOSTILE, "cpu": HOSTILE}, "layers": {}}
-    attacked = evaluation(HOSTILE, 300, eps=0.1, norm=HOSTILE, per_attack={HOSTILE: 0.5}, notes=[HOSTILE])
+    attacked = evaluation(HOSTILE, 300, eps=0.1, per_attack={HOSTILE: 0.5}, notes=[HOSTILE])
     run.card["evaluations"] = [evaluation("clean", 900), attacked]
     run.metrics = [epoch(0), epoch(1)]
     run.recipe = {HOSTILE: HOSTILE}

@@ -44,12 +44,12 @@ def test_the_number_of_images_stands_in_the_cell_when_it_differs(fake, evaluatio
 
 def test_the_interval_bar_stands_where_the_numbers_are(fake, evaluation, page):
     dense = fake("dense")
-    dense.card["evaluations"] = [evaluation("clean", 500, low=0.4, high=0.65)]
+    dense.card["evaluations"] = [evaluation("clean", 50, 100)]
     bar = page([dense.write()]).one("svg", "interval")
-    # The common axis runs from 40 % to 70 %.
-    assert bar.one("line", "range").attributes["x1"] == "0.00%"
-    assert bar.one("line", "range").attributes["x2"] == "83.33%"
-    assert bar.one("circle").attributes["cx"] == "33.33%"
+    # The common axis runs from 40 % to 60 %, the interval of 50 in 100 from 40.38 % to 59.62 %.
+    assert bar.one("line", "range").attributes["x1"] == "1.92%"
+    assert bar.one("line", "range").attributes["x2"] == "98.08%"
+    assert bar.one("circle").attributes["cx"] == "50.00%"
 
 
 def test_the_difference_is_to_a_dense_parent_even_when_it_was_not_asked_for(runs, page):
@@ -64,16 +64,11 @@ def test_without_the_dense_parent_there_is_no_difference(runs, page, tmp_path: P
     assert rows_of(page([alone]))["HARP 1 %"][1] == "81.2 % 78.7–83.5"
 
 
-def test_the_dense_parent_is_found_through_the_stages_between(runs, fake, page):
+def test_the_dense_parent_is_found_through_the_stages_between(runs, fake, evaluation, page):
     fake("masks", "harp", (10, 5, 5), stage="prune").write()
     final = fake("final", "harp", (10, 5, 5), parent="../masks", name="Final")
-    final.card["evaluations"] = [{**runs_evaluation(), "correct": 860, "accuracy": 0.86}]
+    final.card["evaluations"] = [evaluation("clean", 860)]
     assert "−4.0" in rows_of(page([final.write()]))["Final"][1]
-
-
-def runs_evaluation() -> dict:
-    threat = {"norm": None, "eps": None}
-    return {"attack": "clean", **threat, "images": 1000, "low": 0.8, "high": 0.9, "per_attack": {}, "notes": []}
 
 
 def test_a_stage_in_the_middle_without_evaluations_is_counted_not_listed(runs, fake, page):

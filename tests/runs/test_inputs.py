@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harp.cards import read_card
 from harp.cli.main import main
 from harp.recipes import Compute, Evaluating, Pruning, Recipe, Task, Training
 from harp.runs.directory import RunDirectory
 from harp.runs.inputs import ChangedInputs
 from harp.runtime.preprocessing import Preprocessing
-from harp.stages.evaluate import evaluate_run, evaluations_in
+from harp.stages.evaluate import evaluate_run
 from harp.stages.export import export_run
 from harp.stages.train import finetune, pretrain, prune
 from harp.stages.watch import Watch
@@ -108,7 +109,7 @@ def test_an_evaluation_of_other_images_is_not_taken_for_one_of_these(photos):
     (third,) = evaluate_run(dense.path, CLEAN, CPU, accept_changes=True)
     assert third.images == 12
     assert third.inputs != second.inputs
-    assert evaluations_in(dense.card) == [first, second, third]
+    assert list(read_card(dense.card).evaluations) == [first, second, third]
 
 
 def test_an_evaluation_of_images_that_were_prepared_otherwise_is_another_one(photos, monkeypatch):

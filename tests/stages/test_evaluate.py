@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
+from harp.cards import Evaluation, read_card
 from harp.checkpoint import load_tensors, save_tensors
-from harp.evaluation import Evaluation
 from harp.files import write_json
 from harp.recipes import Compute, Evaluating, Recipe, Task, Training
 from harp.runs.directory import RunDirectory
-from harp.stages.evaluate import EXAMPLES, evaluate_run, evaluations_in, is_evaluated
+from harp.stages.evaluate import EXAMPLES, evaluate_run, is_evaluated
 from harp.stages.train import pretrain
 from harp.stages.watch import Watch
 
@@ -38,7 +38,7 @@ def test_clean_images_come_first_and_the_card_keeps_everything(run):
     found, begun = work(run, PGD)
     assert begun == ["clean", "pgd-2"]
     assert [(e.attack, e.eps, e.images) for e in found] == [("clean", None, 12), ("pgd-2", 0.1, 12)]
-    assert evaluations_in(run / "card.json") == found
+    assert list(read_card(run / "card.json").evaluations) == found
     assert [path.name for path in RunDirectory(run).evaluations.iterdir()] == ["examples.safetensors"]
 
 
@@ -48,7 +48,7 @@ def test_what_the_card_holds_is_not_computed_again(run):
     assert work(run, PGD) == (found, [])
     assert is_evaluated(run, PGD, 24)
     assert work(run, replace(PGD, eps=(0.1, 0.05, 0.05)))[1] == ["pgd-2"]
-    assert [e.eps for e in evaluations_in(run / "card.json")] == [None, 0.1, 0.05]
+    assert [e.eps for e in list(read_card(run / "card.json").evaluations)] == [None, 0.1, 0.05]
 
 
 @pytest.mark.parametrize("change", [{"step_size": 0.01}, {"steps": 3}, {"images": 13}, {"eps": (0.2,)}])
@@ -57,7 +57,7 @@ def test_another_question_is_another_result(run, change):
     found, begun = work(run, replace(PGD, **change))
     assert begun[-1] == found[-1].attack
     assert found[-1] not in before
-    assert evaluations_in(run / "card.json")[:2] == before
+    assert list(read_card(run / "card.json").evaluations)[:2] == before
 
 
 @pytest.mark.parametrize("attack", ["pgd", "cw"])
@@ -65,12 +65,12 @@ def test_an_evaluation_that_was_stopped_goes_on_to_the_same_result(run, attack):
     settings, asked = replace(PGD, attack=attack), []
 
     def stop() -> bool:
-        asked.append(bool(evaluations_in(run / "card.json")))
+        asked.append(bool(list(read_card(run / "card.json").evaluations)))
         return sum(asked) == 17  # of the times after the clean images, before a pass of the attack
 
     with pytest.raises(KeyboardInterrupt):
         evaluate_run(run, settings, CPU, watch=Watch(should_stop=stop))
-    assert [e.attack for e in evaluations_in(run / "card.json")] == ["clean"]
+    assert [e.attack for e in list(read_card(run / "card.json").evaluations)] == ["clean"]
     stopped = [replace(e, elapsed_s=0.0) for e in evaluate_run(run, settings, CPU)]
     card = RunDirectory(run).card
     write_json(card, {**json.loads(card.read_text()), "evaluations": []})
@@ -147,7 +147,7 @@ def test_a_card_of_an_earlier_version_still_answers(run):
         each["notes"] = note
     write_json(run / "card.json", card)
     assert [work(run, settings)[1] for settings in asked] == [[], [], []]
-    assert [e.notes for e in evaluations_in(run / "card.json")] == [()] * 4
+    assert [e.notes for e in list(read_card(run / "card.json").evaluations)] == [()] * 4
 
 
 def test_the_images_of_the_report_are_attacked_as_was_asked_for(run):

@@ -14,9 +14,10 @@ import torch
 from torch import nn
 
 from harp.attacks import PGD, AutoAttack, Threat
+from harp.cards import Evaluation
 from harp.checkpoint import load_state, load_tensors, save_state
 from harp.data import InMemory
-from harp.evaluation import Evaluation, Ranks, evaluate
+from harp.evaluation import Ranks, evaluate
 from harp.objectives import pgd_at
 from harp.pruning import HARP, Descent, attach_masks, masks, weight_budget
 from harp.recipes import Compute, Pruning

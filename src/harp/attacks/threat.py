@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from harp.recipes import threat_words
+
 Norm = Literal["linf", "l2"]
 
 
@@ -28,8 +30,7 @@ class Threat:
             raise ValueError(f"eps={self.eps!r} must be finite and not negative for norm 'l2', e.g. 0.5 or 128 / 255")
 
     def __str__(self) -> str:
-        on_pixels = self.eps * 255
-        return f"{self.norm} {on_pixels:.4g}/255" if self.norm == "linf" else f"{self.norm} {self.eps:g}"
+        return threat_words(self.norm, self.eps)
 
     def start(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """A uniform random point of the ball around x, clipped to [0, 1] (drawn from torch's global generator)."""

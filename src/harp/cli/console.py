@@ -5,7 +5,6 @@ import statistics
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console as Terminal
 from rich.logging import RichHandler
@@ -13,11 +12,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from harp.cards import Card, Evaluation, read_card
 from harp.cli.stopping import StopRequest
-from harp.evaluation import Evaluation
-from harp.runs.card import read_card
 from harp.runs.directory import RunDirectory
-from harp.stages.evaluate import evaluations_in
 from harp.stages.watch import Watch
 from harp.training.distributed import leads
 from harp.training.progress import EpochMetrics, StepProgress
@@ -115,13 +112,13 @@ class Console:
 
     def _done(self, run: RunDirectory) -> None:
         card = read_card(run.card)
-        found = card.get("validation") or {}
+        found = card.values.get("validation") or {}
         accuracy = (
             f"; validation: clean {found['clean_accuracy']:.1%}, robust {found['robust_accuracy']:.1%}"
             if found.get("clean_accuracy") is not None
             else ""
         )
-        self.say(f"  {card['name']}: {_kept(card)} weights{accuracy}; in [bold]{escape(str(run.path))}[/bold]")
+        self.say(f"  {card.name}: {_kept(card)} weights{accuracy}; in [bold]{escape(str(run.path))}[/bold]")
 
     def _bar(self, label: str, total: int | None) -> None:
         if self._task is not None:
@@ -141,20 +138,20 @@ class Console:
     def table(self, runs: list[Path]) -> None:
         """Every evaluation of every run, with its 95 % interval."""
         self._bars.stop()
-        evaluated = [(read_card(card), evaluations_in(card)) for card in (RunDirectory(path).card for path in runs)]
-        columns = list(dict.fromkeys(_column(e) for _, found in evaluated for e in found))
+        cards = [read_card(RunDirectory(path).card) for path in runs]
+        columns = list(dict.fromkeys(_column(e) for card in cards for e in card.evaluations))
         table = Table(title="Accuracy on test images, % [95 % interval]", title_justify="left")
         table.add_column("network")
         table.add_column("kept weights", justify="right")
         for column in columns:
             table.add_column(column, justify="right")
-        for card, found in evaluated:
-            by_column = {_column(e): e for e in found}
+        for card in cards:
+            by_column = {_column(e): e for e in card.evaluations}
             cells = [_accuracy(by_column.get(column)) for column in columns]
-            table.add_row(card["name"], _kept(card), *cells)
+            table.add_row(card.name, _kept(card), *cells)
         self.terminal.print(table)
-        notes = [(card, e, text) for card, found in evaluated for e in found for text in e.notes]
-        for note in dict.fromkeys(f"{card['name']}, {e.attack}: {text}" for card, e, text in notes):
+        notes = [(card, e, text) for card in cards for e in card.evaluations for text in e.notes]
+        for note in dict.fromkeys(f"{card.name}, {e.attack}: {text}" for card, e, text in notes):
             self.say(f"  note  {escape(note)}")
 
     def page(self, path: Path) -> None:
@@ -167,8 +164,8 @@ def _column(found: Evaluation) -> str:
     return "\n".join([found.attack, threat, *found.how, f"{found.images:,} images"])
 
 
-def _kept(card: dict[str, Any]) -> str:
-    kept, total = f"{card['kept']:,}", f"{card['total']:,}"
+def _kept(card: Card) -> str:
+    kept, total = f"{card.kept:,}", f"{card.total:,}"
     return kept if kept == total else f"{kept} of {total}"
 
 

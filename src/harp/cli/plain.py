@@ -76,16 +76,13 @@ def _elements(shape: tuple[int, ...]) -> int:
 
 def _of_run(path: Path) -> dict[str, Any]:
     """The card of a run. Raises ValueError where there is none, or it is damaged."""
+    from harp.cards import read_card
+
     file = path / "card.json"
     if not file.is_file():
         raise ValueError(f"{path} has no card.json: it is no run directory, or the run is not finished")
-    try:
-        card = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON ({error}); the card is damaged") from None
-    if not isinstance(card, dict):
-        raise ValueError(f"{file} is not a JSON object; the card is damaged")
-    return {"run": str(path), **{key: card[key] for key in ("kept", "total") if key in card}, "card": card}
+    card = read_card(file)
+    return {"run": str(path), "kept": card.kept, "total": card.total, "card": dict(card.values)}
 
 
 def _lines(known: Mapping[str, Any]) -> list[str]:

@@ -27,11 +27,11 @@ class ShrinkFlags:
 def shrink(arguments: list[str], stop: StopRequest) -> None:
     flags: ShrinkFlags = parse(ShrinkFlags, "shrink", arguments, None)
 
-    from harp.runs.card import read_card
+    from harp.cards import read_card
     from harp.stages.shrink import shrink_run
 
     run = shrink_run(flags.run, flags.out, overwrite=flags.overwrite, accept_changes=flags.accept_changes)
-    terminal, card = Terminal(highlight=False), read_card(run.card)
+    terminal, card = Terminal(highlight=False), read_card(run.card).values
     terminal.print(f"[bold]{card['name']}[/bold] in {run.path}", soft_wrap=True)
     terminal.print(table_of(card["shrunk"]["before"], card["shrunk"]["after"]))
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from harp.attacks import PGD, Threat, attacking
 from harp.attacks.autoattack import AutoAttack, classified
+from harp.cards import wilson
 from harp.data import Images
 from harp.evaluation.evaluating import evaluation_order
 from harp.evaluation.phases import Phase, phases_of, seed_for
-from harp.evaluation.result import wilson
 from harp.pruning import hold_masks
 
 Attacked = PGD | AutoAttack | None

@@ -3,6 +3,7 @@
 import statistics
 from dataclasses import dataclass
 
+from harp.cards import read_card
 from harp.compare.jobs import Todo
 from harp.compare.plan import Cell, ComparePlan
 from harp.cost.passes import learns, stage_passes
@@ -10,7 +11,6 @@ from harp.dry_run.clock import Range
 from harp.dry_run.evaluation import standing_below, time_to_evaluate
 from harp.dry_run.stages import pass_seconds, validation_seconds
 from harp.recipes import in_epochs
-from harp.runs.card import read_card
 from harp.runs.directory import RunDirectory
 from harp.runs.opening import open_data
 
@@ -64,4 +64,4 @@ def spent(cell: Cell) -> float | None:
     if not all(card.exists() for card in cards):
         return None
     masked, final = map(read_card, cards)
-    return masked["elapsed_s"] + final["elapsed_s"] + sum(e["elapsed_s"] for e in final["evaluations"])
+    return sum(card.elapsed_s or 0.0 for card in (masked, final)) + sum(e.elapsed_s for e in final.evaluations)

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from harp.cards import Evaluation, read_card
 from harp.dry_run.clock import NO_TIME, UNTRAINED, Clock, Range, Standing
-from harp.evaluation import Evaluation
 from harp.recipes import Compute, Evaluating, Recipe
 from harp.runs.directory import RunDirectory
 from harp.runs.opening import build_network, load_network, open_data, open_run, recipe_of
-from harp.stages.evaluate import attacks_of, evaluations_in, unanswered
+from harp.stages.evaluate import attacks_of, unanswered
 from harp.training.distributed import alone, launch, make_fabric, place
 
 _PRUNED_CLEAN, _PRUNED_ROBUST = Range(0.6, 0.95, 1.0), Range(0.5, 0.85, 1.0)
@@ -51,7 +51,7 @@ def standing_below(parents: Iterable[Path], recipe: Recipe) -> Standing:
     """Where networks pruned from these parents will stand: below them, where the parents were evaluated."""
     attack = attacks_of(recipe.test, recipe)[-1]
     cards = [RunDirectory(parent).card for parent in parents]
-    known = [each for card in cards if card.exists() for each in evaluations_in(card)]
+    known = [each for card in cards if card.exists() for each in read_card(card).evaluations]
     clean = _mean(each for each in known if each.attack == "clean")
     robust = _mean(each for each in known if attack and (each.attack, each.eps) == (attack.name, attack.threat.eps))
     return Standing(

@@ -3,15 +3,13 @@
 from harp.evaluation.evaluating import BATCH_SIZE, collect_examples, evaluate
 from harp.evaluation.order import evaluation_order
 from harp.evaluation.ranks import Ranks
-from harp.evaluation.result import Evaluation, contradictions, wilson
+from harp.evaluation.result import contradictions
 
 __all__ = [
     "BATCH_SIZE",
-    "Evaluation",
     "Ranks",
     "collect_examples",
     "contradictions",
     "evaluate",
     "evaluation_order",
-    "wilson",
 ]

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from harp.attacks import PGD, Attack, as_labels, attacking, check_attack, check_images, check_module, logits_of
 from harp.attacks.autoattack import AutoAttack, classified, square_note
+from harp.cards import Evaluation
 from harp.data import Images
 from harp.evaluation.checks import check_model, doubts
 from harp.evaluation.journal import Identity, Journal, fingerprint, open_journal, tensor_bytes
 from harp.evaluation.order import evaluation_order
 from harp.evaluation.phases import Phase, name_of, phases_of, plain_phase, progress, seed_for, threat_of
 from harp.evaluation.ranks import ALONE, Ranks
-from harp.evaluation.result import Evaluation, pack
+from harp.evaluation.result import pack
 from harp.evaluation.sources import Data, as_images
 from harp.evaluation.stopping import asked_before_each_pass
 from harp.pruning import hold_masks

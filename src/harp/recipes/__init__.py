@@ -1,8 +1,15 @@
 """Every setting of a run as a frozen value, and the presets. Plain data: nothing here imports torch."""
 
 from harp.recipes.flags import changes, flags, flat
-from harp.recipes.how import chance_words, how_words, with_fields
-from harp.recipes.lengths import few_steps, from_parent, images_used, in_epochs, steps_of, steps_per_epoch
+from harp.recipes.how import chance_words, how_words, threat_words, with_fields
+from harp.recipes.lengths import (
+    few_steps,
+    from_parent,
+    images_used,
+    in_epochs,
+    steps_of,
+    steps_per_epoch,
+)
 from harp.recipes.methods import ADMM, OWN_METHODS, brought, method_names, register_name
 from harp.recipes.plain import from_json, recipe_in, to_json
 from harp.recipes.presets import PRESETS
@@ -53,6 +60,7 @@ __all__ = [
     "respelled",
     "steps_of",
     "steps_per_epoch",
+    "threat_words",
     "to_json",
     "with_fields",
 ]

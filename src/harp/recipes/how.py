@@ -17,6 +17,11 @@ def how_words(step_size: float | None, random_start: bool, restarts: int) -> tup
     return tuple(word for word in words if word)
 
 
+def threat_words(norm: str, eps: float) -> str:
+    """Norm and radius as people write them: ``"linf 8/255"``, ``"l2 0.5"``."""
+    return f"{norm} {eps * 255:.4g}/255" if norm == "linf" else f"{norm} {eps:g}"
+
+
 def chance_words(chance: float) -> str:
     """What is said of a network that may be no better than a constant answer."""
     return f"not separably above chance: one and the same answer is right for {100 * chance:.1f} % of the images"

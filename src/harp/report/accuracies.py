@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from harp.cards import Evaluation
 from harp.report.chart import LEFT, PLOT_WIDTH, Chart, Mark, Scale, Series, Tick, accuracy_scale, end_labels
 from harp.report.family import Family, Look
-from harp.report.reading import Evaluation, Run
+from harp.report.reading import Run
 from harp.report.results import Test, best_evaluation, headline_tests, tests_of
 from harp.report.wording import NORMS, count, eps_text, interval, percent, whole_percent
 

@@ -6,36 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harp.recipes import data_title, with_fields
+from harp.cards import Evaluation, Fields, Layer, parse_object, read_card, read_text
+from harp.recipes import data_title
 from harp.report.examples import Examples, read_examples
-from harp.report.fields import Fields, parse_object, read_text
-
-CARD_FORMAT = 1
-ROUNDING = 1e-4  # how far an accuracy may be from correct / images: half precision somewhere, never a whole image
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Accuracy under one attack, with its 95 % interval. `norm` and `eps` are None for clean images."""
-
-    attack: str
-    norm: str | None
-    eps: float | None
-    images: int
-    accuracy: float
-    low: float
-    high: float
-    per_attack: Mapping[str, float]
-    notes: tuple[str, ...]
-    step_size: float | None = None
-    random_start: bool = True
-    restarts: int = 1
-    chance: float | None = None
-
-    @property
-    def at_chance(self) -> bool:
-        """Whether always giving one answer could be as good, on clean images, as far as the interval tells."""
-        return self.attack == "clean" and self.chance is not None and self.low <= self.chance
 
 
 @dataclass(frozen=True)
@@ -50,12 +23,6 @@ class Epoch:
     density: float | None
     gamma: float | None
     layers: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Layer:
-    kept: int
-    total: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,87 +65,47 @@ def read_run(path: Path) -> Run:
         raise ValueError(f"{path} is not a directory; expected a run directory, with a card.json")
     if not is_run(path):
         raise ValueError(f"{path} is not a run: it has no card.json (a stage writes it when it ends)")
-    card = parse_object(read_text(path / "card.json"), str(path / "card.json"))
-    if card.values.get("format") != CARD_FORMAT:
-        card.fail("format", f"{CARD_FORMAT}, the only format this version of harp reads")
-    layers = {name: _layer(card.fields("layers"), name) for name in card.fields("layers").values}
-    kept, total = card.count("kept", high=card.count("total")), card.count("total")
-    removed = sum(layer.total - layer.kept for layer in layers.values())  # layers left out of pruning remove nothing
-    if layers and total - kept != removed:
-        card.fail("kept", f"{total - removed}: total {total} less the {removed} that its layers removed")
-    keep = card.number("keep", 0.0, 1.0)
-    if keep == 0:
-        card.fail("keep", "a fraction above 0")
+    card = read_card(path / "card.json")
     recipe = _recipe(path / "recipe.json")
     return Run(
         path=path,
-        parent=card.text("parent") if card.has("parent") else None,
+        parent=card.parent,
         home=path.resolve(),
-        parent_home=_parent_home(path, card),
-        name=card.text("name"),
-        stage=card.text("stage"),
-        method=card.text("method") if card.has("method") else None,
-        data=_data(card.text("data"), recipe),
-        model=card.text("model"),
-        classes=card.texts("classes"),
-        kept=kept,
-        total=total,
-        keep=keep,
-        layers=layers,
-        seed=card.count("seed") if card.has("seed") else None,
-        elapsed_s=card.number("elapsed_s", 0.0) if card.has("elapsed_s") else None,
-        environment=_plain(card.fields("environment").values),
-        evaluations=tuple(_evaluation(fields) for fields in card.records("evaluations")),
+        parent_home=_parent_home(path, card.parent),
+        name=card.name,
+        stage=card.stage,
+        method=card.method,
+        data=_data(card.data, recipe),
+        model=card.model,
+        classes=card.classes,
+        kept=card.kept,
+        total=card.total,
+        keep=card.keep,
+        layers=card.layers,
+        seed=card.seed,
+        elapsed_s=card.elapsed_s,
+        environment=_plain(card.environment),
+        evaluations=card.evaluations,
         epochs=_epochs(path / "metrics.jsonl"),
         recipe=recipe,
-        examples=read_examples(path / "evaluations", classes=len(card.texts("classes"))),
+        examples=read_examples(path / "evaluations", classes=len(card.classes)),
     )
 
 
-def _parent_home(path: Path, card: Fields) -> Path | None:
-    if not card.has("parent"):
+def _parent_home(path: Path, parent: str | None) -> Path | None:
+    if parent is None:
         return None
     try:
-        return (path / card.text("parent")).resolve()
-    except (ValueError, OSError):  # a null byte, a loop of links
-        card.fail("parent", "a path relative to the run directory")
+        return (path / parent).resolve()
+    except (ValueError, OSError) as error:  # a null byte, a loop of links
+        raise ValueError(
+            f"{path / 'card.json'}: parent is {parent[:80]!r}, expected a path relative to the run directory"
+        ) from error
 
 
 def _plain(values: Mapping[str, Any]) -> Mapping[str, str]:
     known = {key: value for key, value in values.items() if value is not None}
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in known.items()}
-
-
-def _layer(layers: Fields, name: str) -> Layer:
-    fields = layers.fields(name)
-    total = fields.count("total")
-    return Layer(kept=fields.count("kept", high=total), total=total)
-
-
-def _evaluation(fields: Fields) -> Evaluation:
-    fields = Fields(fields.where, with_fields(fields.values))
-    images = fields.count("images")
-    if images == 0:
-        fields.fail("images", "at least one image")
-    accuracy = fields.number("accuracy", 0.0, 1.0)
-    if abs(accuracy - fields.count("correct", high=images) / images) > ROUNDING:
-        fields.fail("accuracy", f"correct / images = {fields.count('correct') / images:.6f}")
-    per_attack = fields.fields("per_attack")
-    return Evaluation(
-        attack=fields.text("attack"),
-        norm=fields.text("norm") if fields.has("norm") else None,
-        eps=fields.number("eps", 0.0, 1e6) if fields.has("eps") else None,
-        images=images,
-        accuracy=accuracy,
-        low=fields.number("low", 0.0, accuracy + ROUNDING),
-        high=fields.number("high", accuracy - ROUNDING, 1.0),
-        per_attack={name: per_attack.number(name, 0.0, 1.0) for name in per_attack.values},
-        notes=fields.texts("notes"),
-        step_size=fields.number("step_size", 0.0, 1e6) if fields.has("step_size") else None,
-        random_start=fields.flag("random_start"),
-        restarts=fields.count("restarts"),
-        chance=fields.number("chance", 0.0, 1.0) if fields.has("chance") else None,
-    )
 
 
 def _epochs(path: Path) -> tuple[Epoch, ...]:

@@ -5,8 +5,9 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from harp.cards import Evaluation
 from harp.recipes import PRESETS, changes, flags, to_json
-from harp.report.reading import Evaluation, Run
+from harp.report.reading import Run
 
 
 def commands(run: Run, parent: Run | None) -> tuple[str, ...]:

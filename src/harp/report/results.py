@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harp.recipes import chance_words, how_words
+from harp.cards import Evaluation
+from harp.recipes import chance_words
 from harp.report.chart import Scale, accuracy_scale
 from harp.report.family import Family, Look
-from harp.report.reading import Evaluation, Run
+from harp.report.reading import Run
 from harp.report.wording import (
     attack_name,
     count,
@@ -108,7 +109,7 @@ def attack_order(attack: str) -> tuple[int, str]:
 
 def test_of(each: Evaluation) -> Test:
     """The column that an evaluation belongs to."""
-    return Test(each.attack, each.norm, each.eps, how_words(each.step_size, each.random_start, each.restarts))
+    return Test(each.attack, each.norm, each.eps, each.how)
 
 
 def best_evaluation(run: Run | None, test: Test) -> Evaluation | None:

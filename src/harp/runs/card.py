@@ -1,21 +1,18 @@
-"""The card of a run: what it is, exactly how much it keeps, and on what machine it was made."""
+"""Makes the card of a run: what it is, exactly how much it keeps, and on what machine it was made."""
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from harp.cards import CARD_FORMAT
 from harp.environment import environment
-from harp.files import read_json
 from harp.pruning import Budget, weight_layers
 from harp.recipes import ADMM, Recipe, data_title
 from harp.runtime.preprocessing import Preprocessing
 from harp.training.progress import EpochMetrics
 
-CARD_FORMAT = 1
-_ENTRIES = {"format": int, "name": str, "kept": int, "total": int, "layers": dict, "evaluations": list}
-"""What the other commands read from a card."""
 _MEASURES = {"macs": " of MACs", "parameters": " of parameters", "both": " of MACs and parameters"}
 _LABELS = {"rates-only": "Rates only", "global": "Global magnitude", "random": "Random"}
 
@@ -78,20 +75,9 @@ def make_card(
     }
 
 
-def of_smaller(parent: dict[str, Any]) -> dict[str, Any]:
+def of_smaller(parent: Mapping[str, Any]) -> dict[str, Any]:
     """What the card of a physically smaller network takes over: its tensors no longer tell what was removed."""
     return {name: parent[name] for name in ("method", "kept", "total", "keep", "layers", "channels", "shrunk")}
-
-
-def read_card(path: Path) -> dict[str, Any]:
-    """A card as it was written. Raises ValueError naming the file and the entry that is missing or of another type."""
-    card = read_json(path)
-    for name, kind in _ENTRIES.items():
-        if type(card.get(name)) is not kind:
-            raise ValueError(f"{path} has {name}={card.get(name)!r}, expected {kind.__name__}; the card is damaged")
-    if card["format"] != CARD_FORMAT:
-        raise ValueError(f"{path} has format={card['format']}; this version of harp reads {CARD_FORMAT}")
-    return card
 
 
 def name_of(recipe: Recipe, stage: str) -> str:

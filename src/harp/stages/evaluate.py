@@ -10,12 +10,12 @@ from typing import Any
 from torch import nn
 
 from harp.attacks import PGD, AutoAttack, Threat, autoattack, fgsm
+from harp.cards import Evaluation, read_card
 from harp.checkpoint import save_tensors
 from harp.data import Images
-from harp.evaluation import Evaluation, Ranks, collect_examples, evaluate
+from harp.evaluation import Ranks, collect_examples, evaluate
 from harp.files import write_json
 from harp.recipes import Compute, Evaluating, Recipe
-from harp.runs.card import read_card
 from harp.runs.directory import RunDirectory
 from harp.runs.inputs import identity
 from harp.runs.opening import load_network, open_run, recipe_of
@@ -44,7 +44,7 @@ def evaluate_run(
     data, fabric = opened.data, opened.fabric
     model = place(load_network(path, data), fabric.device, channels_last=compute.channels_last)
     images = min(settings.images or len(data.test), len(data.test))
-    watch.on_start("evaluate", f"{read_card(run.card)['name']} on {images:,} test images")
+    watch.on_start("evaluate", f"{read_card(run.card).name} on {images:,} test images")
     ranks = Ranks(fabric.global_rank, fabric.world_size, fabric.device)
     work = _Work(run, model, data.test, images, settings, recipe.seed, watch, ranks, opened.inputs)
     results = [work.result_of(attack) for attack in attacks]
@@ -101,14 +101,14 @@ class _Work:
             found = self._evaluate(attack)
             self.watch.on_result(found)
             if self.ranks.rank == 0:
-                card = read_card(self.run.card)  # anew: another process may have added to it meanwhile
+                card = read_card(self.run.card).values  # anew: another process may have added to it meanwhile
                 write_json(self.run.card, {**card, "evaluations": [*card["evaluations"], found.to_json()]})
         if self.ranks.rank == 0:
             self._state(attack).unlink(missing_ok=True)
         return found
 
     def _known(self, attack: PGD | AutoAttack | None) -> Evaluation | None:
-        known = evaluations_in(self.run.card)
+        known = read_card(self.run.card).evaluations
         asked = (e for e in known if _answers(e, attack, self.images, self.seed))
         return next((e for e in asked if e.inputs in ("", identity(self.inputs))), None)
 
@@ -146,7 +146,7 @@ def is_evaluated(path: Path, settings: Evaluating, tests: int) -> bool:
 
 def unanswered(path: Path, settings: Evaluating, tests: int) -> list[PGD | AutoAttack | None]:
     """The attacks, None for clean images, that the card of a finished run has no result of."""
-    recipe, known = recipe_of(path), evaluations_in(RunDirectory(path).card)
+    recipe, known = recipe_of(path), read_card(RunDirectory(path).card).evaluations
     images = min(settings.images or tests, tests)
     return [a for a in attacks_of(settings, recipe) if not any(_answers(e, a, images, recipe.seed) for e in known)]
 
@@ -178,12 +178,3 @@ def _doubts(inputs: dict[str, Any]) -> Iterator[str]:
 
 def _name(attack: PGD | AutoAttack | None) -> str:
     return "clean" if attack is None else attack.name
-
-
-def evaluations_in(path: Path) -> list[Evaluation]:
-    """The evaluations of a card. Raises ValueError naming the file when one of them cannot be."""
-    records: list[Any] = read_card(path)["evaluations"]
-    try:
-        return [Evaluation.from_json(record) for record in records]
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error

@@ -1,15 +1,16 @@
 """Export the network of a finished run, with what its card says of it."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from harp.cards import read_card
 from harp.data import ImageData
 from harp.exporting.files import Exported, Format, Values, export
 from harp.pruning import bake_masks, masks, shrink
-from harp.runs.card import read_card
 from harp.runs.inputs import check_code
 from harp.runs.opening import load_network, open_data, open_run, recipe_of, split_seed_of
 
@@ -55,11 +56,11 @@ def export_run(
     model, images = load_network(path, data), _examples(data)
     if masks(model):
         bake_masks(model)
-        if read_card(run.card).get("channels") is not None:
+        if read_card(run.card).values.get("channels") is not None:
             shrink(model, images[:1], exclude=recipe.prune.exclude)
     with run.model.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    card = {**_carried(read_card(run.card)), "run": path.resolve().name, "model_sha256": digest}
+    card = {**_carried(read_card(run.card).values), "run": path.resolve().name, "model_sha256": digest}
     if card.get("preprocessing") is None and data.preprocessing is not None:  # a run of before it was recorded
         card["preprocessing"] = data.preprocessing.to_json()
     card["parameters"] = sum(parameter.numel() for parameter in model.parameters())
@@ -75,7 +76,7 @@ def _examples(data: ImageData) -> torch.Tensor:
     return next(images.batches(order, count))[0]
 
 
-def _carried(card: dict[str, Any]) -> dict[str, Any]:
+def _carried(card: Mapping[str, Any]) -> dict[str, Any]:
     """What is worth its bytes on a small device: no counts by layer, no bit for every test image."""
     evaluations = [{k: v for k, v in found.items() if k != "right"} for found in card["evaluations"]]
     made = {k: v for k, v in card.get("environment", {}).items() if k in ("harp", "commit")}

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harp.cards import read_card
 from harp.checkpoint import save_tensors
 from harp.data import ImageData
 from harp.environment import environment
 from harp.files import write_json
 from harp.pruning import bake_masks, macs, shrink
 from harp.pruning.channels import evaluating, widths
-from harp.runs.card import read_card
 from harp.runs.claim import Claim
 from harp.runs.directory import RunDirectory
 from harp.runs.inputs import check_code, read_inputs
@@ -31,7 +31,7 @@ def shrink_run(path: Path, out: Path, *, overwrite: bool = False, accept_changes
     run, recipe = open_run(path), recipe_of(path)
     if run.widths.exists():
         raise ValueError(f"{path} is shrunk already")
-    if read_card(run.card).get("channels") is None:
+    if read_card(run.card).values.get("channels") is None:
         raise ValueError(
             f"{path} has no masks on channels; `harp prune DENSE --granularity channel` makes a run that can be shrunk"
         )
@@ -50,7 +50,7 @@ def shrink_run(path: Path, out: Path, *, overwrite: bool = False, accept_changes
 
 def _write(claim: Claim, model: nn.Module, before: dict[str, Any], after: dict[str, Any]) -> None:
     assert claim.parent is not None
-    card = read_card(RunDirectory(claim.parent).card)
+    card = dict(read_card(RunDirectory(claim.parent).card).values)
     for measure in ("macs", "parameters"):
         if card["channels"][measure]["kept"] != after[measure]:
             raise RuntimeError(

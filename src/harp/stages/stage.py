@@ -8,6 +8,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from harp.attacks import PGD, Threat
+from harp.cards import read_card
 from harp.checkpoint import save_tensors
 from harp.data import ImageData
 from harp.evaluation import Ranks
@@ -15,7 +16,7 @@ from harp.files import write_json, write_json_lines
 from harp.pruning import Budget, attach_masks, bake_masks, budget_of, freeze_masks, masks
 from harp.pruning.channels import widths
 from harp.recipes import Training, few_steps, in_epochs
-from harp.runs.card import make_card, of_smaller, read_card
+from harp.runs.card import make_card, of_smaller
 from harp.runs.claim import Claim
 from harp.runs.directory import RunDirectory
 from harp.runs.inputs import changes
@@ -137,7 +138,7 @@ class Stage:
         )
         parent = None if self.claim.parent is None else RunDirectory(self.claim.parent)
         if parent is not None and parent.widths.exists():
-            card |= of_smaller(read_card(parent.card))
+            card |= of_smaller(read_card(parent.card).values)
             write_json(run.widths, widths(model))
         save_tensors(run.model, model.state_dict())
         if chosen:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harp.evaluation import Evaluation
+from harp.cards import Evaluation
 from harp.runs.directory import RunDirectory
 from harp.training.progress import EpochMetrics, StepProgress
 

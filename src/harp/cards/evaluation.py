@@ -1,0 +1,177 @@
+"""What an evaluation found: counts, the interval they allow, and doubts. Written to cards as JSON, read back checked."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harp.cards.fields import Fields
+from harp.recipes import how_words, threat_words, with_fields
+
+_TITLES = {"autoattack": "AutoAttack"}
+_TOLERANCE = 1e-6
+"""How far an accuracy on file may be from its own count: decimals, and less than one image of any test set."""
+_ENTRIES = (
+    *("attack", "norm", "eps", "images", "correct", "accuracy", "low", "high", "seed", "elapsed_s", "per_attack"),
+    *("notes", "right", "step_size", "random_start", "restarts", "chance", "inputs"),
+)
+
+
+def wilson(correct: int, images: int, z: float = 1.959964) -> tuple[float, float]:
+    """The score interval of Wilson 1927 for a proportion; z = 1.959964 makes it a 95 % interval.
+
+    Unlike ± z·sqrt(p(1−p)/n) it stays inside [0, 1] and does not vanish at 0 and n.
+    """
+    if not 0 <= correct <= images or images < 1:
+        raise ValueError(f"correct={correct} of images={images}: expected 0 <= correct <= images and images >= 1")
+    p, shrink = correct / images, 1 + z**2 / images
+    centre = (p + z**2 / (2 * images)) / shrink
+    half = z / shrink * math.sqrt(p * (1 - p) / images + (z / (2 * images)) ** 2)
+    # At the ends one limit is exactly 0 or 1 on paper; rounding must not make it -1e-18.
+    return (0.0 if correct == 0 else centre - half), (1.0 if correct == images else centre + half)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy on ``images`` images, clean or under one attack. An image counts under attack only if it is right clean, too."""
+
+    attack: str
+    """``"clean"``, or the attack's name, e.g. ``"pgd-20"``, ``"autoattack"``."""
+    norm: str | None
+    eps: float | None
+    """None for clean images, and for an attack that has no threat."""
+    images: int
+    correct: int
+    seed: int
+    elapsed_s: float
+    per_attack: Mapping[str, float] = field(default_factory=dict)
+    """AutoAttack only: the accuracy that remained after each of its attacks, in order."""
+    notes: tuple[str, ...] = ()
+    right: str = ""
+    """One bit an image, 1 where it was classified right, hexadecimal, in `evaluation_order`: two models judged on the same
+    data can be compared image by image. Empty when unknown."""
+    step_size: float | None = None
+    """Length of a step of PGD that was chosen; None is 2.5·eps/steps, or an attack without steps."""
+    random_start: bool = True
+    restarts: int = 1
+    chance: float | None = None
+    """Share of the most frequent class among the images: what always giving the same answer would reach."""
+    inputs: str = ""
+    """Digest of the data set that was read and of the user's own code. Empty when unknown."""
+
+    def __post_init__(self) -> None:
+        wilson(self.correct, self.images)  # raises when the counts make no sense
+        if self.norm not in (None, "linf", "l2"):
+            raise ValueError(f"norm={self.norm!r} must be 'linf', 'l2' or None")
+        if self.eps is not None and not 0 <= self.eps < math.inf:
+            raise ValueError(f"eps={self.eps} must be 0 or more and finite, or None")
+        if not 0 <= self.elapsed_s < math.inf:
+            raise ValueError(f"elapsed_s={self.elapsed_s} must be 0 or more and finite")
+        for name, value in self.per_attack.items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"per_attack[{name!r}]={value} must be a fraction in [0, 1]")
+        if self.step_size is not None and not 0 < self.step_size < math.inf:
+            raise ValueError(f"step_size={self.step_size} must be positive and finite, or None")
+        if self.restarts < 1:
+            raise ValueError(f"restarts={self.restarts} must be at least 1")
+        if self.chance is not None and not 0 <= self.chance <= 1:
+            raise ValueError(f"chance={self.chance} must be a fraction in [0, 1], or None")
+        if self.right and sum(bits_of(self.right, self.images)) != self.correct:
+            raise ValueError(f"right={self.right!r} does not mark {self.correct} of {self.images} images")
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.images
+
+    @property
+    def low(self) -> float:
+        """Lower end of the 95 % Wilson interval."""
+        return wilson(self.correct, self.images)[0]
+
+    @property
+    def high(self) -> float:
+        return wilson(self.correct, self.images)[1]
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether a network that always gives the same answer could be as good, on clean images, as far as the interval tells."""
+        return self.attack == "clean" and self.chance is not None and self.low <= self.chance
+
+    @property
+    def how(self) -> tuple[str, ...]:
+        """What the attack's name does not tell, in words; empty where all of it is the default."""
+        return how_words(self.step_size, self.random_start, self.restarts)
+
+    def to_json(self) -> dict[str, Any]:
+        plain = {name: getattr(self, name) for name in _ENTRIES}
+        return {**plain, "per_attack": dict(self.per_attack), "notes": list(self.notes)}
+
+    @classmethod
+    def from_json(cls, record: Any, where: str = "an evaluation") -> "Evaluation":
+        """The inverse of :meth:`to_json`, for cards of earlier versions, too.
+
+        Raises ValueError naming ``where``, the entry that is missing, mistyped or contradictory, and what was expected.
+        """
+        if not isinstance(record, dict):
+            raise ValueError(f"{where}: a JSON {type(record).__name__}, expected an object")
+        fields = Fields(where, with_fields({"inputs": "", **record}))
+        for name in _ENTRIES:
+            if name not in fields.values:
+                fields.fail(name, "an entry that every evaluation has")
+        if unknown := sorted(fields.values.keys() - set(_ENTRIES)):
+            fields.fail(unknown[0], f"no such entry; an evaluation has {', '.join(_ENTRIES)}")
+        values = _values_of(fields)
+        try:
+            made = cls(**values)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        for name in ("accuracy", "low", "high"):
+            derived = getattr(made, name)
+            if abs(fields.number(name, 0.0, 1.0) - derived) > _TOLERANCE:
+                fields.fail(name, f"{derived:.6f}, as correct={made.correct} of images={made.images} make it")
+        return made
+
+    def __str__(self) -> str:
+        under = "clean" if self.attack == "clean" else f"under {_TITLES.get(self.attack, self.attack.upper())}"
+        if self.norm is not None and self.eps is not None:
+            under += f" {threat_words(self.norm, self.eps)}"
+        under += "".join(f", {word}" for word in self.how)
+        interval = f"[{self.low * 100:.1f}, {self.high * 100:.1f}]"
+        return f"{self.accuracy * 100:.1f} % {interval} of {self.images} {under}"
+
+
+def _values_of(fields: Fields) -> dict[str, Any]:
+    images = fields.count("images")
+    if images == 0:
+        fields.fail("images", "at least one image")
+    per_attack = fields.fields("per_attack")
+    return {
+        "attack": fields.text("attack"),
+        "norm": fields.text("norm") if fields.has("norm") else None,
+        "eps": fields.number("eps", 0.0) if fields.has("eps") else None,
+        "images": images,
+        "correct": fields.count("correct", high=images),
+        "seed": fields.count("seed"),
+        "elapsed_s": fields.number("elapsed_s", 0.0),
+        "per_attack": {name: per_attack.number(name, 0.0, 1.0) for name in per_attack.values},
+        "notes": fields.texts("notes"),
+        "right": fields.text("right"),
+        "step_size": fields.number("step_size", 0.0) if fields.has("step_size") else None,
+        "random_start": fields.flag("random_start"),
+        "restarts": fields.count("restarts"),
+        "chance": fields.number("chance", 0.0, 1.0) if fields.has("chance") else None,
+        "inputs": fields.text("inputs"),
+    }
+
+
+def bits_of(text: str, images: int) -> list[bool]:
+    """One bit for each image, the first in the highest bit of a hexadecimal text, zeros after the last.
+
+    Raises ValueError when the text is not that of this many images.
+    """
+    if len(text) != (images + 3) // 4 or not all(digit in "0123456789abcdef" for digit in text):
+        raise ValueError(f"{text[:32]!r} with {len(text)} digits is not one bit for each of {images} images")
+    bits = [digit == "1" for nibble in text for digit in f"{int(nibble, 16):04b}"]
+    if any(bits[images:]):
+        raise ValueError(f"{text[:32]!r} has bits beyond its {images} images")
+    return bits[:images]
