@@ -76,7 +76,7 @@ def test_the_command_line_prints_it(tiny: Path, capsys):
     capsys.readouterr()
     existing = ("pretrain", "digits", *task, "--out", "never", "--dry-run", "--weights")
     assert main([*existing, "tiny.py"]) == 0
-    assert capsys.readouterr().out == "pretrain: no training, it is done at once\n"
+    assert capsys.readouterr().out == "pretrain: no training, done at once\n"
     assert main([*existing, "nowhere.pt"]) == 2
     assert "weights=nowhere.pt is not a file" in capsys.readouterr().err
     assert files(tiny) == before
