@@ -71,12 +71,12 @@ def test_the_command_line_prints_it(tiny: Path, capsys):
     assert main(["pretrain", "digits", *task, "--epochs", "3", "--out", "never", "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "pretrain: 3 epochs of 54 images, 3 batches of 64" in said
-    assert "on so many such devices    1: " in said
+    assert "by number of devices       1: " in said
     assert main(["prune", "never", "--out", "no", "--dry-run"]) == 2
     capsys.readouterr()
     existing = ("pretrain", "digits", *task, "--out", "never", "--dry-run", "--weights")
     assert main([*existing, "tiny.py"]) == 0
-    assert capsys.readouterr().out == "pretrain: no training, it is done at once\n"
+    assert capsys.readouterr().out == "pretrain: no training, done at once\n"
     assert main([*existing, "nowhere.pt"]) == 2
     assert "weights=nowhere.pt is not a file" in capsys.readouterr().err
     assert files(tiny) == before

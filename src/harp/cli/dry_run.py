@@ -92,7 +92,7 @@ def _show(found: "Estimate") -> float:
     )
     if found.devices == 1:
         outlook = (f"{n}: {_time(scaled_hours(work, found.batch_s, LINK_BYTES_PER_S, n))}" for n in DEVICES)
-        print(f"  on more such devices       {', '.join(outlook)}")
+        print(f"  by number of devices       {', '.join(outlook)}")
     return found.hours
 
 
