@@ -12,21 +12,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from anchor_images import pretrained
-from cells import (
-    Cell,
-    Parent,
-    accuracy,
-    arguments,
-    copy_card,
-    make_parent,
-    percent,
-    print_header,
-    run_all,
-    run_job,
-)
+from cells import Parent, accuracy, arguments, carry_out, copy_card, make_parents, percent, print_header
 
-from harp.files import write_json
-from harp.recipes import Compute, Pruning, Recipe, Task, Testing, Training
+from harp.compare import ComparePlan
+from harp.files import read_json, write_json
+from harp.recipes import Compute, Evaluating, Pruning, Recipe, Task, Training
+from harp.runs.directory import RunDirectory
 
 REFERENCE = {
     ("dense", 1.0): ((44.6, 24.4), (45.9, 25.2)),
@@ -53,8 +44,8 @@ RECIPE = Recipe(
     finetune=Training(epochs=10, lr=0.1, **ATTACK),
     compute=Compute(device="cpu", threads=1),
 )
-PGD20 = Testing(attack="pgd", steps=20, step_size=2 / 255, images=None, batch_size=500)
-AUTOATTACK = Testing(attack="autoattack", images=1000)
+PGD20 = Evaluating(attack="pgd", steps=20, step_size=2 / 255, images=None, batch_size=500)
+AUTOATTACK = Evaluating(attack="autoattack", images=1000)
 
 
 def main() -> None:
@@ -63,36 +54,28 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["harp", "hydra", "lwm"])
     flags = parser.parse_args()
     print_header("Anchor", "CIFAR-10 (JPEG) at 16x16: 10,000 training, 1,000 selection, 2,000 test images; vgg_tiny")
-    tests = (PGD20, AUTOATTACK)
-    parents = [
-        Parent(
-            flags.out / f"dense-s{seed}",
-            replace(RECIPE, seed=seed),
-            pretrained(seed),
-        )
-        for seed in flags.seeds
-    ]
-    run_all(parents, make_parent, flags.jobs)
-    cells = [
-        Cell(
-            parent.out,
-            flags.out / f"{method}-{keep:g}-s{parent.recipe.seed}",
-            replace(parent.recipe, prune=replace(RECIPE.prune, method=method, keep=keep)),
-            tests,
-        )
-        for keep in sorted(flags.keeps)
-        for method in flags.methods
-        for parent in parents
-    ]
-    paths = [cell.final for cell in cells] + [parent.out for parent in parents]
-    cards = run_all([*cells, *((parent, tests) for parent in parents)], run_job, flags.jobs)
-    records = [record(card) for card in cards]
+    comparison = ComparePlan(
+        recipe=RECIPE,
+        out=flags.out,
+        methods=tuple(flags.methods),
+        keeps=tuple(flags.keeps),
+        seeds=tuple(flags.seeds),
+        parents=make_parents([parent(seed, flags.out) for seed in flags.seeds], flags.jobs),
+    )
+    carry_out(comparison, (PGD20, AUTOATTACK), flags.jobs)
+    runs = [*(cell.final for cell in comparison.cells), *comparison.dense]
+    records = [record(read_json(RunDirectory(path).card)) for path in runs]
     print_table(records, flags.seeds)
     if flags.json:
         write_json(flags.json, records)
-    for path, r in zip(paths, records, strict=True):
+    for path, r in zip(runs, records, strict=True):
         if flags.cards:
             copy_card(path, flags.cards, f"{r['method']}-{r['keep']:g}-s{r['seed']}")
+
+
+def parent(seed: int, out: Path) -> Parent:
+    """The pretrained parent of a seed, in the folder of a comparison."""
+    return Parent(out / f"dense-s{seed}", replace(RECIPE, seed=seed), pretrained(seed))
 
 
 def record(card: dict) -> dict:

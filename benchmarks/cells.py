@@ -1,39 +1,22 @@
-"""What the accuracy benchmarks share: cells (one method, keep and seed from one parent) run to a judged network."""
+"""What the accuracy benchmarks share: parents trained or taken from weights, and comparisons carried out from them."""
 
 import argparse
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from harp.compare import ComparePlan, Job, make_launcher, outstanding, run
 from harp.environment import environment
-from harp.files import read_json
-from harp.recipes import Recipe, Testing
+from harp.recipes import Evaluating, Recipe
 from harp.runs.directory import RunDirectory
-from harp.stages import pipeline
-from harp.stages.evaluate import judge
-from harp.stages.pipeline import FINAL, recipe_for
 from harp.stages.train import pretrain
 
 HERE = Path(__file__).parent
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One network to prune from a parent run, finetune and judge; ``out`` is the folder of its two runs."""
-
-    parent: Path
-    out: Path
-    recipe: Recipe
-    tests: tuple[Testing, ...]
-
-    @property
-    def final(self) -> Path:
-        return self.out / FINAL
 
 
 @dataclass(frozen=True)
@@ -45,38 +28,31 @@ class Parent:
     weights: Path | None = None
 
 
-def make_parent(parent: Parent) -> Path:
+def make_parents(parents: Sequence[Parent], processes: int) -> tuple[Path, ...]:
+    """Their runs, made each on one thread, ``processes`` at a time. What is finished is not trained again."""
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        return tuple(pool.map(_make_parent, parents))
+
+
+def _make_parent(parent: Parent) -> Path:
     return pretrain(parent.recipe, parent.out, weights=parent.weights).path
 
 
-def judge_parent(job: tuple[Parent, tuple[Testing, ...]]) -> dict[str, Any]:
-    parent, tests = job
+def carry_out(comparison: ComparePlan, tests: Sequence[Evaluating], processes: int) -> None:
+    """Run what `harp compare` would, once for each test: after the first only evaluations are outstanding.
+
+    What is finished is not run again, what was interrupted goes on. Raises RuntimeError when a job failed.
+    """
+
+    def show(job: Job, status: int) -> None:
+        print(f"{job.name}: {'done' if status == 0 else f'failed, see {job.log}'}", flush=True)
+
+    let_cells_import_this_folder()
+    launcher = make_launcher("local", processes, (), threads=1)
     for testing in tests:
-        judge(parent.out, testing, parent.recipe.compute)
-    return read_json(RunDirectory(parent.out).card)
-
-
-def run_cell(cell: Cell) -> dict[str, Any]:
-    """Prune, finetune and judge. What is finished is not run again; what was interrupted goes on."""
-    for testing in cell.tests:
-        recipe = replace(recipe_for(cell.recipe.prune.method, cell.recipe), test=testing)
-        pipeline.run_cell(recipe, cell.parent, cell.out)
-    return read_json(RunDirectory(cell.final).card)
-
-
-def run_job(job: Any) -> dict[str, Any]:
-    """The card of a cell, or of a parent that is only to be judged."""
-    return run_cell(job) if isinstance(job, Cell) else judge_parent(job)
-
-
-def run_all(jobs: Sequence[Any], work: Callable[[Any], Any], processes: int) -> list[Any]:
-    """Run independent jobs, each on one thread, ``processes`` at a time; results in the order of the jobs."""
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(work, job): i for i, job in enumerate(jobs)}
-        for count, future in enumerate(as_completed(futures), 1):
-            future.result()
-            print(f"[{count}/{len(jobs)}] {jobs[futures[future]]}"[:160], flush=True)
-        return [future.result() for future in futures]
+        asked = replace(comparison, recipe=replace(comparison.recipe, test=testing))
+        if failures := run(outstanding(asked), launcher, lambda: False, show):
+            raise RuntimeError("\n".join(f"{failure.name}: {failure.why}" for failure in failures))
 
 
 def let_cells_import_this_folder() -> None:

@@ -12,7 +12,7 @@ Table = tuple[list[str], list[list[str]]]
 
 
 def accuracies(records: Sequence[Record]) -> Table:
-    """A line a method and budget: mean ± standard deviation over its networks, and what is left to compute."""
+    """A line per method and budget: mean ± standard deviation over its networks, and what is left to compute."""
     head = ["", "method, keep", "n", "clean", "AutoAttack", "MACs", "parameters"]
     body = []
     for title, mine, _ in groups(records):
@@ -23,7 +23,7 @@ def accuracies(records: Sequence[Record]) -> Table:
 
 
 def latencies(records: Sequence[Record]) -> Table:
-    """A line a method and budget: milliseconds a batch, and how many times faster than the dense parents."""
+    """A line per method and budget: milliseconds a batch, and how many times faster than the dense parents."""
     courses = list(records[0]["latency"])
     body = [
         [*title, *(timing(mine, parents, course) for course in courses)] for title, mine, parents in groups(records)

@@ -34,10 +34,9 @@ from cells import (
     arguments,
     copy_card,
     let_cells_import_this_folder,
-    make_parent,
+    make_parents,
     percent,
     print_header,
-    run_all,
 )
 
 from harp.bench.engines import ENGINES, Subject
@@ -48,7 +47,7 @@ from harp.data import ImageData
 from harp.environment import environment
 from harp.files import write_json
 from harp.pruning import macs
-from harp.recipes import Recipe, Testing, Training
+from harp.recipes import Evaluating, Recipe, Training
 from harp.runs.opening import load_network, open_data, recipe_of
 from harp.stages.export import export_run
 from harp.stages.shrink import shrink_run
@@ -119,9 +118,9 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
 
 def compare(network: str, out: Path, flags: argparse.Namespace, more: Sequence[str]) -> int:
     """Make the parents and every cell that is not finished; ``records.json`` says what there is then."""
-    recipe = replace(NETWORKS[network], test=Testing(attack="autoattack", images=flags.images))
+    recipe = replace(NETWORKS[network], test=Evaluating(attack="autoattack", images=flags.images))
     parents = parents_of(quick(recipe) if flags.quick else recipe, out, flags.seeds)
-    runs = run_all(parents, make_parent, flags.jobs)
+    runs = make_parents(parents, flags.jobs)
     words = ["compare", *map(str, runs), "--granularities", "channel", "--methods", *METHODS]
     words += ["--keeps", *map(str, KEEPS), "--seeds", *map(str, flags.seeds), "--jobs", str(flags.jobs)]
     return harp([*words, "--out", str(out), "--json", str(out / "records.json"), *more])
@@ -132,11 +131,7 @@ def parents_of(recipe: Recipe, out: Path, seeds: Sequence[int]) -> list[Parent]:
     if recipe.task.model != "vgg_tiny":
         return [Parent(out / f"dense-s{seed}", replace(recipe, seed=seed)) for seed in seeds]
     return [
-        Parent(
-            out / f"dense-s{seed}",
-            replace(recipe, seed=seed),
-            pretrained(seed),
-        )
+        Parent(out / f"dense-s{seed}", replace(recipe, seed=seed), pretrained(seed))
         for seed in dict.fromkeys(seed % PRETRAINED for seed in seeds)
     ]
 

@@ -11,18 +11,15 @@ import argparse
 import json
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from anchor import RECIPE
-from anchor_images import pretrained
-from cells import copy_card, let_cells_import_this_folder, print_header
+from anchor import parent
+from cells import copy_card, let_cells_import_this_folder, make_parents, print_header
 from compare_figure import draw
 
 from harp.cli import main as harp
-from harp.stages.train import pretrain
 
 METHODS = ("harp", "rates-only", "hydra", "r-admm", "lwm", "global", "erk", "lamp")
 METHODS += ("harp+s2ap", "harp+awp", "harp+s2ap+awp")
@@ -33,13 +30,13 @@ PRETRAINED = (0, 1)
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/compare-anchor"), help="directory of all runs")
-    parser.add_argument("--json", type=Path, help="write one record a network to this file")
+    parser.add_argument("--json", type=Path, help="write one record per network to this file")
     parser.add_argument("--cards", type=Path, help="copy every card, and the page, into this directory")
     parser.add_argument("--figure", type=Path, help="draw the accuracies of all networks into this SVG file")
     flags, more = parser.parse_known_args()
     let_cells_import_this_folder()
     print_header("Anchor, all methods", "10,000 training, 1,000 selection, 2,000 test images at 16x16; vgg_tiny")
-    parents = [parent(seed, flags.out) for seed in PRETRAINED]
+    parents = make_parents([parent(seed, flags.out) for seed in PRETRAINED], processes=1)
     records = flags.json or flags.out / "records.json"
     words = ["compare", *map(str, parents), "--methods", *METHODS, "--keeps", "0.1", "0.01"]
     words += ["--seeds", *map(str, SEEDS), "--out", str(flags.out), "--json", str(records)]
@@ -52,11 +49,6 @@ def main() -> int:
     if flags.cards and found and (flags.out / "report.html").exists():  # stopped before the first cell, there is none
         shutil.copyfile(flags.out / "report.html", flags.cards / "report.html")
     return status
-
-
-def parent(seed: int, out: Path) -> Path:
-    weights = pretrained(seed)
-    return pretrain(replace(RECIPE, seed=seed), out / f"dense-s{seed}", weights=weights).path
 
 
 if __name__ == "__main__":

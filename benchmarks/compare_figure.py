@@ -24,7 +24,7 @@ def draw(records: Sequence[Record], out: Path) -> None:
         "<title>Accuracy of every method on the anchor, clean and under AutoAttack</title>",
         f'<rect width="{width}" height="{height}" fill="#fff"/>',
         f'<text x="16" y="22" font-size="15" font-weight="600" fill="{INK}">Every method on the anchor</text>',
-        f'<text x="16" y="40" fill="{QUIET}">a dot a network, a bar at the mean over seeds; dashed: mean of '
+        f'<text x="16" y="40" fill="{QUIET}">a dot per network, a bar at the mean over seeds; dashed: mean of '
         f"{method_name(BASELINE)}; dotted: the dense parents; accuracy in %</text>",
     ]
     for column, (test, title) in enumerate(TESTS.items()):

@@ -15,7 +15,7 @@ Table = tuple[list[str], list[list[str]]]
 
 
 def accuracies(records: Sequence[Record]) -> Table:
-    """A line a method and keep: mean ± standard deviation over seeds, and the paired difference to HYDRA."""
+    """A line per method and keep: mean ± standard deviation over seeds, and the paired difference to HYDRA."""
     less = f"− {method_name(BASELINE)}"
     head = ["keep", "method", *TESTS.values(), f"clean {less}", f"AutoAttack {less}"]
     body = []
@@ -29,7 +29,7 @@ def accuracies(records: Sequence[Record]) -> Table:
 
 
 def beside_harp(records: Sequence[Record]) -> Table:
-    """A line a method and keep: it less HARP, seed by seed; and what two plug-ins do beyond the sum of each, last."""
+    """A line per method and keep: it less HARP, seed by seed; and what two plug-ins do beyond the sum of each, last."""
     head = ["keep", "method", *(f"{test} − HARP" for test in TESTS.values())]
     body = []
     for keep in keeps(records):

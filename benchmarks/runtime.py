@@ -5,7 +5,7 @@
     python benchmarks/runtime.py --quick
 
 Random weights under ERK masks, or a real network with --run or --file. All engines take turns in one process. The time of
-a dense engine does not depend on zeros: it is taken once a network, on the weights of the largest keep fraction, in the
+a dense engine does not depend on zeros: it is taken once per network, on the weights of the largest keep fraction, in the
 race in which all keep fractions of harp take part, and stands in the record of each of them. Run it on an idle machine.
 """
 
@@ -24,7 +24,7 @@ from runtime_page import fill, tables
 from harp.bench.engines import NAMES, UNTUNED, Subject, absence, can_write_onnx
 from harp.bench.findings import surroundings, write_dense
 from harp.bench.probe import probe
-from harp.bench.race import Course, Entrant, busy, race, thread_counts
+from harp.bench.race import Entrant, Race, busy, race, thread_counts
 from harp.bench.records import OURS, Record, write_records
 from harp.bench.work import sizes_of
 from harp.files import write_json
@@ -104,7 +104,7 @@ def measure(family: Sequence[Network], effort: Effort, folder: Path) -> tuple[li
             if not effort.all_of_inductor and (batch, threads) != (1, 1):
                 entrants.pop("inductor", None)
             entrants |= {f"{OURS} {n.keep}": Entrant(OURS, Subject(n.file)) for n in family}
-            times = race(entrants, Course(first.graph.input, batch, threads, effort.seconds, effort.rounds))
+            times = race(entrants, Race(first.graph.input, batch, threads, effort.seconds, effort.rounds))
             for network, facts in zip(family, described, strict=True):
                 about = (network.name, network.keep, batch, threads)
                 records.append(Record(*about, OURS, times[f"{OURS} {network.keep}"], facts["peak_mb"]))

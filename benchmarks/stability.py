@@ -6,6 +6,7 @@ HARP against HYDRA from the same parents, AutoAttack on 500 images. `vgg_tiny` l
 `resnet_small` Fashion-MNIST at 7x7. About three quarters of an hour on two cores.
 """
 
+import argparse
 import json
 import sys
 from dataclasses import replace
@@ -16,21 +17,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from anchor import RECIPE as ANCHOR
 from anchor_images import pretrained
-from cells import (
-    Cell,
-    Parent,
-    accuracy,
-    arguments,
-    copy_card,
-    make_parent,
-    percent,
-    print_header,
-    run_all,
-    run_job,
-)
+from cells import Parent, accuracy, arguments, carry_out, copy_card, make_parents, percent, print_header
 
-from harp.files import write_json
-from harp.recipes import Pruning, Recipe, Task, Testing, Training
+from harp.compare import Cell, ComparePlan
+from harp.files import read_json, write_json
+from harp.recipes import Evaluating, Pruning, Task, Training
 from harp.runs.directory import RunDirectory
 
 PHOTOGRAPHS = {"attack_steps": 3, "attack_step_size": 4 / 255}
@@ -53,16 +44,12 @@ NETWORKS = {
 }
 KEEPS = (0.05, 0.02, 0.01, 0.001)
 METHODS = ("harp", "hydra")
-AUTOATTACK = Testing(attack="autoattack", images=500)
-
-
-def recipe_of(network: str, seed: int) -> Recipe:
-    return replace(NETWORKS[network], seed=seed)
+AUTOATTACK = Evaluating(attack="autoattack", images=500)
 
 
 def parent(network: str, seed: int, out: Path) -> Parent:
     weights = pretrained(seed) if network == "vgg_tiny" else None
-    return Parent(out / f"{network}-dense-s{seed}", recipe_of(network, seed), weights)
+    return Parent(out / f"dense-s{seed}", replace(NETWORKS[network], seed=seed), weights)
 
 
 def main() -> None:
@@ -72,30 +59,18 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="draw density and keep fractions over epochs into this SVG file")
     flags = parser.parse_args()
     print_header("Stability", f"{PRUNE} + {FINETUNE} epochs of PGD-3; AutoAttack on 500 test images")
-    parents = [parent(network, seed, flags.out) for network in flags.networks for seed in flags.seeds]
-    run_all(parents, make_parent, flags.jobs)
-    cells = [
-        Cell(
-            p.out,
-            flags.out / f"{p.recipe.task.model}-{method}-{keep:g}-s{p.recipe.seed}",
-            replace(p.recipe, prune=replace(p.recipe.prune, method=method, keep=keep)),
-            (AUTOATTACK,),
-        )
-        for keep in sorted(flags.keeps, reverse=True)
-        for p in parents
-        for method in METHODS
-    ]
-    cards = run_all([*cells, *((p, (AUTOATTACK,)) for p in parents)], run_job, flags.jobs)
+    comparisons = [comparison_of(network, flags) for network in flags.networks]
+    for comparison in comparisons:
+        carry_out(comparison, (AUTOATTACK,), flags.jobs)
+    cells = [cell for comparison in comparisons for cell in comparison.cells]
+    found = [(cell.final, stability_of(cell), cell.recipe) for cell in cells]
+    found += [(path, {}, comparison.recipe) for comparison in comparisons for path in comparison.dense]
     records = []
-    for job, card in zip([*cells, *parents], cards, strict=True):
-        records.append(record(card, stability_of(job) if isinstance(job, Cell) else {}, job.recipe.task.model))
+    for path, stability, recipe in found:
+        r = record(read_json(RunDirectory(path).card), stability, recipe.task.model)
+        records.append(r)
         if flags.cards:
-            r = records[-1]
-            copy_card(
-                RunDirectory(job.final if isinstance(job, Cell) else job.out).path,
-                flags.cards,
-                f"{r['network']}-{r['method']}-{r['keep']:g}-s{r['seed']}",
-            )
+            copy_card(path, flags.cards, f"{r['network']}-{r['method']}-{r['keep']:g}-s{r['seed']}")
     print_table(records)
     if flags.json:
         write_json(flags.json, records)
@@ -111,8 +86,21 @@ def main() -> None:
         draw([(network, keep, metrics) for (network, keep), metrics in runs.items()], flags.figure)
 
 
+def comparison_of(network: str, flags: argparse.Namespace) -> ComparePlan:
+    """HARP and HYDRA on one network, in a folder of its own, from parents that are made first."""
+    out = flags.out / network
+    return ComparePlan(
+        recipe=NETWORKS[network],
+        out=out,
+        methods=METHODS,
+        keeps=tuple(flags.keeps),
+        seeds=tuple(flags.seeds),
+        parents=make_parents([parent(network, seed, out) for seed in flags.seeds], flags.jobs),
+    )
+
+
 def epochs_of(cell: Cell) -> list[dict]:
-    lines = RunDirectory(cell.out / "masks").metrics.read_text(encoding="utf-8").splitlines()
+    lines = RunDirectory(cell.masks).metrics.read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 

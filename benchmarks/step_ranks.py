@@ -1,4 +1,4 @@
-"""Images a second of one process on one core, and of two processes on two cores that train as one."""
+"""Images per second of one process on one core, and of two processes on two cores that train as one."""
 
 import argparse
 import json

@@ -50,7 +50,7 @@ def rows(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 
 def networks(name: str) -> str:
-    """One line a network: what it keeps, and its accuracies with their intervals."""
+    """One line per network: what it keeps, and its accuracies with their intervals."""
     order = ["dense", "harp", "hydra", "lwm"]
     cards = sorted(cards_of(name), key=lambda card: order.index(card["method"] or "dense"))
     return rows(

@@ -4,7 +4,7 @@
     python benchmarks/training_step.py --quick            batch 32, PGD-2, 3 steps each
     python benchmarks/training_step.py --scaling plot.svg the overhead over the number of weights and over the batch
     python benchmarks/training_step.py --hold             an ordinary loop, with and without hold_masks
-    python benchmarks/training_step.py --ranks            images a second of one process, and of two that work as one
+    python benchmarks/training_step.py --ranks            images per second of one process, and of two that work as one
 
 The variants: `dense`, an adversarial step as a plain PyTorch loop, written out below; `ours-dense`, harp's own step
 without masks; `prune` and `finetune`, harp's; `naive`, a masked step that sorts every score at every forward. Steps are

@@ -336,7 +336,7 @@ def test_the_tables_of_the_run_directory_list_what_is_written():
         best=None, elapsed_s=0.0,
     )  # fmt: skip
     evaluation = harp.Evaluation(attack="clean", norm=None, eps=None, images=2, correct=1, seed=0, elapsed_s=0.0)
-    metrics = importlib.import_module("harp.training.loop").EpochMetrics
+    metrics = importlib.import_module("harp.training.progress").EpochMetrics
     assert documented_keys("harp.training.progress.EpochMetrics") == {f.name for f in dataclasses.fields(metrics)}
     assert documented_keys("recipe") == set(Claim("pretrain", Recipe(), RunDirectory(Path("run"))).record)
     assert documented_keys("card") == set(card)

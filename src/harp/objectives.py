@@ -64,7 +64,7 @@ def _on_attacked(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tenso
 def n_fgsm(threat: Threat, *, noise: float = 2.0, step: float = 1.0) -> Objective:
     """N-FGSM (de Jorge et al. 2022): uniform noise of ``noise · eps``, one step of ``step · eps``, no clipping around x.
 
-    Two passes a step instead of eleven, and no catastrophic overfitting at eps = 8/255. l∞ only.
+    Two passes per step instead of eleven, and no catastrophic overfitting at eps = 8/255. l∞ only.
     """
     if threat.norm != "linf":
         raise ValueError(f"n_fgsm is defined for norm 'linf', got {threat.norm!r}; use pgd_at")

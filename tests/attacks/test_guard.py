@@ -134,6 +134,14 @@ def test_labels_that_are_no_class_numbers_are_refused(door, make, complaint):
         door(network(), x, make(y))
 
 
+@pytest.mark.parametrize("door", [*ATTACKS.values(), *LOSSES.values()], ids=[*ATTACKS, *LOSSES])
+def test_labels_that_are_no_tensor_are_refused(door, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    x, y = batch()
+    with pytest.raises(TypeError, match=r"labels y are a list, expected a tensor: torch.as_tensor"):
+        door(network(), x, y.tolist())
+
+
 @our_doors
 @pytest.mark.parametrize("label", [-1, CLASSES])
 def test_labels_beyond_the_classes_are_refused(door, label):
@@ -146,7 +154,9 @@ def test_labels_beyond_the_classes_are_refused(door, label):
 def test_data_sets_take_integers_of_any_width():
     x, y = batch()
     assert InMemory(x, y.to(torch.int32)).labels.dtype == torch.int64
-    with pytest.raises(ValueError, match=r"expected int64 and \(8,\), one for every image \(`.argmax\(1\)` of one-hot"):
+    with pytest.raises(
+        ValueError, match=r"expected integers and \(8,\), one for every image \(`.argmax\(1\)` of one-hot"
+    ):
         InMemory(x, nn.functional.one_hot(y))
 
 

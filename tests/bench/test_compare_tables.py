@@ -18,7 +18,7 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def records(method: str, *accuracies: tuple[float, float | None], keep: float = 0.1) -> list[dict]:
-    """A record a seed, from 0."""
+    """A record per seed, from 0."""
     made = [{"method": method, "keep": keep, "seed": seed} for seed in range(len(accuracies))]
     return [r | {"clean": c, "autoattack": a} for r, (c, a) in zip(made, accuracies, strict=True)]
 

@@ -37,9 +37,9 @@ def test_inductor_computes_what_pytorch_does(subject: Subject):
     program = f"""
 from pathlib import Path
 from harp.bench.engines import Subject
-from harp.bench.race import Course, Entrant, race
+from harp.bench.race import Race, Entrant, race
 net = Subject(Path({str(subject.file)!r}))
-found = race({{name: Entrant(name, net) for name in ("torch", "inductor")}}, Course((2, 6, 6), 3, 1, 0.1))
+found = race({{name: Entrant(name, net) for name in ("torch", "inductor")}}, Race((2, 6, 6), 3, 1, 0.1))
 print(sorted(found))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)

@@ -12,7 +12,7 @@ from rich.console import Console as Terminal
 
 from harp.bench import findings
 from harp.bench.engines import ENGINES, Engine, Subject
-from harp.bench.findings import Findings, Plan, bench, write_findings
+from harp.bench.findings import Bench, Findings, bench, write_findings
 from harp.bench.records import PUBLIC, write_records
 from harp.cli import main
 from harp.cli.bench import show
@@ -27,8 +27,8 @@ def stand_in(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(findings, "surroundings", lambda: {"cpu": "a CPU", "cores": 2, "isa": "avx2"})
 
 
-def tiny(**changes) -> Plan:
-    return Plan(**{"batches": (1, 2), "engines": ("harp", "onnxruntime"), "seconds": 0.02, "memory": False} | changes)
+def tiny(**changes) -> Bench:
+    return Bench(**{"batches": (1, 2), "engines": ("harp", "onnxruntime"), "seconds": 0.02, "memory": False} | changes)
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import pytest
 
 from harp.bench import race as racing
 from harp.bench.engines import ENGINES, Engine, Subject
-from harp.bench.race import Course, Entrant, busy, race, thread_counts
+from harp.bench.race import Entrant, Race, busy, race, thread_counts
 
-COURSE = Course((2, 6, 6), batch=2, threads=1, seconds=0.02, rounds=2)
+COURSE = Race((2, 6, 6), batch=2, threads=1, seconds=0.02, rounds=2)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from torch import Tensor
 
 from harp.checkpoint import load_state, load_tensors, save_state, save_tensors
@@ -58,6 +59,18 @@ def test_tied_and_strided_tensors_are_written_out(tmp_path):
     assert torch.equal(found["b"], whole)
     assert torch.equal(found["column"], whole[:, 1])
     assert torch.equal(found["t"], whole.T)
+
+
+def test_the_same_tensors_and_metadata_are_the_same_bytes(tmp_path):
+    """safetensors orders metadata anew at every call."""
+    written = set()
+    for i in range(20):
+        save_tensors(tmp_path / f"{i}", {"a": torch.arange(3.0)}, {name: f'"{name} é' for name in "dacb"})
+        written.add((tmp_path / f"{i}").read_bytes())
+    assert len(written) == 1
+    with safe_open(tmp_path / "0", framework="pt") as file:
+        assert file.metadata() == {name: f'"{name} é' for name in "abcd"}
+        assert torch.equal(file.get_tensor("a"), torch.arange(3.0))
 
 
 def test_what_is_no_tensor_is_named_instead_of_written(tmp_path):

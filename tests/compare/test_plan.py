@@ -11,7 +11,7 @@ import tyro
 
 from harp import recipes
 from harp.cli.compare import CellFlags
-from harp.compare import Comparison
+from harp.compare import ComparePlan
 from harp.compare.launchers import make_launcher, slurm_parameters
 from harp.compare.plan import same_passes
 from harp.recipes import (
@@ -33,9 +33,9 @@ from harp.recipes import (
 RECIPE = Recipe(prune=Pruning(epochs=10), finetune=Training(epochs=10))
 
 
-def comparison(**more: Any) -> Comparison:
+def comparison(**more: Any) -> ComparePlan:
     settings = {"methods": ("harp", "hydra"), "keeps": (0.1, 0.01), "preset": "digits"} | more
-    return Comparison(settings.pop("recipe", RECIPE), Path("out"), **settings)
+    return ComparePlan(settings.pop("recipe", RECIPE), Path("out"), **settings)
 
 
 # Spelling
@@ -48,7 +48,7 @@ def test_a_method_is_spelled_as_it_is_called():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ("hrap", "'hrap' must be one of harp"),
+        ("hrap", "'hrap' must be one of 'harp', 'rates-only', "),
         ("harp+", "'' is no plug-in"),
         ("harp+adam", "'adam' is no plug-in; choose from s2ap, awp"),
         ("harp+awp+awp", "names a plug-in twice"),
@@ -115,7 +115,7 @@ def test_a_method_that_learns_no_masks_finetunes_for_the_passes_it_saved(prune, 
 
 
 def test_what_a_plug_in_takes_comes_from_finetuning():
-    """PGD-10 is 22 passes a step, and AWP takes the loss once more: 24. S2AP does so after a quarter of its stage."""
+    """PGD-10 is 22 passes per step, and AWP takes the loss once more: 24. S2AP does so after a quarter of its stage."""
     with_awp, with_both = same_passes(RECIPE, "harp+awp"), same_passes(RECIPE, "harp+s2ap+awp")
     assert with_awp.finetune.epochs == 220 // 24
     assert with_both.finetune.epochs == (440 - 220 - 2 * 7.5) // 24
@@ -175,7 +175,7 @@ def test_the_baseline_is_the_one_named_or_hydra_or_the_first(methods, baseline, 
         ({"baseline": "lamp"}, "baseline='lamp' must be one of the methods: harp, hydra"),
         ({"preset": ""}, "parents is empty"),
         ({"parents": (Path("a"), Path("b")), "seeds": (0,)}, "2 parents for seeds"),
-        ({"recipe": replace(RECIPE, test=recipes.Testing(eps=(2.0,)))}, "eps"),
+        ({"recipe": replace(RECIPE, test=recipes.Evaluating(eps=(2.0,)))}, "eps"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_any_work(wrong: dict[str, Any], said: str):
@@ -198,7 +198,7 @@ def elsewhere(recipe: Recipe) -> Recipe:
         task=Task(root=Path("/data/my images"), mean=(0.5, 0.25), std=(0.1, 0.3), eps=1 / 3, download=True),
         prune=Pruning(method="lamp", keep=1e-05, exclude=("classifier.*", "a b"), clip_norm=0.1 + 0.2),
         finetune=Training(epochs=7, attack_step_size=2 / 255),
-        test=recipes.Testing(attack="pgd", images=None, eps=(0.01, 0.1)),
+        test=recipes.Evaluating(attack="pgd", images=None, eps=(0.01, 0.1)),
         compute=Compute(channels_last=False, threads=3),
         seed=4,
     )

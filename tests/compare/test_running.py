@@ -23,7 +23,7 @@ TINY = Recipe(
     finetune=Training(**FAST),
     compute=Compute(device="cpu", threads=1),
 )
-JUDGED = ["--test.attack", "pgd", "--test.steps", "2", "--test.images", "24"]
+EVALUATED = ["--test.attack", "pgd", "--test.steps", "2", "--test.images", "24"]
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def compare(*words: str) -> int:
-    return main(["compare", *words, *JUDGED, "--out", "out"])
+    return main(["compare", *words, *EVALUATED, "--out", "out"])
 
 
 def test_every_combination_is_pruned_finetuned_and_judged(parent: Path, inline: list[str], capsys):
@@ -151,8 +151,8 @@ def test_a_dry_run_prints_commands_that_do_the_whole_and_changes_nothing(parent:
 def test_what_is_said_of_channels_holds_where_channels_are_pruned(parent: Path, capsys):
     words = ["dense", "--methods", "lwm", "--keeps", "0.5", "--seeds", "0", "--prune.multiple-of", "2"]
     assert compare(*words, "--granularities", "weight", "channel", "--dry-run") == 0
-    judge, of_weights, of_channels = capsys.readouterr().out.splitlines()[2:]
-    assert "evaluate" in judge
+    evaluate, of_weights, of_channels = capsys.readouterr().out.splitlines()[2:]
+    assert "evaluate" in evaluate
     assert "--prune.multiple-of" not in of_weights
     assert "--prune.granularity channel --prune.multiple-of 2" in of_channels
     with pytest.raises(SystemExit):
@@ -204,7 +204,7 @@ def test_runs_of_other_settings_are_refused_with_the_difference_and_may_be_repla
 
 
 def test_cells_run_as_processes_of_their_own(parent: Path, harp_process):
-    words = ["compare", "dense", "--methods", "lwm", "--keeps", "0.1", "--seeds", "0", "--jobs", "2", *JUDGED]
+    words = ["compare", "dense", "--methods", "lwm", "--keeps", "0.1", "--seeds", "0", "--jobs", "2", *EVALUATED]
     process = harp_process(*words, "--out", "out")
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
@@ -224,7 +224,19 @@ def waited_for(path: Path) -> None:
 def test_a_comparison_that_was_stopped_or_killed_goes_on_and_ends_with_the_same_bits(
     parent: Path, harp_process, number: int
 ):
-    words = ["compare", "dense", "--methods", "harp", "--keeps", "0.1", "--seeds", "0", "--prune.epochs", "4", *JUDGED]
+    words = [
+        "compare",
+        "dense",
+        "--methods",
+        "harp",
+        "--keeps",
+        "0.1",
+        "--seeds",
+        "0",
+        "--prune.epochs",
+        "4",
+        *EVALUATED,
+    ]
     process = harp_process(*words, "--out", "out", TINY_PAUSE_S="0.3")
     waited_for(Path("out/harp-0.1-s0/masks/metrics.jsonl"))
     process.send_signal(number)

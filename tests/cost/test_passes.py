@@ -97,7 +97,7 @@ def test_a_stage_passes_as_many_images_as_its_settings_say(objective, plugged):
         budget = weight_budget(model, keep=settings.keep)
         if settings.method != ADMM:
             attach_masks(model, budget, method_of(settings))
-    steps = settings.epochs * 4 * settings.steps_a_batch
+    steps = settings.epochs * 4 * settings.steps_per_batch
     rule = keep_rule(model, budget, settings, steps) if isinstance(settings, Pruning) and budget else None
     loss, plug_in = make_objective(settings, Threat("linf", 0.1)), sharpness_of(model, settings)
     course = Course("prune", settings, loss, InMemory(x, y), judged, 0, rule=rule, sharpness=plug_in)
@@ -133,7 +133,7 @@ def test_without_plug_ins_a_method_that_learns_keeps_the_recipe_as_it_is():
 
 
 def test_plug_ins_are_paid_from_finetuning():
-    """S2AP: 15 epochs of 1 more pass of 11, that is 1.4 epochs. AWP: 1100 passes at 12 an epoch are 91.7 epochs."""
+    """S2AP: 15 epochs of 1 more pass of 11, that is 1.4 epochs. AWP: 1100 passes at 12 per epoch are 91.7 epochs."""
     with_s2ap = replace(RECIPE, prune=replace(RECIPE.prune, s2ap_rho=0.1))
     assert recipe_for("harp", with_s2ap).finetune.epochs == 98
     with_awp = replace(RECIPE, finetune=replace(RECIPE.finetune, awp_gamma=0.01))
@@ -153,6 +153,6 @@ def test_a_plug_in_goes_only_to_a_method_that_can_take_it():
 def test_finetuning_that_there_is_no_room_for_is_refused():
     short = Recipe(prune=Pruning(epochs=10), finetune=Training(epochs=1))
     with pytest.raises(
-        ValueError, match=r"22 passes an image are left for finetuning after harp, and one epoch takes 24"
+        ValueError, match=r"22 passes per image are left for finetuning after harp, and one epoch takes 24"
     ):
         fitted(replace(short, finetune=replace(short.finetune, awp_gamma=0.01)), passes(short))

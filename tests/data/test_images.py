@@ -1,3 +1,4 @@
+import jaxtyping
 import pytest
 import torch
 from hypothesis import given, settings
@@ -111,7 +112,7 @@ LABELS = torch.tensor([0, 1])
         (torch.full((2, 1, 2, 2), torch.nan), LABELS, "images lie in"),
         (torch.rand(2, 1, 2, 2).double(), LABELS, "float64"),
         (torch.rand(2, 4), LABELS, r"shape \(2, 4\)"),
-        (torch.rand(2, 1, 2, 2), torch.tensor([0, 1, 2]), r"expected int64 and \(2,\)"),
+        (torch.rand(2, 1, 2, 2), torch.tensor([0, 1, 2]), r"expected integers and \(2,\)"),
         (torch.rand(2, 1, 2, 2), torch.tensor([0.0, 1.0]), "float32"),
         (torch.rand(2, 1, 2, 2), torch.tensor([0, -1]), "a label is -1"),
         (torch.rand(0, 1, 2, 2), torch.tensor([], dtype=torch.int64), "there are no images"),
@@ -119,6 +120,16 @@ LABELS = torch.tensor([0, 1])
 )
 def test_tensors_that_are_no_labelled_images_are_refused(images, labels, message):
     with pytest.raises(ValueError, match=message):
+        InMemory(images, labels)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "named"),
+    [(torch.rand(2, 1, 2, 2), [0, 1], "labels"), (torch.rand(2, 1, 2, 2).numpy(), LABELS, "images")],
+)
+def test_lists_and_arrays_are_refused_with_the_word_that_makes_tensors(images, labels, named, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(TypeError, match=rf"{named} is a \w+: expected a tensor, torch.as_tensor\({named}\)"):
         InMemory(images, labels)
 
 

@@ -10,13 +10,12 @@ from torch import nn
 
 from harp.attacks import PGD, Threat, autoattack
 from harp.cli import main
-from harp.cli.dry import about
+from harp.cli.dry_run import about
 from harp.data import InMemory
 from harp.dry_run.clock import UNTRAINED, Clock, Pace, Range, Standing
 from harp.dry_run.evaluation import standing_below, time_of_evaluation, time_to_evaluate
-from harp.recipes import PRESETS, Compute, Recipe, Task, Training
-from harp.recipes import Testing as Judging
-from harp.stages.evaluate import judge
+from harp.recipes import PRESETS, Compute, Evaluating, Recipe, Task, Training
+from harp.stages.evaluate import evaluate_run
 from harp.stages.pipeline import run_all
 from harp.stages.train import pretrain
 
@@ -82,7 +81,7 @@ def dense(tiny: Path) -> Path:
     return pretrain(Recipe(TASK, NATURAL, compute=CPU), tiny / "dense").path
 
 
-PGD_2 = Judging(attack="pgd", images=12, steps=2)
+PGD_2 = Evaluating(attack="pgd", images=12, steps=2)
 
 
 def test_only_what_the_card_does_not_hold_is_estimated(dense):
@@ -91,7 +90,7 @@ def test_only_what_the_card_does_not_hold_is_estimated(dense):
     assert list(found) == ["clean", "pgd-2 linf 25.5/255", "pgd-2 linf 51/255"]
     assert all(0 < each.low <= each.expected <= each.high for each in found.values())
     assert sorted(dense.rglob("*")) == before
-    judge(dense, PGD_2, CPU)
+    evaluate_run(dense, PGD_2, CPU)
     assert time_of_evaluation(dense, PGD_2, CPU) == {}
     assert list(time_of_evaluation(dense, replace(PGD_2, steps=3), CPU)) == ["pgd-3 linf 25.5/255"]
 
@@ -99,7 +98,7 @@ def test_only_what_the_card_does_not_hold_is_estimated(dense):
 def test_networks_to_come_stand_below_a_parent_that_was_evaluated(dense):
     recipe = Recipe(TASK, test=PGD_2, compute=CPU)
     assert standing_below([dense], recipe) == UNTRAINED
-    clean, robust = judge(dense, PGD_2, CPU)
+    clean, robust = evaluate_run(dense, PGD_2, CPU)
     found = standing_below([dense, Path("not-there-yet")], recipe)
     assert found.clean.high == clean.accuracy
     assert found.robust == Range(0.5, 0.85, 1.0) * robust.accuracy
@@ -111,9 +110,9 @@ def test_the_command_line_prints_estimates_and_writes_nothing(dense, capsys):
     assert main(words) == 0
     said = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in said] == ["clean", "pgd-2 linf 25.5/255", "evaluation"]
-    judge(dense, PGD_2, CPU)
+    evaluate_run(dense, PGD_2, CPU)
     assert main(words) == 0
-    assert capsys.readouterr().out == "evaluation: nothing to do, the card holds it all\n"
+    assert capsys.readouterr().out == "evaluation: nothing to do, the card has all results\n"
     whole = ["run", "digits", "--task.data", "tiny:data", "--task.model", "tiny:network", "--test.attack", "pgd"]
     assert main([*whole, "--methods", "harp", "lwm", "--dry-run"]) == 0
     said = capsys.readouterr().out

@@ -12,7 +12,7 @@ from PIL import Image
 from harp import recipes
 from harp.runs.directory import RunDirectory
 from harp.runs.opening import load_network, open_data
-from harp.stages.evaluate import judge
+from harp.stages.evaluate import evaluate_run
 from harp.stages.train import finetune, pretrain, prune
 
 
@@ -61,6 +61,6 @@ def test_every_stage_of_the_imagenet_recipe_runs_from_a_folder(tmp_path: Path):
     changed = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
     assert any(name.endswith("original") for name in changed)  # the weights that stayed have learned
     assert not any(name.endswith("mask") for name in changed)
-    clean, attacked = judge(final, recipes.Testing(attack="fgsm", images=12), mine.compute)
+    clean, attacked = evaluate_run(final, recipes.Evaluating(attack="fgsm", images=12), mine.compute)
     assert clean.images == 12
     assert attacked.correct <= clean.correct

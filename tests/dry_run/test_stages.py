@@ -8,7 +8,13 @@ import torch
 from torch import nn
 
 from harp.cli import main
-from harp.dry_run.stages import foresee_finetune, foresee_pretrain, foresee_prune, foresee_run, measure
+from harp.dry_run.stages import (
+    dry_run_finetune,
+    dry_run_pipeline,
+    dry_run_pretrain,
+    dry_run_prune,
+    macs_and_activations,
+)
 from harp.pruning import attach_masks, weight_budget
 from harp.recipes import Compute, Pruning, Recipe, Task, Training
 from harp.stages.train import pretrain, prune
@@ -26,20 +32,20 @@ TINY = Recipe(
 def test_operations_and_activations_of_one_image_by_hand():
     """8 filters of 3×3 on 2×2 places: 288 MACs, 32 numbers; then 32·3. The mask of a weight is no layer."""
     model = nn.Sequential(nn.Conv2d(1, 8, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3))
-    assert measure(model, (1, 4, 4), torch.device("cpu")) == (8 * 9 * 4 + 96, 3 * 32 + 3)
+    assert macs_and_activations(model, (1, 4, 4), torch.device("cpu")) == (8 * 9 * 4 + 96, 3 * 32 + 3)
     attach_masks(model, weight_budget(model, keep=0.5))
-    assert measure(model, (1, 4, 4), torch.device("cpu")) == (8 * 9 * 4 + 96, 3 * 32 + 3)
+    assert macs_and_activations(model, (1, 4, 4), torch.device("cpu")) == (8 * 9 * 4 + 96, 3 * 32 + 3)
 
 
 def files(root: Path) -> set[Path]:
     return {path for path in root.rglob("*") if "__pycache__" not in path.parts}
 
 
-def test_every_stage_is_foreseen_and_nothing_is_written(tiny: Path):
+def test_every_stage_is_estimated_and_nothing_is_written(tiny: Path):
     dense = pretrain(TINY, Path("dense")).path
     masked = prune(replace(TINY, prune=replace(TINY.prune, method="lwm")), dense, Path("masked")).path
     before = files(tiny)
-    found = [foresee_pretrain(TINY), foresee_prune(TINY, dense), foresee_finetune(TINY, masked)]
+    found = [dry_run_pretrain(TINY), dry_run_prune(TINY, dense), dry_run_finetune(TINY, masked)]
     assert [each.stage for each in found] == ["pretrain", "prune", "finetune"]
     for each in found:
         assert each.work.images == 54  # a tenth of 60 is for validation
@@ -49,13 +55,13 @@ def test_every_stage_is_foreseen_and_nothing_is_written(tiny: Path):
         assert each.hours == pytest.approx((4 * each.batch_s + 2 * each.validation_s) / 3600)
         assert each.peak_memory_bytes is not None
         assert each.peak_memory_bytes > 1e7
-    assert foresee_prune(replace(TINY, prune=replace(TINY.prune, method="lwm")), dense) is None
+    assert dry_run_prune(replace(TINY, prune=replace(TINY.prune, method="lwm")), dense) is None
     assert files(tiny) == before
 
 
-def test_a_whole_run_is_foreseen_method_by_method(tiny: Path):
+def test_a_whole_run_is_estimated_method_by_method(tiny: Path):
     recipes = [replace(TINY, prune=replace(TINY.prune, method=method)) for method in ("harp", "lwm", "r-admm")]
-    stages = [each.stage for each in foresee_run(recipes)]
+    stages = [each.stage for each in dry_run_pipeline(recipes)]
     assert stages == ["pretrain", "harp: prune", "harp: finetune", "lwm: finetune", "r-admm: prune", "r-admm: finetune"]
 
 
@@ -76,8 +82,8 @@ def test_the_command_line_prints_it(tiny: Path, capsys):
     assert files(tiny) == before
 
 
-def test_several_devices_are_foreseen_by_the_share_of_one(tiny: Path):
-    alone = foresee_pretrain(TINY)
-    three = foresee_pretrain(replace(TINY, compute=replace(TINY.compute, devices=3)))
+def test_several_devices_are_estimated_by_the_share_of_one(tiny: Path):
+    alone = dry_run_pretrain(TINY)
+    three = dry_run_pretrain(replace(TINY, compute=replace(TINY.compute, devices=3)))
     assert (alone.devices, three.devices) == (1, 3)
     assert three.work == alone.work

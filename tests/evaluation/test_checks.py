@@ -77,6 +77,16 @@ def test_logits_that_change_with_the_other_images_of_a_batch_are_noted(make, att
     assert noted(make(), "logits for an image change with the other images of its batch", attack)
 
 
+@pytest.mark.parametrize("make", NEIGHBOURS.values(), ids=NEIGHBOURS)
+def test_they_are_noted_when_images_are_judged_one_by_one(make):
+    assert noted(make(), "logits for an image change with the other images of its batch", batch_size=1)
+
+
+def test_a_network_for_single_images_is_judged_one_by_one_with_a_note():
+    only_one = Changed(lambda logits, x: logits.reshape(1, 5))
+    assert noted(only_one, "depends on the batch: it cannot answer 2 images at once", batch_size=1)
+
+
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 @pytest.mark.parametrize("make", DRAWS.values(), ids=DRAWS)
 def test_logits_that_change_from_call_to_call_are_noted(make, attack):

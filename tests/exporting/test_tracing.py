@@ -277,7 +277,7 @@ def test_the_graph_holds_copies(pruned):
         (nn.Softmax(dim=2), "dimension 2"),
         (nn.Linear(8, 3), r"\(n, 4, 8, 8\): expected \(n, features\)"),
         (Through(lambda x: x + torch.rand(4, 8, 8)), "it is random"),
-        (Through(lambda x: x + torch.arange(64.0).view(8, 8)), "not one number a channel"),
+        (Through(lambda x: x + torch.arange(64.0).view(8, 8)), "not one number per channel"),
         (Through(lambda x: 1 / x), "computes aten.reciprocal"),
         (Through(lambda x: x / x.sum()), "aten.sum"),
         (Through(lambda x: x / x.relu()), "depends on the image"),

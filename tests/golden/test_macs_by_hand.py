@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from harp.dry_run.stages import measure
 from harp.models import build_model
 from harp.pruning import HYDRA, attach_masks, channel_budget, freeze_masks, macs, masks
 
@@ -38,6 +39,34 @@ def test_resnet18_has_555_million():
     assert macs(model, IMAGE) == by_hand
     budget = channel_budget(model, IMAGE, keep=0.5)
     assert (budget.total, budget.limit) == (by_hand, by_hand // 2)
+
+
+class Sequence(nn.Module):
+    """A layer for sequences, on images read as sequences of five."""
+
+    def __init__(self, layer: nn.Module, width: int):
+        super().__init__()
+        self.layer, self.width = layer, width
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        answer = self.layer(x.flatten(1)[:, : 5 * self.width].reshape(len(x), 5, self.width))
+        return answer[0] if isinstance(answer, tuple) else answer
+
+
+@pytest.mark.parametrize(
+    ("layer", "width", "by_hand"),
+    [
+        (nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 16, 5 * (4 * 16 * 16 + 2 * 16 * 32)),
+        (nn.LSTM(8, 16, batch_first=True), 8, 5 * 4 * 16 * (8 + 16)),
+        (nn.GRU(8, 16, batch_first=True), 8, 5 * 3 * 16 * (8 + 16)),
+    ],
+    ids=["transformer, its linear layers", "LSTM", "GRU"],
+)
+def test_layers_of_one_fused_kernel_are_counted_and_stay_fused_elsewhere(layer, width, by_hand):
+    model = Sequence(layer, width)
+    before = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
+    assert macs(model, IMAGE) == measure(model, (3, 32, 32), torch.device("cpu"))[0] == by_hand
+    assert (torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()) == before
 
 
 @pytest.fixture

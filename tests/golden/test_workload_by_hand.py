@@ -34,7 +34,7 @@ def test_trades_ends_two_passes_an_image_at_the_weights():
 
 
 def test_the_exchange_is_a_ring():
-    """2 · 3/4 · 500 weights · 4 bytes over 10⁶ bytes a second, at each of two updates."""
+    """2 · 3/4 · 500 weights · 4 bytes over 10⁶ bytes per second, at each of two updates."""
     assert exchange_seconds(work("free-at"), 1e6, 4) == pytest.approx(2 * 0.75 * 2000 * 2 / 1e6)
     assert exchange_seconds(work(), 1e6, 1) == 0
 

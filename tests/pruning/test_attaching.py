@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn, get_ema_multi_avg_fn, get_swa_avg_fn
 
 from harp.pruning import HYDRA, attach_masks, bake_masks, channel_budget, freeze_masks, hold_masks, masks, weight_budget
 
@@ -69,8 +69,15 @@ def test_a_compiled_network_computes_with_masks_that_learn_held_or_not(budget):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"use_buffers": True, "multi_avg_fn": get_ema_multi_avg_fn(0.9)}, {"use_buffers": False}],
-    ids=["EMA", "SWA"],
+    [
+        {"use_buffers": True, "multi_avg_fn": get_ema_multi_avg_fn(0.9)},
+        {"use_buffers": True, "multi_avg_fn": get_ema_multi_avg_fn(0.9999)},
+        {"use_buffers": True, "avg_fn": get_ema_avg_fn(0.999)},
+        {"use_buffers": True, "avg_fn": get_swa_avg_fn()},
+        {"use_buffers": True},
+        {"use_buffers": False},
+    ],
+    ids=["EMA", "slow EMA", "EMA by tensor", "SWA by tensor", "SWA", "SWA without buffers"],
 )
 def test_an_averaged_network_keeps_the_frozen_masks(settings):
     model = network()

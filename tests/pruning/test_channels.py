@@ -221,7 +221,7 @@ def test_what_is_excluded_keeps_what_it_reads_and_writes():
     assert couple_channels(model, images(side=4), ["1.weight"]).sizes == {"2": 6}
 
 
-# one mask a group
+# one mask per group
 
 
 @pytest.fixture

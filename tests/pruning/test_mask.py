@@ -223,7 +223,7 @@ def step(model: nn.Module, attack: PGD) -> torch.Tensor:
 
 
 def test_a_step_computes_each_mask_once_however_many_forwards_fault_2_of_the_published_code(calls):
-    """Fault 2: every forward sorted every score tensor again, 11 or 12 times a step of PGD-10."""
+    """Fault 2: every forward sorted every score tensor again, 11 or 12 times per step of PGD-10."""
     model, _ = masked()
     attack = PGD(Threat("linf", 0.1), steps=10)
     with hold_masks(model):
@@ -340,6 +340,16 @@ def test_a_frozen_state_turns_a_learning_model_into_the_frozen_one(tmp_path):
     assert torch.equal(target.eval()(batch()[0]), source.eval()(batch()[0]))
     freeze_masks(target)
     assert target[4].parametrizations.weight.original.requires_grad
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_a_state_whose_masks_are_booleans_is_read_as_before(assign):
+    model, copy = freeze_masks(masked()[0]), masked()[0]
+    state = {name: t.bool() if name.endswith(".mask") else t for name, t in model.state_dict().items()}
+    assert any(tensor.dtype == torch.bool for tensor in state.values())
+    copy.load_state_dict(state, assign=assign)
+    assert torch.equal(copy.eval()(batch()[0]), model.eval()(batch()[0]))
+    assert all(torch.equal(mask.current(), masks(model)[name].current()) for name, mask in masks(copy).items())
 
 
 def test_a_learning_state_does_not_fit_a_frozen_model():

@@ -1,4 +1,4 @@
-"""Masks and masked weights are computed once a step without being held, and follow every write."""
+"""Masks and masked weights are computed once per step without being held, and follow every write."""
 
 import copy
 
@@ -79,6 +79,20 @@ def test_a_masked_weight_follows_every_write(kind, write, grad):
         after, fresh = model[0].weight, copy.deepcopy(model)[0].weight
     assert torch.equal(after, fresh)
     assert not torch.equal(after.float(), before)
+
+
+@pytest.mark.parametrize("write", ["in place", "through data"])
+@pytest.mark.parametrize("kind", ["harp", "hydra", "frozen"])
+@pytest.mark.parametrize("grad", [True, False])
+def test_what_is_written_to_the_product_is_lost_and_said(kind, write, grad, caplog):
+    model = masked(kind)
+    with torch.set_grad_enabled(grad):
+        before = model(batch()[0]).detach()
+        product = model[0].weight
+        with torch.no_grad():
+            (product.data if write == "through data" else product).mul_(3).sub_(1)
+        assert torch.equal(model(batch()[0]), before)
+    assert "module.parametrizations.weight.original" in caplog.text
 
 
 def test_a_weight_that_is_swapped_for_its_average_and_back_is_itself_again():

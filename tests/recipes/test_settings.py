@@ -14,6 +14,7 @@ from harp.recipes import (
     OWN_METHODS,
     PRESETS,
     Compute,
+    Evaluating,
     Objective,
     Pruning,
     Recipe,
@@ -23,7 +24,6 @@ from harp.recipes import (
     recipe_in,
     to_json,
 )
-from harp.recipes import Testing as Judging
 
 # Round trips
 
@@ -82,7 +82,7 @@ RECIPES = st.builds(
         admm_growth=st.floats(1, 9),
         admm_rounds=st.integers(1, 50),
     ),
-    test=st.builds(Judging, images=st.none() | st.integers(1, 10**6), eps=st.lists(st.floats(0, 9)).map(tuple)),
+    test=st.builds(Evaluating, images=st.none() | st.integers(1, 10**6), eps=st.lists(st.floats(0, 9)).map(tuple)),
     compute=st.builds(Compute, threads=st.none() | st.integers(1, 64), workers=st.none() | st.integers(0, 64)),
     seed=st.integers(0, 2**32 - 1),
 )
@@ -137,12 +137,12 @@ def test_any_recipe_comes_back_from_json_as_it_was(recipe):
         *[(Pruning, "admm_growth", v) for v in (0.9, math.nan, math.inf)],
         (Pruning, "admm_rounds", 0),
         (Pruning, "epochs", 0),
-        (Judging, "attack", "aa"),
-        (Judging, "images", 0),
-        *[(Judging, "eps", v) for v in ((-0.1,), (0.1, math.nan), (math.inf,))],
-        (Judging, "steps", 0),
-        (Judging, "step_size", 0.0),
-        (Judging, "batch_size", 0),
+        (Evaluating, "attack", "aa"),
+        (Evaluating, "images", 0),
+        *[(Evaluating, "eps", v) for v in ((-0.1,), (0.1, math.nan), (math.inf,))],
+        (Evaluating, "steps", 0),
+        (Evaluating, "step_size", 0.0),
+        (Evaluating, "batch_size", 0),
         (Compute, "device", "tpu"),
         (Compute, "devices", 0),
         (Compute, "num_nodes", 0),
@@ -266,8 +266,8 @@ def test_the_preset_for_imagenet_holds_the_papers_lengths():
 @pytest.mark.parametrize(
     ("kind", "ignored", "said"),
     [
-        (Training, {"objective": "trades", "attack_loss": "cw"}, "attack_loss='cw' says nothing to trades"),
-        (Training, {"objective": "n-fgsm", "attack_loss": "cw"}, "attack_loss='cw' says nothing to n-fgsm"),
+        (Training, {"objective": "trades", "attack_loss": "cw"}, "attack_loss='cw' has no effect on trades"),
+        (Training, {"objective": "n-fgsm", "attack_loss": "cw"}, "attack_loss='cw' has no effect on n-fgsm"),
         (Pruning, {"measure": "both"}, "measure='both' is for channels: add granularity 'channel'"),
         (Pruning, {"multiple_of": 8}, "multiple_of=8 is for channels: add granularity 'channel'"),
     ],
@@ -295,8 +295,25 @@ def test_every_field_of_a_recipe_says_what_it_is_or_needs_no_words():
     source = (
         Path(__import__("harp.recipes.settings").recipes.settings.__file__).read_text(encoding="utf-8").splitlines()
     )
-    for kind in (Task, Training, Pruning, Judging, Compute):
+    for kind in (Task, Training, Pruning, Evaluating, Compute):
         for field in fields(kind):
             lines = [n for n, line in enumerate(source) if line.startswith(f"    {field.name}: ")]
             told = any(source[n + 1].strip().startswith('"""') for n in lines)
             assert told or field.name in plain, f"{kind.__name__}.{field.name}"
+
+
+# Settings that answer for themselves
+
+
+@pytest.mark.parametrize(
+    ("settings", "decay"),
+    [(Training(weight_decay=0.1), 0.1), (Pruning(weight_decay=0.1), 0.1), (Pruning(score_weight_decay=0.0), 0.0)],
+)
+def test_scores_decay_as_weights_do_unless_told_otherwise(settings, decay):
+    assert settings.decay_of_scores == decay
+
+
+def test_settings_for_single_weights_leave_out_what_is_said_of_channels_alone():
+    shared = Pruning(granularity="channel", measure="parameters", multiple_of=8, lr=0.5)
+    assert shared.at(0.25, "channel") == replace(shared, keep=0.25)
+    assert shared.at(0.25, "weight") == Pruning(keep=0.25, lr=0.5)

@@ -9,17 +9,16 @@ import pytest
 from PIL import Image
 
 from harp.cli.main import main
-from harp.recipes import Compute, Pruning, Recipe, Task, Training
-from harp.recipes import Testing as Judging
+from harp.recipes import Compute, Evaluating, Pruning, Recipe, Task, Training
 from harp.runs.directory import RunDirectory
 from harp.runs.inputs import ChangedInputs
-from harp.stages.evaluate import evaluations_in, judge
+from harp.stages.evaluate import evaluate_run, evaluations_in
 from harp.stages.export import export_run
 from harp.stages.train import finetune, pretrain, prune
 from harp.stages.watch import Watch
 
 LEARN = {"epochs": 1, "batch_size": 8, "attack_steps": 1, "lr": 0.05}
-CLEAN = Judging(attack="clean")
+CLEAN = Evaluating(attack="clean")
 CPU = Compute(device="cpu", workers=0)
 RECIPE = Recipe(
     task=Task(data="folder", root=Path("photos"), image_size=4, model="mine:network", validation=0.3),
@@ -75,7 +74,7 @@ def test_every_stage_and_evaluation_refuses_images_that_changed_and_says_which(p
     for start in (
         lambda: prune(RECIPE, dense.path, Path("other")),
         lambda: finetune(RECIPE, masks.path, Path("final")),
-        lambda: judge(dense.path, CLEAN, CPU),
+        lambda: evaluate_run(dense.path, CLEAN, CPU),
     ):
         with pytest.raises(ChangedInputs, match=says):
             start()
@@ -90,22 +89,22 @@ def test_changes_that_are_accepted_go_into_the_run_and_into_what_is_said_of_it(p
     final = finetune(RECIPE, masks.path, Path("final"))  # its parent saw the same
     assert inputs_of(final)["accepted"] == ["train/bolt/99.png was added"]
     assert inputs_of(final)["data"]["folders"]["train/bolt"]["files"] == 13
-    (found,) = judge(final.path, CLEAN, CPU)
+    (found,) = evaluate_run(final.path, CLEAN, CPU)
     assert any("accepted: train/bolt/99.png was added" in note for note in found.notes)
 
 
 def test_an_evaluation_of_other_images_is_not_taken_for_one_of_these(photos):
     dense = pretrain(RECIPE, Path("dense"))
-    (first,) = judge(dense.path, CLEAN, CPU)
-    assert judge(dense.path, CLEAN, CPU) == [first]
+    (first,) = evaluate_run(dense.path, CLEAN, CPU)
+    assert evaluate_run(dense.path, CLEAN, CPU) == [first]
     for number in range(20, 24):
         write_image(photos / "test" / "bolt" / f"{number}.png")
-    (second,) = judge(dense.path, CLEAN, CPU, accept_changes=True)
+    (second,) = evaluate_run(dense.path, CLEAN, CPU, accept_changes=True)
     assert (first.images, second.images) == (8, 12)
     assert first.inputs != second.inputs
     write_image(photos / "test" / "bolt" / "24.png")
     (photos / "test" / "bolt" / "23.png").unlink()
-    (third,) = judge(dense.path, CLEAN, CPU, accept_changes=True)
+    (third,) = evaluate_run(dense.path, CLEAN, CPU, accept_changes=True)
     assert third.images == 12
     assert third.inputs != second.inputs
     assert evaluations_in(dense.card) == [first, second, third]
@@ -133,7 +132,7 @@ def test_the_code_of_a_network_of_ones_own_is_compared(photos):
     Path("mine.py").write_text(NETWORK.replace("nn.ReLU()", "nn.Tanh()"), encoding="utf-8")
     for start in (
         lambda **how: prune(RECIPE, dense.path, Path("masks"), **how),
-        lambda **how: judge(dense.path, CLEAN, CPU, **how),
+        lambda **how: evaluate_run(dense.path, CLEAN, CPU, **how),
         lambda **how: export_run(dense.path, Path("net.harp"), **how),
     ):
         with pytest.raises(ChangedInputs, match="the code of mine changed"):
@@ -190,7 +189,7 @@ def test_broken_images_are_left_out_by_all_stages_and_the_run_names_them(request
     assert sorted(inputs_of(dense)["data"]["left_out"]) == ["test/nut/1.png", "train/bolt/3.png"]
     masks = prune(recipe, dense.path, Path("masks"))
     assert inputs_of(masks)["data"] == inputs_of(dense)["data"]
-    (found,) = judge(masks.path, CLEAN, CPU)
+    (found,) = evaluate_run(masks.path, CLEAN, CPU)
     assert found.images == 7
     assert "2 files of the data set cannot be read and were left out" in found.notes
 

@@ -23,7 +23,7 @@ RECIPE = Recipe(
     pretrain=Training(**SHORT),
     prune=Pruning(**SHORT, keep=0.2),
     finetune=Training(**SHORT),
-    test=recipes.Testing(attack="pgd", images=8, steps=1),
+    test=recipes.Evaluating(attack="pgd", images=8, steps=1),
     compute=Compute(device="cpu"),
 )
 

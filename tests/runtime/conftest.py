@@ -1,5 +1,6 @@
-"""Random networks as graphs, whose shapes fit whatever was drawn."""
+"""Random networks as graphs, whose shapes fit whatever was drawn; and the instruction sets to run them with."""
 
+import importlib
 from collections.abc import Callable
 
 import numpy as np
@@ -88,7 +89,7 @@ class Draft:
         self.add("concat", tuple(self.pick(*others) for _ in range(self.pick(2, 3))))
 
     def _squeeze(self, here: Shape) -> None:
-        """Squeeze and excite: a map times a number a channel."""
+        """Squeeze and excite: a map times a number per channel."""
         whole = len(self.nodes)
         if self.add("adaptive_avg_pool", size=(1, 1)):
             self.add("sigmoid")
@@ -125,3 +126,21 @@ def random_graph(seed: int, keep: float, nodes: int) -> Graph:
 @pytest.fixture(scope="session")
 def draw_graph() -> Callable[[int, float, int], Graph]:
     return random_graph
+
+
+def available() -> list[str]:
+    """The instruction sets of this processor, best first; none without a compiled engine."""
+    names = []
+    for name in ("AVX-512", "AVX2", "NEON", "baseline"):
+        try:
+            importlib.import_module("harp.runtime._engine").isa(name)
+        except (ImportError, ValueError):
+            continue
+        names.append(name)
+    return names
+
+
+@pytest.fixture(params=available())
+def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("HARP_ISA", request.param)
+    return request.param

@@ -10,15 +10,14 @@ from safetensors import safe_open
 from harp.checkpoint import load_tensors, save_tensors
 from harp.evaluation import Evaluation
 from harp.files import write_json
-from harp.recipes import Compute, Recipe, Task, Training
-from harp.recipes import Testing as Judging
+from harp.recipes import Compute, Evaluating, Recipe, Task, Training
 from harp.runs.directory import RunDirectory
-from harp.stages.evaluate import EXAMPLES, evaluations_in, is_judged, judge
+from harp.stages.evaluate import EXAMPLES, evaluate_run, evaluations_in, is_evaluated
 from harp.stages.train import pretrain
 from harp.stages.watch import Watch
 
 CPU = Compute(device="cpu")
-PGD = Judging(attack="pgd", images=12, steps=2, batch_size=4)
+PGD = Evaluating(attack="pgd", images=12, steps=2, batch_size=4)
 
 
 @pytest.fixture
@@ -28,10 +27,10 @@ def run(tiny: Path) -> Path:
     return pretrain(Recipe(task, pretrain=learn, compute=CPU), tiny / "dense").path
 
 
-def work(run: Path, testing: Judging) -> tuple[list[Evaluation], list[str]]:
+def work(run: Path, settings: Evaluating) -> tuple[list[Evaluation], list[str]]:
     """What is found, and the names of the attacks that had to be run for it."""
     begun: list[str] = []
-    found = judge(run, testing, CPU, watch=Watch(on_images=lambda name, done, images: begun.append(name)))
+    found = evaluate_run(run, settings, CPU, watch=Watch(on_images=lambda name, done, images: begun.append(name)))
     return found, list(dict.fromkeys(begun))
 
 
@@ -44,10 +43,10 @@ def test_clean_images_come_first_and_the_card_keeps_everything(run):
 
 
 def test_what_the_card_holds_is_not_computed_again(run):
-    assert not is_judged(run, PGD, 24)
+    assert not is_evaluated(run, PGD, 24)
     found, _ = work(run, PGD)
     assert work(run, PGD) == (found, [])
-    assert is_judged(run, PGD, 24)
+    assert is_evaluated(run, PGD, 24)
     assert work(run, replace(PGD, eps=(0.1, 0.05, 0.05)))[1] == ["pgd-2"]
     assert [e.eps for e in evaluations_in(run / "card.json")] == [None, 0.1, 0.05]
 
@@ -63,70 +62,70 @@ def test_another_question_is_another_result(run, change):
 
 @pytest.mark.parametrize("attack", ["pgd", "cw"])
 def test_an_evaluation_that_was_stopped_goes_on_to_the_same_result(run, attack):
-    testing, asked = replace(PGD, attack=attack), []
+    settings, asked = replace(PGD, attack=attack), []
 
     def stop() -> bool:
         asked.append(bool(evaluations_in(run / "card.json")))
         return sum(asked) == 17  # of the times after the clean images, before a pass of the attack
 
     with pytest.raises(KeyboardInterrupt):
-        judge(run, testing, CPU, watch=Watch(should_stop=stop))
+        evaluate_run(run, settings, CPU, watch=Watch(should_stop=stop))
     assert [e.attack for e in evaluations_in(run / "card.json")] == ["clean"]
-    stopped = [replace(e, elapsed_s=0.0) for e in judge(run, testing, CPU)]
+    stopped = [replace(e, elapsed_s=0.0) for e in evaluate_run(run, settings, CPU)]
     card = RunDirectory(run).card
     write_json(card, {**json.loads(card.read_text()), "evaluations": []})
-    assert [replace(e, elapsed_s=0.0) for e in judge(run, testing, CPU)] == stopped
+    assert [replace(e, elapsed_s=0.0) for e in evaluate_run(run, settings, CPU)] == stopped
 
 
 def test_more_images_than_there_are_means_all_of_them(run):
-    assert [e.images for e in judge(run, replace(PGD, images=5000), CPU)] == [24, 24]
-    assert is_judged(run, replace(PGD, images=None), 24)
+    assert [e.images for e in evaluate_run(run, replace(PGD, images=5000), CPU)] == [24, 24]
+    assert is_evaluated(run, replace(PGD, images=None), 24)
 
 
 def test_clean_accuracy_alone_attacks_nothing(run):
-    assert work(run, Judging(attack="clean"))[1] == ["clean"]
+    assert work(run, Evaluating(attack="clean"))[1] == ["clean"]
     assert not RunDirectory(run).examples.exists()
 
 
 def test_examples_are_made_once(run):
-    judge(run, PGD, CPU)
+    evaluate_run(run, PGD, CPU)
     made = RunDirectory(run).examples.stat().st_mtime_ns
-    judge(run, replace(PGD, images=EXAMPLES + 1), CPU)
+    evaluate_run(run, replace(PGD, images=EXAMPLES + 1), CPU)
     assert RunDirectory(run).examples.stat().st_mtime_ns == made
 
 
 def test_an_impossible_radius_is_refused_before_any_work(run):
     before = RunDirectory(run).card.read_bytes()
     with pytest.raises(ValueError, match=r"eps=1.5 "):
-        judge(run, replace(PGD, eps=(0.1, 1.5)), CPU)
+        evaluate_run(run, replace(PGD, eps=(0.1, 1.5)), CPU)
     assert RunDirectory(run).card.read_bytes() == before
 
 
 def test_a_run_that_is_not_finished_cannot_be_judged(run):
     (run / "card.json").unlink()
     with pytest.raises(ValueError, match=r"dense is not finished.*the command that made it again"):
-        judge(run, PGD, CPU)
+        evaluate_run(run, PGD, CPU)
 
 
 def test_a_damaged_card_is_named(run):
-    judge(run, PGD, CPU)
+    evaluate_run(run, PGD, CPU)
     card = json.loads((run / "card.json").read_text())
     card["evaluations"][1]["correct"] = 99
     write_json(run / "card.json", card)
     with pytest.raises(ValueError, match=r"card.json is damaged: .*correct=99"):
-        judge(run, PGD, CPU)
+        evaluate_run(run, PGD, CPU)
 
 
 def test_a_note_in_other_words_does_not_make_it_another_evaluation(run):
     """What decides are fields: step size, random start, restarts."""
-    testing = replace(PGD, step_size=0.01)
-    found, _ = work(run, testing)
+    settings = replace(PGD, step_size=0.01)
+    found, _ = work(run, settings)
     assert (found[1].step_size, found[1].random_start, found[1].restarts) == (0.01, True, 1)
     card = json.loads((run / "card.json").read_text())
     for each in card["evaluations"]:
         each["notes"] = ["steps of any length"]
     write_json(run / "card.json", card)
-    assert work(run, testing)[1] == []
+    assert work(run, settings)[1] == []
 
 
 def test_fgsm_and_one_step_of_pgd_are_two_evaluations_under_one_name(run):
@@ -138,16 +137,16 @@ def test_fgsm_and_one_step_of_pgd_are_two_evaluations_under_one_name(run):
 
 def test_a_card_of_an_earlier_version_still_answers(run):
     """It had notes where there are fields now, and six digits of the step."""
-    testings = [replace(PGD, step_size=2 / 255), replace(PGD, attack="fgsm"), PGD]
-    for testing in testings:
-        work(run, testing)
+    asked = [replace(PGD, step_size=2 / 255), replace(PGD, attack="fgsm"), PGD]
+    for settings in asked:
+        work(run, settings)
     card = json.loads((run / "card.json").read_text())
     for each, note in zip(card["evaluations"], ([], ["steps of 0.00784314"], ["no random start"], []), strict=True):
         for name in ("step_size", "random_start", "restarts", "chance"):
             del each[name]
         each["notes"] = note
     write_json(run / "card.json", card)
-    assert [work(run, testing)[1] for testing in testings] == [[], [], []]
+    assert [work(run, settings)[1] for settings in asked] == [[], [], []]
     assert [e.notes for e in evaluations_in(run / "card.json")] == [()] * 4
 
 
@@ -160,7 +159,7 @@ def test_the_images_of_the_report_are_attacked_as_was_asked_for(run):
 def test_a_network_that_always_gives_one_answer_is_said_to_be_at_chance(run):
     weights = load_tensors(RunDirectory(run).model)
     save_tensors(RunDirectory(run).model, {name: value * 0 for name, value in weights.items()})
-    clean, _ = judge(run, PGD, CPU)
+    clean, _ = evaluate_run(run, PGD, CPU)
     assert clean.at_chance
     assert clean.notes == (
         f"not separably above chance: one and the same answer is right for {100 * (clean.chance or 0):.1f} % of the images",

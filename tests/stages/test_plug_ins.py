@@ -11,8 +11,7 @@ import torch
 
 from harp.checkpoint import load_tensors
 from harp.pruning import STARTS, attach_masks, masks, weight_budget
-from harp.recipes import ADMM, Compute, Pruning, Recipe, Task, Training
-from harp.recipes import Testing as Judging
+from harp.recipes import ADMM, Compute, Evaluating, Pruning, Recipe, Task, Training
 from harp.runs.card import name_of, plug_ins
 from harp.stages.pipeline import run_all
 from harp.stages.train import finetune, pretrain, prune
@@ -25,7 +24,7 @@ RECIPE = Recipe(
     pretrain=Training(**LEARN),
     prune=Pruning(**LEARN, keep=0.25),
     finetune=Training(**LEARN),
-    test=Judging(attack="pgd", images=8, steps=2),
+    test=Evaluating(attack="pgd", images=8, steps=2),
     compute=Compute(device="cpu"),
 )
 

@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from harp.recipes import Compute, Pruning, Recipe, Task, Training
-from harp.recipes import Testing as Judging
+from harp.recipes import Compute, Evaluating, Pruning, Recipe, Task, Training
 from harp.report import write_report
 from harp.runs.opening import load_network, open_data
 from harp.runtime.format import read
 from harp.stages import shrink as shrinking
 from harp.stages import train as stages
-from harp.stages.evaluate import judge
+from harp.stages.evaluate import evaluate_run
 from harp.stages.export import export_run
 from harp.stages.shrink import shrink_run
 
@@ -55,8 +54,8 @@ def test_the_smaller_run_says_what_the_larger_says_and_is_understood_by_all(fina
     assert sizes["after"]["macs"] == card(final)["channels"]["macs"]["kept"] <= 0.5 * sizes["before"]["macs"]
     assert sizes["after"]["parameters"] == sum(p.numel() for p in small.parameters())
     assert min(size["latency_s"] for size in sizes.values()) > 0
-    testing = Judging(attack="pgd", images=12, steps=2)
-    a, b = (judge(path, testing, recipe.compute) for path in (final, Path("small")))
+    settings = Evaluating(attack="pgd", images=12, steps=2)
+    a, b = (evaluate_run(path, settings, recipe.compute) for path in (final, Path("small")))
     assert [found.correct for found in a] == [found.correct for found in b]
     stages.finetune(recipe, Path("small"), Path("later"))
     assert card(Path("later"))["kept"] == card(final)["kept"]

@@ -151,9 +151,8 @@ class AutoAttack:
         x = as_images(model, x)
         with attacking(model), torch.no_grad():
             logits = logits_of(model, x)
-            y = as_labels(y.cpu(), *logits.shape).to(
-                x.device
-            )  # looked at on a GPU, too: one that is none ends the process
+            y = as_labels(y, len(x))
+            y = as_labels(y.cpu(), *logits.shape).to(x.device)  # a wrong one on a GPU would end the process
             notes = [*self.departures(logits.shape[1]), *self.check(model, x, y)]
             right, x_adv = classified(logits, y), x.clone()
             survived = {}

@@ -12,7 +12,7 @@ from typing import Any
 from harp.bench.advice import recommend
 from harp.bench.engines import ENGINES, NAMES, Subject, absence, can_write_onnx
 from harp.bench.probe import probe
-from harp.bench.race import Course, Entrant, busy, race
+from harp.bench.race import Entrant, Race, busy, race
 from harp.bench.records import OURS, Record
 from harp.bench.work import Sizes, Work, sizes_of, work_of
 from harp.files import write_json
@@ -35,7 +35,7 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Bench:
     """What to measure: every batch with every thread count, about ``seconds`` for each engine in each."""
 
     batches: Sequence[int] = (1, 8, 64)
@@ -45,7 +45,7 @@ class Plan:
     memory: bool = True
 
 
-def bench(file: Path, plan: Plan, *, tell: Callable[[str], object] = lambda line: None) -> Findings:
+def bench(file: Path, plan: Bench, *, tell: Callable[[str], object] = lambda line: None) -> Findings:
     """Time a ``.harp`` file against dense engines on the same weights. ``tell`` hears what is being done.
 
     Raises ValueError when a result is wrong, the file is damaged, or the plan is not possible.
@@ -70,8 +70,8 @@ def bench(file: Path, plan: Plan, *, tell: Callable[[str], object] = lambda line
         for threads in plan.threads:
             for batch in plan.batches:
                 tell(f"batch {batch}, {threads} thread{'s' if threads > 1 else ''}: {', '.join(names)} in turns")
-                course = Course(graph.input, batch, threads, plan.seconds)
-                found = race({name: Entrant(name, subject) for name in names}, course)
+                settings = Race(graph.input, batch, threads, plan.seconds)
+                found = race({name: Entrant(name, subject) for name in names}, settings)
                 records += [
                     Record(file.stem, work.keep, batch, threads, name, times, peaks_mb.get(name))
                     for name, times in found.items()

@@ -25,7 +25,7 @@ class Entrant:
 
 
 @dataclass(frozen=True)
-class Course:
+class Race:
     """What is asked of each: images of this shape, this many at once, with so many threads, for so long."""
 
     image: tuple[int, ...]
@@ -35,21 +35,21 @@ class Course:
     rounds: int = 10
 
 
-def race(entrants: Mapping[str, Entrant], course: Course) -> dict[str, Times]:
+def race(entrants: Mapping[str, Entrant], settings: Race) -> dict[str, Times]:
     """Load all, compare their outputs with PyTorch's on the same weights, then time them in turns.
 
     Raises ValueError naming the engine whose result is wrong; nothing is timed then.
     """
-    x = np.random.default_rng(SEED).random((course.batch, *course.image), dtype=np.float32)
+    x = np.random.default_rng(SEED).random((settings.batch, *settings.image), dtype=np.float32)
     runs = {
-        label: ENGINES[entrant.engine].open(entrant.subject, course.batch, course.threads)
+        label: ENGINES[entrant.engine].open(entrant.subject, settings.batch, settings.threads)
         for label, entrant in entrants.items()
     }
     for subject in dict.fromkeys(entrant.subject for entrant in entrants.values()):
-        expected = ENGINES["torch"].open(subject, course.batch, course.threads)(x)
+        expected = ENGINES["torch"].open(subject, settings.batch, settings.threads)(x)
         check_agreement({label: runs[label](x) for label, e in entrants.items() if e.subject == subject}, expected)
     calls = {label: partial(run, x) for label, run in runs.items()}
-    return interleave(calls, seconds=course.seconds, rounds=course.rounds)
+    return interleave(calls, seconds=settings.seconds, rounds=settings.rounds)
 
 
 def thread_counts(wanted: Sequence[int | Literal["all"]]) -> list[int]:

@@ -20,7 +20,19 @@ def save_tensors(path: Path, tensors: Mapping[str, Any], metadata: dict[str, str
     if wrong:
         raise TypeError(f"{path} can hold tensors only, not {wrong}; a module's get_extra_state must return tensors")
     # Cloned: the format refuses tensors that share memory.
-    write_bytes(path, save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, metadata))
+    content = save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, metadata)
+    write_bytes(path, _with_metadata_in_order(content) if metadata and len(metadata) > 1 else content)
+
+
+def _with_metadata_in_order(content: bytes) -> bytes:
+    """The file with its metadata sorted by name. safetensors leaves them in the order of a hash map, another in each
+    process (findings/safetensors-orders-metadata-at-random.sh)."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # so that the numbers begin at a multiple of 8, as the format wants it
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Literal
 from rich.console import Console as Terminal
 from rich.markup import escape
 from rich.table import Table
-from tyro.conf import Positional
 
 from harp.bench.engines import NAMES, EngineName
 from harp.bench.records import OURS, at, settings_of, short
-from harp.cli.parsing import parse, refuse_directory, refuse_missing
+from harp.cli.parsing import FilePath, parse, refuse_directory, refuse_missing
 from harp.cli.stopping import StopRequest
 
 if TYPE_CHECKING:
@@ -20,22 +19,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BenchFlags:
-    """Time an exported network against the dense engines that are installed, and say what to deploy."""
+    """Time an exported network beside the dense engines that are installed, and recommend what to deploy."""
 
-    net: Positional[Path]
+    net: FilePath
     """A file that `harp export` wrote."""
     batch: tuple[int, ...] = (1, 8, 64)
-    """How many images at once."""
+    """Batch sizes."""
     threads: tuple[int | Literal["all"], ...] = (1, "all")
-    """How many threads; all is one for each core that may be used."""
+    """Thread counts; all is one per usable core."""
     engines: tuple[EngineName, ...] = NAMES
-    """Which engines take part; what is not installed is left out, with a line saying how to get it."""
+    """The engines to time; one that is not installed is skipped, with a line on how to install it."""
     seconds: float = 2.0
-    """About how long each engine is timed for each batch and number of threads."""
+    """Seconds, about, to time each engine for each batch size and thread count."""
     memory: bool = True
-    """Measure peak memory too, in a fresh process for each engine."""
+    """Also measure peak memory, in a fresh process for each engine."""
     json: Path | None = None
-    """A file to write everything measured to."""
+    """A JSON file to write all results to."""
 
 
 def bench(arguments: list[str], stop: StopRequest) -> None:
@@ -45,11 +44,11 @@ def bench(arguments: list[str], stop: StopRequest) -> None:
     if flags.json is not None:
         flags.json.parent.mkdir(parents=True, exist_ok=True)
 
-    from harp.bench.findings import Plan, bench, write_findings
+    from harp.bench.findings import Bench, bench, write_findings
     from harp.bench.race import thread_counts
 
     terminal = Terminal(highlight=False)
-    plan = Plan(flags.batch, thread_counts(flags.threads), flags.engines, flags.seconds, flags.memory)
+    plan = Bench(flags.batch, thread_counts(flags.threads), flags.engines, flags.seconds, flags.memory)
     found = bench(flags.net, plan, tell=lambda line: terminal.print(f"  {escape(line)}", soft_wrap=True))
     show(found, terminal)
     if flags.json is not None:
@@ -62,7 +61,7 @@ def show(found: "Findings", terminal: Terminal) -> None:
     work = found.work
     terminal.print(
         f"\n[bold]{escape(found.network)}[/bold]: {work.kept:,} of {work.weights:,} weights ({work.keep:.2%}), "
-        f"{work.macs_left:,} of {work.macs:,} multiplications an image ({work.macs_left / max(1, work.macs):.2%})"
+        f"{work.macs_left:,} of {work.macs:,} multiplications per image ({work.macs_left / max(1, work.macs):.2%})"
     )
     here = found.here
     peaks = ", ".join(f"{peak:.0f} GFLOP/s on {threads}" for threads, peak in found.peaks.items())
@@ -78,7 +77,7 @@ def show(found: "Findings", terminal: Terminal) -> None:
 
 
 def times(found: "Findings") -> Table:
-    """One row an engine and setting; the speed-up is harp's over that engine, by medians."""
+    """One row per engine and setting; the speed-up is that of harp over the engine, by medians."""
     table = _table(
         "Time of a batch, ms, all engines in float32",
         "engine",

@@ -6,62 +6,62 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
-from harp.cli.dry import about
-from harp.cli.parsing import Flat, parse, path_of, recipe_of_run, refuse_directory, source_of
+from harp.cli.dry_run import about
+from harp.cli.parsing import Flat, RunPath, parse, path_of, recipe_of_run, refuse_directory, source_of
 from harp.cli.shown import OfCells, of_cells, plain, refuse_single
 from harp.cli.stopping import StopRequest
-from harp.recipes import PRESETS, Recipe, recipe_in
+from harp.recipes import PRESETS, Granularity, Recipe, recipe_in
 
 if TYPE_CHECKING:
-    from harp.compare import Comparison
+    from harp.compare import ComparePlan
 
 
 @dataclass(frozen=True)
 class CompareFlags:
-    """Prune one robust parent a seed with every method, to every keep, with the same number of passes, and compare."""
+    """Compare methods: for each seed, prune the same parent with every method at every keep fraction, with equal compute."""
 
-    parents: Positional[tuple[str, ...]]
-    """Dense runs, which the seeds take in turn; or a name from `harp presets`, to train one for each seed."""
+    parents: Positional[Annotated[tuple[str, ...], arg(metavar="RUN|PRESET ...")]]
+    """Dense runs, which the seeds use in turn; or a name from `harp presets`, to train one parent per seed."""
     recipe: Annotated[OfCells, Flat]
     out: Path = Path("runs/compare")
     """The directory to write the runs, their logs and `report.html` into."""
     methods: tuple[str, ...] = ("harp", "hydra", "lwm")
-    """Rows of the method table, with plug-ins as in harp+awp."""
+    """The methods, with plug-ins as in harp+awp; `harp methods` lists the names."""
     keeps: tuple[float, ...] = (0.1, 0.01)
-    """Fractions that stay."""
-    granularities: tuple[Literal["weight", "channel"], ...] = ("weight",)
-    """What is pruned: single weights, or whole channels."""
+    """Fractions to keep."""
+    granularities: tuple[Granularity, ...] = ("weight",)
+    """What to prune: single weights, or whole channels."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """One run of every combination for each; nothing is called better on fewer than three."""
+    """Every combination is run once per seed; no method is called better on fewer than three."""
     baseline: str | None = None
-    """The method that differences are to; None is hydra, or the first where there is no hydra."""
+    """The method that the others are compared with; None is hydra, or the first method if hydra is not among them."""
     jobs: int | None = None
-    """Cells at a time; None is one a core here, and as many as they take on a cluster."""
+    """Cells to run at a time; None is one per core on this machine, and all that a cluster accepts."""
     launcher: Literal["local", "slurm", "ray"] = "local"
     """Where cells run: processes of this machine, a SLURM cluster, a Ray cluster."""
     launcher_options: tuple[str, ...] = ()
     """NAME=VALUE for submitit or ray, such as slurm_partition=long or num_gpus=1."""
     json: Path | None = None
-    """Write one record a finished network to this file, in the end or when interrupted."""
+    """Write one JSON record per finished network to this file, at the end or on interruption."""
     dry_run: bool = False
-    """Print how long it will take and the commands that are still to be run, for any other engine, and run none."""
+    """Print an estimate of the time and the remaining commands, and run none of them."""
     overwrite: bool = False
-    """Replace runs of other settings; what is finished with the same ones stays."""
+    """Replace runs that have other settings; finished runs with the same settings are kept."""
 
 
 @dataclass(frozen=True)
 class CellFlags:
-    """One cell of a comparison: prune a dense run, finetune and judge what is left; the flags are those of a recipe."""
+    """Run one cell of a comparison: prune a dense run, finetune it and evaluate it. The flags are those of a recipe."""
 
-    run: Positional[Path]
+    run: RunPath
     """The run directory of the robust parent."""
     out: Path
-    """The folder to write two runs into, `masks` and `final`."""
+    """The folder for its two runs, `masks` and `final`."""
     recipe: Annotated[Recipe, Flat]
     overwrite: bool = False
-    """Replace runs of other settings, and run the cell again if it is finished."""
+    """Replace runs that have other settings, and run the cell again if it is finished."""
 
 
 _PLURALS = {
@@ -78,31 +78,31 @@ def compare(arguments: list[str], stop: StopRequest) -> int:
     default = CompareFlags(() if source is tyro.MISSING else (source,), of_cells(recipe))
     flags: CompareFlags = parse(CompareFlags, "compare", arguments, default)
 
-    from harp.cli.tally import Tally
+    from harp.cli.compare_console import CompareConsole
     from harp.compare import cores, make_launcher, outstanding
-    from harp.dry_run.compare import estimate
+    from harp.dry_run.compare import dry_run_compare
 
-    comparison = _comparison(flags)
+    plan = _plan(flags)
     launcher = make_launcher(flags.launcher, flags.jobs, flags.launcher_options, flags.recipe.compute.threads or 1)
-    todo = outstanding(comparison, overwrite=flags.overwrite)
+    todo = outstanding(plan, overwrite=flags.overwrite)
     at_a_time = flags.jobs or (cores() if flags.launcher == "local" else max(1, len(todo.rest)))
     if flags.dry_run:
         print(f"# {todo.finished} of {todo.cells} cells are finished")
         if todo.first or todo.rest:
-            cost = estimate(comparison, todo, at_a_time)
+            cost = dry_run_compare(plan, todo, at_a_time)
             print(f"# {at_a_time} at a time: about {about(cost.range)}, {cost.of}")
         print(
             "\n".join([*map(str, todo.first), *(["# then, in any order:"] if todo.first else []), *map(str, todo.rest)])
         )
         return 0
     refuse_directory(flags.json)
-    with Tally(stop) as tally:
+    with CompareConsole(stop) as console:
         try:
-            failures = tally.run(comparison, todo, launcher, at_a_time)
+            failures = console.run(plan, todo, launcher, at_a_time)
         except KeyboardInterrupt:
-            tally.conclude(comparison, [], flags.json)
+            console.conclude(plan, [], flags.json)
             raise
-        tally.conclude(comparison, failures, flags.json)
+        console.conclude(plan, failures, flags.json)
     return 1 if failures else 0
 
 
@@ -138,14 +138,14 @@ def _words_after(flag: str, arguments: list[str]) -> list[str]:
     return list(takewhile(lambda word: not word.startswith("--"), arguments[arguments.index(flag) + 1 :]))
 
 
-def _comparison(flags: CompareFlags) -> "Comparison":
-    from harp.compare import Comparison
+def _plan(flags: CompareFlags) -> "ComparePlan":
+    from harp.compare import ComparePlan
     from harp.stages.pipeline import on_its_data
 
     trained = [name for name in flags.parents if name in PRESETS]
     if trained and len(flags.parents) > 1:
         raise ValueError(f"parents names the preset {trained[0]!r} and others: name one preset alone, or dense runs")
-    return Comparison(
+    return ComparePlan(
         on_its_data(plain(flags.recipe)),
         flags.out,
         methods=flags.methods,

@@ -116,12 +116,12 @@ class Console:
     def _done(self, run: RunDirectory) -> None:
         card = read_card(run.card)
         found = card.get("validation") or {}
-        judged = (
+        accuracy = (
             f"; validation: clean {found['clean_accuracy']:.1%}, robust {found['robust_accuracy']:.1%}"
             if found.get("clean_accuracy") is not None
             else ""
         )
-        self.say(f"  {card['name']}: {_kept(card)} weights{judged}; in [bold]{escape(str(run.path))}[/bold]")
+        self.say(f"  {card['name']}: {_kept(card)} weights{accuracy}; in [bold]{escape(str(run.path))}[/bold]")
 
     def _bar(self, label: str, total: int | None) -> None:
         if self._task is not None:
@@ -141,19 +141,19 @@ class Console:
     def table(self, runs: list[Path]) -> None:
         """Every evaluation of every run, with its 95 % interval."""
         self._bars.stop()
-        judged = [(read_card(card), evaluations_in(card)) for card in (RunDirectory(path).card for path in runs)]
-        columns = list(dict.fromkeys(_column(e) for _, found in judged for e in found))
+        evaluated = [(read_card(card), evaluations_in(card)) for card in (RunDirectory(path).card for path in runs)]
+        columns = list(dict.fromkeys(_column(e) for _, found in evaluated for e in found))
         table = Table(title="Accuracy on test images, % [95 % interval]", title_justify="left")
         table.add_column("network")
         table.add_column("kept weights", justify="right")
         for column in columns:
             table.add_column(column, justify="right")
-        for card, found in judged:
+        for card, found in evaluated:
             by_column = {_column(e): e for e in found}
             cells = [_accuracy(by_column.get(column)) for column in columns]
             table.add_row(card["name"], _kept(card), *cells)
         self.terminal.print(table)
-        notes = [(card, e, text) for card, found in judged for e in found for text in e.notes]
+        notes = [(card, e, text) for card, found in evaluated for e in found for text in e.notes]
         for note in dict.fromkeys(f"{card['name']}, {e.attack}: {text}" for card, e, text in notes):
             self.say(f"  note  {escape(note)}")
 

@@ -4,28 +4,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import Positional
-
-from harp.cli.parsing import AcceptChanges, parse
+from harp.cli.parsing import AcceptChanges, RunPath, parse
 from harp.cli.stopping import StopRequest
 
 
 @dataclass(frozen=True)
 class ExportFlags:
-    """Write the network of a finished run to one file that needs no torch to run; channels that were pruned are left out."""
+    """Write the network of a finished run to one file that runs without torch. Pruned channels are removed."""
 
-    run: Positional[Path]
+    run: RunPath
     """The run directory of the network."""
     out: Path
     """The file to write, e.g. net.harp."""
     format: Literal["harp", "onnx"] = "harp"
-    """harp: sparse, for harp.runtime. onnx: dense, for everyone else's."""
+    """harp: sparse, for harp.runtime. onnx: dense, for other runtimes."""
     values: Literal["f32", "f16"] = "f32"
-    """How a .harp file stores weights. f16 halves it, and is refused when logits then differ by more than tolerance."""
+    """How a .harp file stores weights. f16 takes half the space; refused if the logits differ by more than --tolerance."""
     tolerance: float | None = None
-    """How far logits of validation images may be off, relative to the largest; None: 1e-4, for f16 1e-2."""
+    """Largest allowed difference of the logits on validation images, relative to the largest logit; None is 1e-4, or 1e-2 for f16."""
     overwrite: bool = False
-    """Replace a file that is already there."""
+    """Replace an existing file."""
     accept_changes: AcceptChanges = False
 
 

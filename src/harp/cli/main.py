@@ -9,26 +9,26 @@ from harp.cli.imports import do_imports
 from harp.cli.stopping import StopRequest
 
 HELP = """\
-harp: keep 1 % of an adversarially robust network, and its accuracy, clean and under attack.
+harp: prune adversarially robust networks to as little as 1 % of their weights, and evaluate the result.
 
   harp run digits                                    the whole job on an embedded data set, in minutes
 
-  harp pretrain cifar10-resnet18 --out runs/dense    train a robust network  (or --weights: take an existing one)
+  harp pretrain cifar10-resnet18 --out runs/dense    train a robust network  (--weights: use an existing one)
   harp prune    runs/dense  --keep 0.01 --out runs/pruned     learn which 1 % of the weights to keep
-  harp finetune runs/pruned --out runs/final         train the weights that stayed
-  harp evaluate runs/final  --attack autoattack      measure the accuracy that can be believed
-  harp shrink   runs/final  --out runs/small         a channel-pruned network, physically smaller
-  harp report   runs/*                               one HTML page about all of them
+  harp finetune runs/pruned --out runs/final         train the remaining weights
+  harp evaluate runs/final  --attack autoattack      accuracy on clean and on attacked images
+  harp shrink   runs/final  --out runs/small         remove the channels that were pruned
+  harp report   runs/*                               one HTML page about several runs
   harp export   runs/final  --out net.harp           one small file that runs without torch
-  harp info     net.harp                             what a file or a run holds
+  harp info     net.harp                             what a file or a run contains
   harp classify net.harp photos/                     the class of every image
-  harp bench    net.harp                             its time, memory and size beside dense engines
-  harp compare  runs/dense --methods harp hydra      every method, keep and seed on the same passes: a table, a page
+  harp bench    net.harp                             time, memory and size beside dense engines
+  harp compare  runs/dense --methods harp hydra      every method, keep fraction and seed, with equal compute
 
-Each stage reads one run directory and writes another. Stop any of them with Ctrl-C; the same command goes on.
+Each stage reads one run directory and writes another. Stop it with Ctrl-C; the same command continues.
 Every setting is a flag: `harp COMMAND --help` lists them with their defaults. `harp presets` lists the recipes.
-`harp methods` lists the pruning methods. --import package.module brings yours, from a module that registers them.
-HARP_TRACEBACK=1 in the environment shows where an error comes from, in your own networks and data sets too.
+`harp methods` lists the pruning methods. --import package.module adds those that your module registers.
+Set HARP_TRACEBACK=1 in the environment to see the traceback of an error.
 """
 
 

@@ -5,17 +5,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from harp.recipes import PRESETS, Recipe, recipe_in
 
 Flat = arg(name="")
+PresetName = Positional[Annotated[str, arg(metavar="PRESET")]]
+RunPath = Positional[Annotated[Path, arg(metavar="RUN")]]
+FilePath = Positional[Annotated[Path, arg(metavar="FILE")]]
 NUMBERS = ConstructorRegistry()
 """How flags that are numbers are read: 8/255, too."""
 
 AcceptChanges = Annotated[
-    bool, arg(help="Go on although the images, or code of yours, have changed since the run; the results note it.")
+    bool, arg(help="Continue although the images or your code have changed since the run; the results record it.")
 ]
 
 

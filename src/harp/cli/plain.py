@@ -13,9 +13,11 @@ _TOLD = ("method", "model", "data", "seed", "stage", "run", "parent", "model_sha
 
 
 def info(arguments: list[str], stop: StopRequest) -> None:
-    parser = argparse.ArgumentParser("harp info", description="Print what an exported network, or a run, holds.")
-    parser.add_argument("file", type=Path, help="a file that `harp export` wrote, or a run directory")
-    parser.add_argument("--json", action="store_true", help="print everything that is known as one JSON object")
+    parser = argparse.ArgumentParser("harp info", description="Print what an exported network or a run contains.")
+    parser.add_argument(
+        "file", type=Path, metavar="FILE|RUN", help="a file that `harp export` wrote, or a run directory"
+    )
+    parser.add_argument("--json", action="store_true", help="print all of it as one JSON object")
     asked = _parse(parser, arguments)
     known = _of_run(asked.file) if asked.file.is_dir() else _of_file(asked.file)
     print(json.dumps(known, indent=1) if asked.json else "\n".join(_lines(known)))
@@ -23,12 +25,12 @@ def info(arguments: list[str], stop: StopRequest) -> None:
 
 def classify(arguments: list[str], stop: StopRequest) -> None:
     parser = argparse.ArgumentParser(
-        "harp classify", description="Print the class of every image, read exactly as the network's training images."
+        "harp classify", description="Print the class of every image. Images are read exactly as in training."
     )
-    parser.add_argument("file", type=Path, help="a file that `harp export` wrote")
+    parser.add_argument("file", type=Path, metavar="FILE", help="a file that `harp export` wrote")
     parser.add_argument("images", type=Path, nargs="+", help="image files, or directories of them")
     parser.add_argument("--threads", type=int, help="CPUs to use; all by default")
-    parser.add_argument("--batch", type=int, default=64, help="images at once (64)")
+    parser.add_argument("--batch", type=int, default=64, help="batch size (64)")
     asked = _parse(parser, arguments)
 
     from harp.runtime import load

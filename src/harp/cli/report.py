@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from harp.cli.parsing import parse
 from harp.cli.stopping import StopRequest
@@ -13,10 +14,10 @@ from harp.cli.stopping import StopRequest
 class ReportFlags:
     """Write one self-contained HTML page about any number of runs."""
 
-    runs: Positional[tuple[Path, ...]]
+    runs: Positional[Annotated[tuple[Path, ...], arg(metavar="RUN ...")]]
     """Run directories."""
     out: Path = Path("report.html")
-    """The page to write; an existing one is replaced."""
+    """The page to write; an existing page is replaced."""
 
 
 def report(arguments: list[str], stop: StopRequest) -> None:

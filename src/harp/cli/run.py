@@ -4,10 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional
-
-from harp.cli.dry import DryRun, foretell
-from harp.cli.parsing import AcceptChanges, Flat, parse, preset_of, source_of
+from harp.cli.dry_run import DryRun, dry_run
+from harp.cli.parsing import AcceptChanges, Flat, PresetName, parse, preset_of, source_of
 from harp.cli.shown import OfMethods, of_methods, plain, refuse_single
 from harp.cli.stopping import StopRequest
 from harp.recipes import data_title, normal_spelling
@@ -15,19 +13,19 @@ from harp.recipes import data_title, normal_spelling
 
 @dataclass(frozen=True)
 class RunFlags:
-    """The whole job: pretrain, prune to the budget, finetune, evaluate, report; each method from the same parent."""
+    """Run the whole job: pretrain one network, then prune, finetune and evaluate it with each method, and write a report."""
 
-    preset: Positional[str]
+    preset: PresetName
     """A name from `harp presets`."""
     recipe: Annotated[OfMethods, Flat]
     out: Path
     """The directory to write the runs into."""
     methods: tuple[str, ...] = ("harp", "hydra", "lwm")
-    """What to compare on the same budget, with plug-ins as in harp+awp; `harp methods` lists the names."""
+    """The methods to compare on the same budget, with plug-ins as in harp+awp; `harp methods` lists the names."""
     keep: float | None = None
-    """Fraction of the weights that stays: short for --prune.keep."""
+    """Fraction of the weights to keep: short for --prune.keep."""
     overwrite: bool = False
-    """Replace runs of other settings; what is finished with the same ones stays."""
+    """Replace runs that have other settings; finished runs with the same settings are kept."""
     accept_changes: AcceptChanges = False
     dry_run: DryRun = False
 
@@ -41,7 +39,7 @@ def run(arguments: list[str], stop: StopRequest) -> None:
     if flags.keep is not None:
         recipe = replace(recipe, prune=replace(recipe.prune, keep=flags.keep))
     if flags.dry_run:
-        return foretell(recipe, methods=methods)
+        return dry_run(recipe, methods=methods)
 
     from harp.cli.console import Console
     from harp.report import write_report

@@ -1,11 +1,11 @@
 """Recipes as some commands show them: without the flags that they refuse."""
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any
 
 from tyro.conf import Suppress
 
-from harp.recipes import Pruning, Recipe
+from harp.recipes import Granularity, Pruning, Recipe
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class AnyNetwork(AnyMethod):
     """How a network is pruned."""
 
     keep: Suppress[float] = 0.01
-    granularity: Suppress[Literal["weight", "channel"]] = "weight"
+    granularity: Suppress[Granularity] = "weight"
 
 
 @dataclass(frozen=True)

@@ -6,22 +6,21 @@ from typing import Any
 
 from rich.console import Console as Terminal
 from rich.table import Table
-from tyro.conf import Positional
 
-from harp.cli.parsing import AcceptChanges, parse
+from harp.cli.parsing import AcceptChanges, RunPath, parse
 from harp.cli.stopping import StopRequest
 
 
 @dataclass(frozen=True)
 class ShrinkFlags:
-    """Make a channel-pruned network physically smaller: the same answers, fewer multiplications and parameters."""
+    """Remove the pruned channels of a network: the same outputs with fewer multiplications and parameters."""
 
-    run: Positional[Path]
+    run: RunPath
     """The run directory of a network pruned with --granularity channel."""
     out: Path
     """The run directory to write."""
     overwrite: bool = False
-    """Replace a run that is already there."""
+    """Replace an existing run."""
     accept_changes: AcceptChanges = False
 
 
@@ -45,5 +44,5 @@ def table_of(before: dict[str, Any], after: dict[str, Any]) -> Table:
     for name, title in {"macs": "multiply-accumulates", "parameters": "parameters"}.items():
         table.add_row(title, f"{before[name]:,}", f"{after[name]:,}", f"{after[name] / before[name]:.2%}")
     here, there = before["latency_s"], after["latency_s"]
-    table.add_row("ms an image, here", f"{here * 1e3:.3g}", f"{there * 1e3:.3g}", f"{there / here:.0%}")
+    table.add_row("ms per image, here", f"{here * 1e3:.3g}", f"{there * 1e3:.3g}", f"{there / here:.0%}")
     return table

@@ -5,20 +5,29 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from tyro.conf import Positional
 
-from harp.cli.dry import DryRun, foretell
-from harp.cli.parsing import AcceptChanges, Flat, parse, path_of, preset_of, recipe_of_run, source_of
+from harp.cli.dry_run import DryRun, dry_run
+from harp.cli.parsing import (
+    AcceptChanges,
+    Flat,
+    PresetName,
+    RunPath,
+    parse,
+    path_of,
+    preset_of,
+    recipe_of_run,
+    source_of,
+)
 from harp.cli.stopping import StopRequest
 from harp.recipes import Compute, Pruning, Task, Training
 
 
 @dataclass(frozen=True)
 class PretrainFlags:
-    """Train a network robustly, from scratch, or take an existing robust checkpoint with --weights."""
+    """Train a network robustly, from scratch, or start from an existing checkpoint with --weights."""
 
-    preset: Positional[str]
-    """Where the settings start: a name from `harp presets`."""
+    preset: PresetName
+    """The recipe whose settings are the defaults: a name from `harp presets`."""
     out: Path
     """The run directory to write."""
     training: Annotated[Training, Flat]
@@ -28,11 +37,11 @@ class PretrainFlags:
     weights: Path | None = None
     """A checkpoint of this network (safetensors, or a PyTorch state dict) to take instead of training."""
     weights_key: str | None = None
-    """Of a checkpoint with several networks the one to take, such as state_dict_ema."""
+    """Which network to take from a checkpoint with several, such as state_dict_ema."""
     train_weights: bool = False
-    """Train on from --weights; a last layer of another number of classes begins anew."""
+    """Continue training from --weights; a last layer with another number of classes starts from new weights."""
     overwrite: bool = False
-    """Replace a run that is already there."""
+    """Replace an existing run."""
     accept_changes: AcceptChanges = False
     dry_run: DryRun = False
 
@@ -41,7 +50,7 @@ class PretrainFlags:
 class PruneFlags:
     """Learn which weights of a robust network to keep: exactly round(keep * N) of them."""
 
-    run: Positional[Path]
+    run: RunPath
     """The run directory of the robust parent."""
     out: Path
     """The run directory to write."""
@@ -49,16 +58,16 @@ class PruneFlags:
     compute: Compute
     seed: int = 0
     overwrite: bool = False
-    """Replace a run that is already there."""
+    """Replace an existing run."""
     accept_changes: AcceptChanges = False
     dry_run: DryRun = False
 
 
 @dataclass(frozen=True)
 class FinetuneFlags:
-    """Train the weights that survived pruning; the masks stay."""
+    """Train the remaining weights of a pruned network; the masks do not change."""
 
-    run: Positional[Path]
+    run: RunPath
     """The run directory of the pruned network."""
     out: Path
     """The run directory to write."""
@@ -66,7 +75,7 @@ class FinetuneFlags:
     compute: Compute
     seed: int = 0
     overwrite: bool = False
-    """Replace a run that is already there."""
+    """Replace an existing run."""
     accept_changes: AcceptChanges = False
     dry_run: DryRun = False
 
@@ -79,7 +88,7 @@ def pretrain(arguments: list[str], stop: StopRequest) -> None:
     flags = parse(PretrainFlags, "pretrain", arguments, default)
     recipe = replace(recipe, task=flags.task, pretrain=flags.training, compute=flags.compute, seed=flags.seed)
     if flags.dry_run:
-        return foretell(recipe, weights=None if flags.train_weights else flags.weights)
+        return dry_run(recipe, weights=None if flags.train_weights else flags.weights)
 
     from harp.cli.console import Console
     from harp.stages import train as stages
@@ -103,7 +112,7 @@ def prune(arguments: list[str], stop: StopRequest) -> None:
     flags = parse(PruneFlags, "prune", arguments, default)
     recipe = replace(recipe, prune=flags.pruning, compute=flags.compute, seed=flags.seed)
     if flags.dry_run:
-        return foretell(recipe, flags.run, "prune")
+        return dry_run(recipe, flags.run, "prune")
 
     from harp.cli.console import Console
     from harp.stages import train as stages
@@ -125,7 +134,7 @@ def finetune(arguments: list[str], stop: StopRequest) -> None:
     flags = parse(FinetuneFlags, "finetune", arguments, default)
     recipe = replace(recipe, finetune=flags.training, compute=flags.compute, seed=flags.seed)
     if flags.dry_run:
-        return foretell(recipe, flags.run, "finetune")
+        return dry_run(recipe, flags.run, "finetune")
 
     from harp.cli.console import Console
     from harp.stages import train as stages

@@ -2,12 +2,12 @@
 
 from harp.compare.jobs import Job, Todo, finished, outstanding
 from harp.compare.launchers import Launcher, LauncherName, cores, make_launcher
-from harp.compare.plan import Cell, Comparison
+from harp.compare.plan import Cell, ComparePlan
 from harp.compare.running import Failure, run
 
 __all__ = [
     "Cell",
-    "Comparison",
+    "ComparePlan",
     "Failure",
     "Job",
     "Launcher",

@@ -1,4 +1,4 @@
-"""What of a comparison is still to be done, as commands that any engine can run."""
+"""The remaining work of a comparison, as commands that any engine can run."""
 
 import os
 import shlex
@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harp.compare.plan import WEIGHT, Cell, Comparison
+from harp.compare.plan import Cell, ComparePlan
 from harp.data import ImageData
 from harp.importing import VARIABLE
 from harp.recipes import PRESETS, Recipe, changes, flags, flat, how_words, to_json
+from harp.report.compare import DENSE, CompareResults, Entry, read_compare_results
 from harp.report.results import Test
-from harp.report.sweep import DENSE, Entry, Sweep, read_sweep
 from harp.runs.claim import Claim, OtherRun
 from harp.runs.directory import RunDirectory
 from harp.runs.opening import check_budget, open_data, open_run
-from harp.stages.evaluate import attacks_of, how_of, is_judged
+from harp.stages.evaluate import attacks_of, how_of, is_evaluated
 from harp.stages.pipeline import cell_is_done
 
 
@@ -47,50 +47,50 @@ class Todo:
     cells: int
 
 
-def outstanding(comparison: Comparison, *, overwrite: bool = False) -> Todo:
+def outstanding(plan: ComparePlan, *, overwrite: bool = False) -> Todo:
     """What a look at the directories leaves to do; changes nothing.
 
     Raises ValueError for parents that are none, for budgets that cannot be met, and, unless they may be overwritten,
     for runs of other settings.
     """
-    for parent in comparison.parents:
+    for parent in plan.parents:
         if open_run(parent).masks.exists():
             raise ValueError(f"parents names {parent}, which is pruned already; name the dense run that it came from")
-    data = _open_as_parents(comparison)
+    data = _open_as_parents(plan)
     tests = len(data.test)
-    for recipe in {(c.granularity, c.recipe.prune.keep): c.recipe for c in comparison.cells}.values():
+    for recipe in {(c.recipe.prune.granularity, c.recipe.prune.keep): c.recipe for c in plan.cells}.values():
         check_budget(recipe, data)
-    first = tuple(_trainings(comparison, overwrite))
-    cells = [cell for cell in comparison.cells if not _is_done(cell, tests, overwrite)]
-    rest = [*_judgements(comparison, tests), *(_job_of(cell, comparison, overwrite) for cell in cells)]
-    return Todo(first, tuple(rest), len(comparison.cells) - len(cells), len(comparison.cells))
+    first = tuple(_trainings(plan, overwrite))
+    cells = [cell for cell in plan.cells if not _is_done(cell, tests, overwrite)]
+    rest = [*_evaluations(plan, tests), *(_job_of(cell, plan, overwrite) for cell in cells)]
+    return Todo(first, tuple(rest), len(plan.cells) - len(cells), len(plan.cells))
 
 
-def finished(comparison: Comparison) -> Sweep:
+def finished(plan: ComparePlan) -> CompareResults:
     """The cells and parents that are done, read back."""
-    tests, recipe = len(_open_as_parents(comparison).test), comparison.recipe
+    tests, recipe = len(_open_as_parents(plan).test), plan.recipe
     made = [
-        Entry(c.method, c.recipe.prune.keep, c.granularity, c.recipe.seed, c.passes, c.final)
-        for c in comparison.cells
+        Entry(c.method, c.recipe.prune.keep, c.recipe.prune.granularity, c.recipe.seed, c.passes, c.final)
+        for c in plan.cells
         if _is_sound(c, tests)
     ]
     dense = [
-        Entry(DENSE, 1.0, WEIGHT, seed, 0, parent)
-        for parent, seed in sorted(comparison.dense.items(), key=lambda item: item[1])
-        if RunDirectory(parent).finished and is_judged(parent, recipe.test, tests)
+        Entry(DENSE, 1.0, "weight", seed, 0, parent)
+        for parent, seed in sorted(plan.dense.items(), key=lambda item: item[1])
+        if RunDirectory(parent).finished and is_evaluated(parent, recipe.test, tests)
     ]
     attack = (*attacks_of(recipe.test, recipe), None)[1]
     test = (
         None if attack is None else Test(attack.name, attack.threat.norm, attack.threat.eps, how_words(*how_of(attack)))
     )
     images = min(recipe.test.images or tests, tests)
-    return read_sweep([*dense, *made], test, images=images, baseline=comparison.reference, seeds=comparison.seeds)
+    return read_compare_results([*dense, *made], test, images=images, baseline=plan.reference, seeds=plan.seeds)
 
 
-def _open_as_parents(comparison: Comparison) -> ImageData:
+def _open_as_parents(plan: ComparePlan) -> ImageData:
     """The images without the files that the parents left out, where there is one."""
-    parents = (RunDirectory(parent) for parent in comparison.dense)
-    return open_data(comparison.recipe, run=next((run for run in parents if run.inputs.exists()), None))
+    parents = (RunDirectory(parent) for parent in plan.dense)
+    return open_data(plan.recipe, run=next((run for run in parents if run.inputs.exists()), None))
 
 
 def _is_sound(cell: Cell, tests: int) -> bool:
@@ -112,12 +112,12 @@ def _is_done(cell: Cell, tests: int, overwrite: bool) -> bool:
         return False
 
 
-def _trainings(comparison: Comparison, overwrite: bool) -> Iterator[Job]:
-    if comparison.parents:
+def _trainings(plan: ComparePlan, overwrite: bool) -> Iterator[Job]:
+    if plan.parents:
         return
-    start = PRESETS[comparison.preset][1]
-    for parent, seed in comparison.dense.items():
-        recipe = comparison.recipe_of_parent(seed)
+    start = PRESETS[plan.preset][1]
+    for parent, seed in plan.dense.items():
+        recipe = plan.recipe_of_parent(seed)
         replaced: tuple[str, ...] = ()
         try:
             if Claim("pretrain", recipe, RunDirectory(parent), split_seed=seed).is_done():
@@ -128,31 +128,31 @@ def _trainings(comparison: Comparison, overwrite: bool) -> Iterator[Job]:
             replaced = ("--overwrite",)
         words = flags(changes(_of_pretrain(start), _of_pretrain(recipe)))
         out = ("--out", str(parent), *replaced)
-        yield Job(parent.name, ("pretrain", comparison.preset, *words, *out), _log(comparison, parent.name))
+        yield Job(parent.name, ("pretrain", plan.preset, *words, *out), _log(plan, parent.name))
 
 
-def _judgements(comparison: Comparison, tests: int) -> Iterator[Job]:
-    """The parents are judged like the cells: what pruning cost is seen beside them."""
-    for parent, seed in comparison.dense.items():
-        if RunDirectory(parent).finished and is_judged(parent, comparison.recipe.test, tests):
+def _evaluations(plan: ComparePlan, tests: int) -> Iterator[Job]:
+    """The parents are evaluated like the cells, so that the cost of pruning can be seen."""
+    for parent, seed in plan.dense.items():
+        if RunDirectory(parent).finished and is_evaluated(parent, plan.recipe.test, tests):
             continue
-        theirs = comparison.recipe_of_parent(seed)
-        mine = replace(theirs, test=comparison.recipe.test, compute=comparison.recipe.compute)
+        theirs = plan.recipe_of_parent(seed)
+        mine = replace(theirs, test=plan.recipe.test, compute=plan.recipe.compute)
         words = ("evaluate", str(parent), *flags(changes(_of_evaluate(theirs), _of_evaluate(mine))))
-        name = parent.name if parent.parent == comparison.out else f"dense-s{seed}"
-        yield Job(f"{name}, judged", words, _log(comparison, f"{name}-judged"), needs=parent)
+        name = parent.name if parent.parent == plan.out else f"dense-s{seed}"
+        yield Job(f"{name}, evaluated", words, _log(plan, f"{name}-evaluated"), needs=parent)
 
 
-def _job_of(cell: Cell, comparison: Comparison, overwrite: bool) -> Job:
-    theirs = comparison.recipe_of_parent(cell.recipe.seed)
+def _job_of(cell: Cell, plan: ComparePlan, overwrite: bool) -> Job:
+    theirs = plan.recipe_of_parent(cell.recipe.seed)
     words = flags(changes(flat(to_json(theirs)), flat(to_json(cell.recipe))))
     out = ("--out", str(cell.out), *(("--overwrite",) if overwrite else ()))
     words = ("cell", str(cell.parent), *words, *out)
-    return Job(cell.name, words, _log(comparison, cell.name), cell, needs=cell.parent)
+    return Job(cell.name, words, _log(plan, cell.name), cell, needs=cell.parent)
 
 
-def _log(comparison: Comparison, name: str) -> Path:
-    return comparison.out / "logs" / f"{name}.log"
+def _log(plan: ComparePlan, name: str) -> Path:
+    return plan.out / "logs" / f"{name}.log"
 
 
 def _of_pretrain(recipe: Recipe) -> Mapping[str, Any]:

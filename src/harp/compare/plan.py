@@ -1,4 +1,4 @@
-"""What is compared: one cell a combination, each a recipe of its own, and each a command line that does it."""
+"""What to compare: one cell per combination, each with its own recipe and command line."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,22 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from harp.cost.passes import equalised, passes
-from harp.recipes import PRESETS, Pruning, Recipe, normal_spelling, respelled
+from harp.recipes import PRESETS, Granularity, Recipe, normal_spelling, respelled
 from harp.runs.opening import recipe_of
 from harp.stages.evaluate import attacks_of
 from harp.stages.pipeline import FINAL, MASKS
 
-WEIGHT = "weight"
-"""The granularity that needs no mention."""
-
 
 @dataclass(frozen=True)
 class Cell:
-    """One network to prune from a parent run, to finetune and to judge; ``out`` is the folder of its two runs."""
+    """One network to prune from a parent run, to finetune and to evaluate; ``out`` is the folder of its two runs."""
 
     name: str
     method: str
-    granularity: str
     parent: Path
     out: Path
     recipe: Recipe
@@ -41,18 +37,18 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """``recipe`` holds what all cells share. ``parents`` are dense runs, for the seeds in turn; none are trained anew.
+class ComparePlan:
+    """All settings of a comparison; ``recipe`` holds what all cells share.
 
-    ``preset`` is then the name of the recipe to train one parent a seed with. ``baseline`` is one of the methods, None
-    hydra or else the first of them.
+    ``parents`` are dense runs, which the seeds use in turn. If there are none, ``preset`` names the recipe to train one
+    parent per seed. ``baseline`` is one of the methods; None is hydra, or the first method if hydra is not among them.
     """
 
     recipe: Recipe
     out: Path
     methods: tuple[str, ...]
     keeps: tuple[float, ...]
-    granularities: tuple[str, ...] = (WEIGHT,)
+    granularities: tuple[Granularity, ...] = ("weight",)
     seeds: tuple[int, ...] = (0, 1, 2)
     baseline: str | None = None
     parents: tuple[Path, ...] = ()
@@ -116,22 +112,16 @@ class Comparison:
         start = PRESETS[self.preset][1]
         return replace(start, task=mine.task, pretrain=mine.pretrain, compute=mine.compute, seed=seed)
 
-    def _cell(self, method: str, keep: float, granularity: str, seed: int) -> Cell:
-        mark = "" if granularity == WEIGHT else f"-{granularity}"
-        name = f"{method}-{keep:g}{mark}-s{seed}"
-        recipe = replace(self.recipe, seed=seed, prune=_pruning(self.recipe.prune, keep, granularity))
-        return Cell(name, method, granularity, self.parent_of(seed), self.out / name, same_passes(recipe, method))
+    def _cell(self, method: str, keep: float, granularity: Granularity, seed: int) -> Cell:
+        prune = self.recipe.prune.at(keep, granularity)
+        name = f"{method}-{keep:g}{f'-{granularity}' if prune.of_channels else ''}-s{seed}"
+        recipe = same_passes(replace(self.recipe, seed=seed, prune=prune), method)
+        return Cell(name, method, self.parent_of(seed), self.out / name, recipe)
 
 
 def same_passes(recipe: Recipe, method: str) -> Recipe:
     """The recipe with this method and exactly its plug-ins, and as many passes as any other."""
     return equalised(respelled(recipe, method), recipe)
-
-
-def _pruning(settings: Pruning, keep: float, granularity: str) -> Pruning:
-    """With what is said of channels alone only where channels are pruned."""
-    of_channels = {"measure": "macs", "multiple_of": 1} if granularity == WEIGHT else {}
-    return replace(settings, keep=keep, granularity=granularity, **of_channels)
 
 
 def _check_distinct(name: str, values: Sequence[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Carry a comparison out: parents first, then all cells, whatever becomes of the others."""
+"""Run a comparison: parents first, then all cells. A cell that fails does not stop the others."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

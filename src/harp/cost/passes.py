@@ -40,15 +40,15 @@ def prune_passes(settings: Pruning) -> Passes:
 def stage_passes(settings: Training) -> Passes:
     """What a stage costs that runs all of its epochs."""
     attack, loss = _step(settings)
-    plain = (attack + loss) * (settings.epochs * settings.steps_a_batch)
+    plain = (attack + loss) * (settings.epochs * settings.steps_per_batch)
     # The plug-ins take the loss twice, on images attacked once.
-    return plain + loss * (_epochs_moved(settings) * settings.steps_a_batch)
+    return plain + loss * (_epochs_moved(settings) * settings.steps_per_batch)
 
 
 def weight_passes(settings: Training) -> int | float:
     """How many of the backward passes of a stage end at what is learned, for each training image."""
     _, loss = _step(settings)
-    return loss.backward * (settings.epochs + _epochs_moved(settings)) * settings.steps_a_batch
+    return loss.backward * (settings.epochs + _epochs_moved(settings)) * settings.steps_per_batch
 
 
 def learns(method: str) -> bool:
@@ -70,7 +70,7 @@ def fitted(recipe: Recipe, cost: Passes) -> Recipe:
     epochs = int((left + 1e-6) // one)
     if epochs < 1:
         raise ValueError(
-            f"{left:g} passes an image are left for finetuning after {recipe.prune.method}, and one epoch takes {one:g}; "
+            f"{left:g} passes per image are left for finetuning after {recipe.prune.method}, and one epoch takes {one:g}; "
             "raise finetune.epochs, or lower prune.epochs"
         )
     return replace(recipe, finetune=replace(recipe.finetune, epochs=epochs))

@@ -42,7 +42,7 @@ class Workload:
 
     @property
     def batch_bytes(self) -> int | float:
-        """Each pass reads and writes every activation and reads every weight; an update touches six numbers a weight:
+        """Each pass reads and writes every activation and reads every weight; an update touches six numbers per weight:
         the gradient, and weight, score and momentum, of which two are written, too."""
         passes = self.forward + self.backward
         touched = 2 * self.activations * self.batch_size * passes + self.weights * (passes + 6 * self.updates)
@@ -94,7 +94,7 @@ def workload(
         forward=passes.forward / settings.epochs,
         backward=passes.backward / settings.epochs,
         weight_backward=weight_passes(settings) / settings.epochs,
-        updates=settings.steps_a_batch,
+        updates=settings.steps_per_batch,
         macs=macs,
         activations=activations,
         weights=weights,

@@ -89,7 +89,7 @@ def scan_splits(root: Path) -> dict[str, Tree]:
         there = " and ".join(flat) or f"none of {', '.join(name + '/' for name in TEST_NAMES)}"
         raise ValueError(
             f"{root} has train/<class>/ but {there}: put test images into test/<class>/, since without a class they "
-            f"cannot be judged, or pass root={str(train)!r} to cut a test split off that tree"
+            f"cannot be evaluated, or pass root={str(train)!r} to cut a test split off that tree"
         )
     found = {"train": train, "test": tests[0]}
     if len(tests) > 1 and tests[0].name.lower() == "test":

@@ -59,6 +59,8 @@ class InMemory:
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", as_int64(self.labels))
         images = self.images
+        if not isinstance(images, Tensor):
+            raise TypeError(f"images is a {type(images).__name__}: expected a tensor, torch.as_tensor(images)")
         if images.ndim != 4 or images.dtype not in (torch.uint8, torch.float32):
             raise ValueError(
                 f"images has shape {tuple(images.shape)} and type {images.dtype}: expected "
@@ -160,7 +162,7 @@ def check_labels(labels: Tensor, count: int) -> None:
     if labels.dtype != torch.int64 or labels.shape != (count,):
         raise ValueError(
             f"labels has type {labels.dtype} and shape {tuple(labels.shape)}: "
-            f"expected int64 and ({count},), one for every image (`.argmax(1)` of one-hot labels)"
+            f"expected integers and ({count},), one for every image (`.argmax(1)` of one-hot labels)"
         )
     if not count:
         raise ValueError("there are no images: expected one or more in every split")
@@ -170,6 +172,8 @@ def check_labels(labels: Tensor, count: int) -> None:
 
 def as_int64(labels: Tensor) -> Tensor:
     """Integers of any width as int64; all else as it is."""
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels is a {type(labels).__name__}: expected a tensor, torch.as_tensor(labels)")
     whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
     return labels.long() if whole else labels
 

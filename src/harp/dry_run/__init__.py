@@ -1,1 +1,1 @@
-"""How long a stage, an evaluation, a comparison or the whole job will take here, from a few timed passes."""
+"""Estimate how long a stage, an evaluation, a comparison or the whole job takes here, from a few timed passes."""

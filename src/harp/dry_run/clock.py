@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from harp.attacks import PGD, Threat, attacking
 from harp.attacks.autoattack import AutoAttack, classified
 from harp.data import Images
-from harp.evaluation.measurement import evaluation_order
+from harp.evaluation.evaluating import evaluation_order
 from harp.evaluation.phases import Phase, phases_of, seed_for
 from harp.evaluation.result import wilson
 from harp.pruning import hold_masks

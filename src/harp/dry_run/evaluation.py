@@ -5,7 +5,7 @@ from pathlib import Path
 
 from harp.dry_run.clock import NO_TIME, UNTRAINED, Clock, Range, Standing
 from harp.evaluation import Evaluation
-from harp.recipes import Compute, Recipe, Testing
+from harp.recipes import Compute, Evaluating, Recipe
 from harp.runs.directory import RunDirectory
 from harp.runs.opening import build_network, load_network, open_data, open_run, recipe_of
 from harp.stages.evaluate import attacks_of, evaluations_in, unanswered
@@ -15,19 +15,19 @@ _PRUNED_CLEAN, _PRUNED_ROBUST = Range(0.6, 0.95, 1.0), Range(0.5, 0.85, 1.0)
 """What pruning leaves of a parent's accuracies, from 0.1 % to 50 % kept: with that, evaluations get shorter."""
 
 
-def time_of_evaluation(path: Path, testing: Testing, compute: Compute) -> dict[str, Range]:
+def time_of_evaluation(path: Path, settings: Evaluating, compute: Compute) -> dict[str, Range]:
     """Seconds of each evaluation that the card of a finished run does not hold yet, by its attack in words."""
     open_run(path)
     recipe = recipe_of(path)
-    attacks_of(testing, recipe)
+    attacks_of(settings, recipe)
     data = open_data(recipe)
-    images = min(testing.images or len(data.test), len(data.test))
-    left = unanswered(path, testing, len(data.test))
+    images = min(settings.images or len(data.test), len(data.test))
+    left = unanswered(path, settings, len(data.test))
     if not left:
         return {}
     fabric = launch(make_fabric(alone(compute)), compute)
     model = place(load_network(path, data), fabric.device, channels_last=compute.channels_last)
-    clock = Clock(model, data.test, testing.batch_size, fabric.device)
+    clock = Clock(model, data.test, settings.batch_size, fabric.device)
     return {
         "clean" if attack is None else f"{attack.name} {attack.threat}": clock.evaluation(attack, images)
         for attack in left
@@ -36,13 +36,13 @@ def time_of_evaluation(path: Path, testing: Testing, compute: Compute) -> dict[s
 
 def time_to_evaluate(recipe: Recipe, standing: Standing = UNTRAINED) -> Range:
     """Seconds of all evaluations of one network of this recipe that is yet to be made."""
-    data, testing, compute = open_data(recipe), recipe.test, recipe.compute
+    data, settings, compute = open_data(recipe), recipe.test, recipe.compute
     fabric = launch(make_fabric(alone(compute)), compute)
     model = place(build_network(recipe, data), fabric.device, channels_last=compute.channels_last)
-    clock = Clock(model, data.test, testing.batch_size, fabric.device)
-    images = min(testing.images or len(data.test), len(data.test))
+    clock = Clock(model, data.test, settings.batch_size, fabric.device)
+    images = min(settings.images or len(data.test), len(data.test))
     total = NO_TIME
-    for attack in attacks_of(testing, recipe):
+    for attack in attacks_of(settings, recipe):
         total += clock.evaluation(attack, images, standing)
     return total
 

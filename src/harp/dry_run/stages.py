@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from harp.attacks import PGD, Threat, attacking
-from harp.cost.passes import learns
+from harp.cost.passes import learns, stage_passes
 from harp.cost.workload import Workload, workload
 from harp.data import ImageData
 from harp.dry_run.clock import UNTRAINED, Clock
 from harp.evaluation import BATCH_SIZE
 from harp.pruning import attach_masks, budget_of, freeze_masks, masks
-from harp.recipes import ADMM, Pruning, Recipe, Training, in_epochs, steps_an_epoch
+from harp.pruning.channels import every_product_seen
+from harp.recipes import ADMM, Pruning, Recipe, Training, in_epochs
 from harp.runs.opening import (
     build_network,
     check_weights,
@@ -30,9 +31,9 @@ from harp.runs.opening import (
     open_pruned,
     split_seed_of,
 )
-from harp.training.build import VALIDATION_STEPS, keep_rule, make_objective, method_of, sharpness_of
+from harp.training.build import VALIDATION_STEPS, make_course, method_of
 from harp.training.distributed import alone, launch, make_fabric, peak_memory_bytes, place
-from harp.training.loop import Course, batch_per_rank, train_step
+from harp.training.loop import batch_per_rank, train_step
 from harp.training.optimizer import make_optimizer
 
 _UNTIMED, _TIMED = 1, 3
@@ -42,7 +43,7 @@ _ENOUGH_S = 60.0
 
 
 @dataclass(frozen=True)
-class Forecast:
+class Estimate:
     """``batch_s`` is for one device's share of a batch, with every optimiser step on it, and includes reading it.
 
     ``validation_s`` is for the two evaluations at the end of every epoch.
@@ -60,59 +61,59 @@ class Forecast:
         return (self.work.batches * self.batch_s + self.work.epochs * self.validation_s) / 3600
 
 
-def foresee_pretrain(recipe: Recipe, weights: Path | None = None) -> Forecast | None:
+def dry_run_pretrain(recipe: Recipe, weights: Path | None = None) -> Estimate | None:
     """None for the weights of a checkpoint, which are taken at once."""
     check_weights(weights, recipe)
     if weights is not None:
         return None
     data = open_data(recipe)
-    return _foresee("pretrain", recipe, recipe.pretrain, build_network(recipe, data), data)
+    return _dry_run("pretrain", recipe, recipe.pretrain, build_network(recipe, data), data)
 
 
-def foresee_prune(recipe: Recipe, parent: Path) -> Forecast | None:
+def dry_run_prune(recipe: Recipe, parent: Path) -> Estimate | None:
     """None for a method that learns nothing there, and is done at once."""
     run = open_dense(parent)
     data = open_data(recipe, split_seed=split_seed_of(parent), run=run)
-    return _foresee_prune(recipe, load_network(parent, data), data)
+    return _dry_run_prune(recipe, load_network(parent, data), data)
 
 
-def foresee_finetune(recipe: Recipe, parent: Path) -> Forecast:
+def dry_run_finetune(recipe: Recipe, parent: Path) -> Estimate:
     run = open_pruned(parent)
     data = open_data(recipe, split_seed=split_seed_of(parent), run=run)
-    return _foresee("finetune", recipe, recipe.finetune, load_network(parent, data), data)
+    return _dry_run("finetune", recipe, recipe.finetune, load_network(parent, data), data)
 
 
-def foresee_run(recipes: Sequence[Recipe]) -> Iterator[Forecast]:
+def dry_run_pipeline(recipes: Sequence[Recipe]) -> Iterator[Estimate]:
     """Every stage of the whole job, on a network that was not trained: the time does not depend on it."""
     data = open_data(recipes[0])
     network = build_network(recipes[0], data)
-    yield _foresee("pretrain", recipes[0], recipes[0].pretrain, copy.deepcopy(network), data)
+    yield _dry_run("pretrain", recipes[0], recipes[0].pretrain, copy.deepcopy(network), data)
     for recipe in recipes:
         pruned = copy.deepcopy(network)
-        found = _foresee_prune(recipe, pruned, data)
+        found = _dry_run_prune(recipe, pruned, data)
         if found is not None:
             yield replace(found, stage=f"{recipe.prune.method}: prune")
         if not masks(pruned):
             attach_masks(pruned, make_budget(pruned, recipe.prune, data))
         what = f"{recipe.prune.method}: finetune"
-        yield _foresee(what, recipe, recipe.finetune, freeze_masks(pruned), data)
+        yield _dry_run(what, recipe, recipe.finetune, freeze_masks(pruned), data)
 
 
-def _foresee_prune(recipe: Recipe, model: nn.Module, data: ImageData) -> Forecast | None:
+def _dry_run_prune(recipe: Recipe, model: nn.Module, data: ImageData) -> Estimate | None:
     settings = recipe.prune
     budget = make_budget(model, settings, data)
     if settings.method != ADMM:
         attach_masks(model, budget, method_of(settings))
-    return _foresee("prune", recipe, settings, model, data) if learns(settings.method) else None
+    return _dry_run("prune", recipe, settings, model, data) if learns(settings.method) else None
 
 
-def _foresee(stage: str, recipe: Recipe, settings: Training, model: nn.Module, data: ImageData) -> Forecast:
+def _dry_run(stage: str, recipe: Recipe, settings: Training, model: nn.Module, data: ImageData) -> Estimate:
     settings = in_epochs(settings, len(data.train))
     world = recipe.compute.devices * recipe.compute.num_nodes
     share = batch_per_rank(settings.batch_size, world)
     fabric = launch(make_fabric(alone(recipe.compute)), recipe.compute)
     place(model, fabric.device, channels_last=recipe.compute.channels_last)
-    macs, activations = measure(model, data.shape, fabric.device)
+    macs, activations = macs_and_activations(model, data.shape, fabric.device)
     work = workload(
         settings,
         images=len(data.train),
@@ -120,8 +121,8 @@ def _foresee(stage: str, recipe: Recipe, settings: Training, model: nn.Module, d
         activations=activations,
         weights=sum(p.numel() for p in model.parameters() if p.requires_grad),
     )
-    batch_s = statistics.median(_timed(recipe, settings, model, data, fabric, share))
-    return Forecast(
+    batch_s = batch_seconds(recipe, settings, model, data, fabric, share)
+    return Estimate(
         stage, work, batch_s, _validation(recipe, model, data, fabric), world, peak_memory_bytes(fabric.device)
     )
 
@@ -135,28 +136,15 @@ def _validation(recipe: Recipe, model: nn.Module, data: ImageData, fabric: Fabri
     return float(sum(clock.evaluation(each, len(images), UNTRAINED).expected for each in (None, attack)))
 
 
-def _timed(
+def batch_seconds(
     recipe: Recipe, settings: Training, model: nn.Module, data: ImageData, fabric: Fabric, share: int
-) -> list[float]:
-    threat = Threat(recipe.task.norm, recipe.task.eps)
-    rule = None
-    if isinstance(settings, Pruning):
-        budget = budget_of(model) or make_budget(model, settings, data)
-        steps = settings.epochs * steps_an_epoch(len(data.train), settings.batch_size, 1) * settings.steps_a_batch
-        rule = keep_rule(model, budget, settings, steps)
-    course = Course(
-        stage="dry run",
-        settings=settings,
-        objective=make_objective(settings, threat),
-        images=data.train,
-        validate=lambda model: (0.0, 0.0),
-        seed=recipe.seed,
-        rule=rule,
-        sharpness=sharpness_of(model, settings),
-    )
-    optimizer = fabric.setup_optimizers(make_optimizer(model.train(), settings, rule=rule))
-    if rule is not None:
-        rule.start_epoch()
+) -> float:
+    """Median seconds of one rank's ``share`` of a batch with every optimiser step on it, reading included."""
+    budget = (budget_of(model) or make_budget(model, settings, data)) if isinstance(settings, Pruning) else None
+    course = make_course("dry run", recipe, settings, model, data.train, lambda model: (0.0, 0.0), budget=budget)
+    optimizer = fabric.setup_optimizers(make_optimizer(model.train(), settings, rule=course.rule))
+    if course.rule is not None:
+        course.rule.start_epoch()
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
     order = order.repeat(-(-share * (_UNTIMED + _TIMED) // len(order)))
     times: list[float] = []
@@ -164,11 +152,21 @@ def _timed(
     while len(times) < _UNTIMED + _TIMED and sum(times) < _ENOUGH_S:
         began = time.perf_counter()
         x, y = next(batches)
-        for _ in range(settings.steps_a_batch):
+        for _ in range(settings.steps_per_batch):
             # In the last epoch: the plug-ins have woken up by then.
             train_step(model, course, fabric, optimizer, x, y, epoch=settings.epochs - 1.0)
         times.append(time.perf_counter() - began)
-    return times[_UNTIMED:] or times
+    return statistics.median(times[_UNTIMED:] or times)
+
+
+def pass_seconds(recipe: Recipe, data: ImageData) -> float:
+    """Seconds of one forward and backward pass of one image, in the middle of a finetuning step of a new network."""
+    settings = in_epochs(recipe.finetune, len(data.train))
+    fabric = launch(make_fabric(alone(recipe.compute)), recipe.compute)
+    model = place(build_network(recipe, data), fabric.device, channels_last=recipe.compute.channels_last)
+    share = min(settings.batch_size, len(data.train))
+    passes = stage_passes(replace(settings, epochs=1, warmup_epochs=0.0)).total
+    return batch_seconds(recipe, settings, model, data, fabric, share) / share / passes
 
 
 def validation_seconds(recipe: Recipe, data: ImageData) -> float:
@@ -178,7 +176,7 @@ def validation_seconds(recipe: Recipe, data: ImageData) -> float:
     return _validation(recipe, model, data, fabric)
 
 
-def measure(model: nn.Module, shape: tuple[int, int, int], device: torch.device) -> tuple[int, int]:
+def macs_and_activations(model: nn.Module, shape: tuple[int, int, int], device: torch.device) -> tuple[int, int]:
     """Multiplications with additions of one forward pass of one image, and the numbers that its layers write."""
     written = 0
 
@@ -188,7 +186,7 @@ def measure(model: nn.Module, shape: tuple[int, int, int], device: torch.device)
 
     handles = [layer.register_forward_hook(count) for layer in _layers(model)]
     try:
-        with attacking(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with attacking(model), torch.no_grad(), every_product_seen(), FlopCounterMode(display=False) as counter:
             model(torch.zeros(1, *shape, device=device))
     finally:
         for handle in handles:

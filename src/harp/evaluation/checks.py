@@ -17,14 +17,14 @@ def check_model(model: nn.Module, x: Tensor, labels: Tensor) -> int:
         wrong = int(labels.min() if labels.min() < 0 else labels.max())
         raise ValueError(
             f"label {wrong} is out of range: the model has {classes} classes, so labels run from 0 to {classes - 1}; "
-            "judge it on the data it was made for"
+            "evaluate it on the data it was made for"
         )
     as_labels(labels, len(labels), classes)
     return classes
 
 
-def doubts(model: nn.Module, x: Tensor, y: Tensor, attack: Attack | None, classes: int) -> list[str]:
-    """What makes an accuracy hard to believe, found on the first images."""
+def doubts(model: nn.Module, x: Tensor, y: Tensor, attack: Attack | None, classes: int, together: Tensor) -> list[str]:
+    """What makes an accuracy hard to believe, found on the first images; ``together`` are two of them or more."""
     few, theirs = x[:_LOOK], y[:_LOOK]
     match attack:
         case AutoAttack():  # the authors' checks know a softmax, too
@@ -35,4 +35,4 @@ def doubts(model: nn.Module, x: Tensor, y: Tensor, attack: Attack | None, classe
             notes = []
         case _:
             notes = probabilities(model, few)
-    return [*notes, *wavering(model, few)]
+    return [*notes, *wavering(model, together)]

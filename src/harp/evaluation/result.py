@@ -48,7 +48,7 @@ class Evaluation:
     """AutoAttack only: the accuracy that remained after each of its attacks, in order."""
     notes: tuple[str, ...] = ()
     right: str = ""
-    """One bit an image, 1 where it was classified right, hexadecimal, in `evaluation_order`: two models judged on the same
+    """One bit per image, 1 where it was classified right, hexadecimal, in `evaluation_order`: two models evaluated on the same
     data can be compared image by image. Empty when unknown."""
     step_size: float | None = None
     """Length of a step of PGD that was chosen; None is 2.5·eps/steps, or an attack without steps."""

@@ -40,14 +40,17 @@ def probabilities(model: nn.Module, x: Tensor) -> list[str]:
 def wavering(model: nn.Module, x: Tensor) -> list[str]:
     """Whether the answer to an image changes from call to call, or with the images beside it: a few asked anew tell.
 
-    An attack then climbs the loss of another function than the one that is judged.
+    An attack then climbs the loss of another function than the one that is evaluated.
     """
     x = x[:_ALONE]
     rounding = _ROUNDING.get(dtype_of(model) or x.dtype, _ROUNDING[torch.float32])
     if x.device.type != "cpu":
         rounding = max(rounding, _ROUNDING_ON_GPU)
     with seeded(0):
-        together, again = logits_of(model, x), logits_of(model, x)
+        try:
+            together, again = logits_of(model, x), logits_of(model, x)
+        except (RuntimeError, ValueError) as error:
+            return [f"the model's answer depends on the batch: it cannot answer {len(x)} images at once ({error})"]
         change = _difference(together, again)
         if change > rounding / 10:
             return [

@@ -101,8 +101,7 @@ def _joined(loader: DataLoader[Any]) -> InMemory:
 
 
 def _in_memory(images: Tensor, labels: Tensor) -> InMemory:
-    integers = not labels.is_floating_point() and not labels.is_complex() and labels.dtype != torch.bool
-    return InMemory(images.detach().cpu(), labels.detach().cpu().long() if integers else labels)
+    return InMemory(images.detach().cpu(), labels.detach().cpu())
 
 
 def _kinds(batch: Any) -> str:

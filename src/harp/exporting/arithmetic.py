@@ -10,7 +10,7 @@ Operand = Value | Tensor | float | int
 
 
 def affine(draft: Draft, value: Value, scale: Tensor | Number, shift: Tensor | Number) -> Value:
-    """value · scale + shift, one number a channel or one for all."""
+    """value · scale + shift, one number per channel or one for all."""
     numbers = {
         name: torch.as_tensor(number, dtype=torch.float64).cpu().expand(value.shape[0])
         for name, number in (("scale", scale), ("shift", shift))
@@ -72,10 +72,10 @@ def _join(draft: Draft, op: str, first: Value, second: Value) -> Value:
 
 
 def _per_channel(constant: Tensor | Number, value: Value) -> Tensor:
-    """One number a channel in float64. Raises UnsupportedError when the constant varies over the map or the batch."""
+    """One number per channel in float64. Raises UnsupportedError when the constant varies over the map or the batch."""
     numbers = torch.as_tensor(constant, dtype=torch.float64)
     rank = len(value.shape) + 1
     shape = (1,) * (rank - numbers.dim()) + tuple(numbers.shape)
     if len(shape) != rank or shape[1] not in (1, value.shape[0]) or numbers.numel() != shape[1]:
-        raise UnsupportedError(f"its constant of shape {tuple(numbers.shape)} is not one number a channel")
+        raise UnsupportedError(f"its constant of shape {tuple(numbers.shape)} is not one number per channel")
     return numbers.flatten()

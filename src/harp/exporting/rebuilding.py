@@ -26,7 +26,7 @@ def rebuild(graph: Graph) -> fx.GraphModule:
 
 
 class _Affine(nn.Module):
-    """x · scale + shift, one number a channel."""
+    """x · scale + shift, one number per channel."""
 
     scale: Tensor
     shift: Tensor

@@ -93,7 +93,7 @@ def _pairs(left: Mapping[str, Tensor]) -> Iterator[tuple[tuple[str, str], tuple[
     for name, mean in left.items():
         place, dot, last = name.rpartition(".")
         std = f"{place}{dot}{_STDS[_MEANS.index(last)]}" if last in _MEANS else ""
-        # One value a channel, whatever the shape.
+        # One value per channel, whatever the shape.
         if (
             std in left
             and mean.numel() == left[std].numel() == max(mean.shape, default=1)

@@ -78,7 +78,7 @@ class Admm:
 
     @contextmanager
     def cut(self) -> Iterator[None]:
-        """Inside, the model is as sparse as the stage will leave it: what is worth judging."""
+        """Inside the `with`, the model is as sparse as after the stage, for validation."""
         with restored(self.model, self.weights.values()):
             with torch.no_grad():
                 for name, value in self._now().items():

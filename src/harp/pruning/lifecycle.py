@@ -46,7 +46,7 @@ def attach_masks(model: nn.Module, budget: Budget, method: Method = HARP) -> nn.
 def attach_frozen_masks(model: nn.Module, chosen: Mapping[str, Tensor], budget: Budget | None = None) -> nn.Module:
     """Attach masks that were learned before: bool tensors of the weights' shapes, by weight name. Weights learn.
 
-    Masks on channels need the ``budget`` that knows what they couple: then they are by group, an entry a channel.
+    Masks on channels need the ``budget`` that knows what they couple: then they are by group, an entry per channel.
     """
     if budget is None:
         attach_frozen_weight_masks(model, chosen)

@@ -1,9 +1,11 @@
 """Scores and a keep fraction in, a 0/1 mask out, with straight-through gradients.
 
 A :class:`Mask` is a parametrization of one weight. It is in one of two states, and its ``state_dict`` says which:
-*learning* (``scores`` and a ``logit`` or a fixed ``quota``) or *frozen* (``mask``, one bool an entry).
+*learning* (``scores`` and a ``logit`` or a fixed ``quota``) or *frozen* (``mask``, a byte of 0 or 1 per entry: what
+averages the buffers of networks, as torch's AveragedModel does, cannot subtract booleans).
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +21,8 @@ from harp.pruning.selection import top
 
 if TYPE_CHECKING:
     from harp.pruning.budget import Budget
+
+log = logging.getLogger(__name__)
 
 Estimator = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``(dL/dmask, scores, mask) -> dL/dkeep``, a scalar."""
@@ -100,6 +104,10 @@ class Mask(nn.Module):
     def current(self) -> Bool[Tensor, "..."]:
         """The mask in force: the frozen one, the held one, or that of the scores as they are now, computed when they
         have changed."""
+        return self._current() if self.mask is None else self.mask.bool()
+
+    def _current(self) -> Tensor:
+        """The same, always as the same tensor: what is remembered goes by it."""
         if self.mask is not None:
             return self.mask
         return self._choose() if self.held is None else self.held
@@ -118,7 +126,7 @@ class Mask(nn.Module):
 
     def freeze(self, mask: Bool[Tensor, "..."]) -> None:
         """Keep exactly this mask from now on; scores and logit are gone."""
-        self.mask = mask
+        self.mask = mask.to(torch.uint8)
         self.scores = self.logit = self.quota = self.held = self.chosen = self.product = self.watched = None
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -129,7 +137,7 @@ class Mask(nn.Module):
 
     @torch.compiler.disable  # which entries are largest is found out in memory, where a compiler cannot follow
     def _masked(self, weight: Tensor) -> Tensor:
-        mask = self.current()
+        mask = self._current()
         constant = self._constant(weight, mask)
         learns = [p is not None and p.requires_grad for p in (weight, self.scores, self.logit)]
         if not (any(learns) and torch.is_grad_enabled()):
@@ -144,6 +152,13 @@ class Mask(nn.Module):
         if not isinstance(weight, nn.Parameter):  # made for this pass, as the ones that stand for a group of channels
             with torch.inference_mode(False), torch.no_grad():
                 return weight * mask
+        if self.product is not None and not self.product.is_intact(closely=self.held is None):
+            log.warning(
+                "something wrote to a weight of shape %s that a mask computes, and that is lost: write to the weight under "
+                "the mask, module.parametrizations.weight.original",
+                tuple(weight.shape),
+            )
+            self.product = None
         if self.product is None or not self.product.is_of(mask, weight, closely=self.held is None):
             with torch.inference_mode(False), torch.no_grad():
                 self.product = Remembered(weight * mask, (mask, weight), self._watch(weight))
@@ -167,7 +182,7 @@ class Mask(nn.Module):
         mask = state_dict.get(prefix + "mask")
         if mask is not None and self.scores is not None and mask.shape == self.scores.shape:
             # A frozen state arrives in a learning mask: become frozen, then load as usual.
-            self.freeze(torch.empty_like(self.scores, dtype=torch.bool))
+            self.freeze(torch.zeros_like(self.scores, dtype=torch.bool))
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
@@ -247,7 +262,7 @@ def parametrizations(module: nn.Module) -> dict[str, ParametrizationList]:
 def hold_masks(model: nn.Module) -> Iterator[None]:
     """Keep every mask as it is for all forwards inside the ``with``, whatever happens to the scores.
 
-    Nothing is looked at inside, which saves a GPU from being waited for; the masks are right, and computed once a step,
+    Nothing is looked at inside, which saves a GPU from being waited for; the masks are right, and computed once per step,
     without it. Nested holds keep the outermost masks. The optimiser steps outside, or the masks of the next step would
     be stale.
     """
@@ -259,7 +274,7 @@ def hold_masks(model: nn.Module) -> Iterator[None]:
         for mask, keep in zip(learning, keeps, strict=True):
             mask.held = mask._choose(mask._count(keep))
     for mask in fresh:
-        mask.held = mask.current()
+        mask.held = mask._current()
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ from harp.pruning.budget import Budget
 
 
 class Ramp:
-    """The weight γ of the excess in the paper's three phases, called once an epoch with the excess at its start.
+    """The weight γ of the excess in the paper's three phases, called once per epoch with the excess at its start.
 
     γ = step · (e + 1) while the budget is exceeded, frozen at the first call that finds it met.
     """

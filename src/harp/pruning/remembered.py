@@ -20,6 +20,7 @@ class Remembered:
 
     def __init__(self, value: Tensor, sources: Sequence[Tensor], at: Tensor | None = None):
         self.value = value
+        self.made = _Seen(value, at)
         self.seen = [_Seen(tensor, None) for tensor in sources[:-1]] + [_Seen(sources[-1], at)]
 
     def is_of(self, *sources: Tensor, closely: bool = True) -> bool:
@@ -27,6 +28,10 @@ class Remembered:
         return len(sources) == len(self.seen) and all(
             seen.is_still(tensor, closely) for seen, tensor in zip(self.seen, sources, strict=True)
         )
+
+    def is_intact(self, *, closely: bool = True) -> bool:
+        """Whether nobody has written to the value itself, which was handed out."""
+        return self.made.is_still(self.value, closely)
 
 
 class _Seen:

@@ -2,11 +2,22 @@
 
 from harp.recipes.flags import changes, flags, flat
 from harp.recipes.how import chance_words, how_words, with_fields
-from harp.recipes.lengths import few_steps, from_parent, images_used, in_epochs, steps_an_epoch, steps_of
+from harp.recipes.lengths import few_steps, from_parent, images_used, in_epochs, steps_of, steps_per_epoch
 from harp.recipes.methods import ADMM, OWN_METHODS, brought, method_names, register_name
 from harp.recipes.plain import from_json, recipe_in, to_json
 from harp.recipes.presets import PRESETS
-from harp.recipes.settings import S2AP_HOSTS, Compute, Objective, Pruning, Recipe, Task, Testing, Training, data_title
+from harp.recipes.settings import (
+    S2AP_HOSTS,
+    Compute,
+    Evaluating,
+    Granularity,
+    Objective,
+    Pruning,
+    Recipe,
+    Task,
+    Training,
+    data_title,
+)
 from harp.recipes.spelling import PLUG_INS, normal_spelling, respelled
 
 __all__ = [
@@ -16,11 +27,12 @@ __all__ = [
     "PRESETS",
     "S2AP_HOSTS",
     "Compute",
+    "Evaluating",
+    "Granularity",
     "Objective",
     "Pruning",
     "Recipe",
     "Task",
-    "Testing",
     "Training",
     "brought",
     "chance_words",
@@ -39,8 +51,8 @@ __all__ = [
     "recipe_in",
     "register_name",
     "respelled",
-    "steps_an_epoch",
     "steps_of",
+    "steps_per_epoch",
     "to_json",
     "with_fields",
 ]

@@ -1,4 +1,4 @@
-"""How long a stage is on so many images: sweeps over them, optimiser steps, and which of the two a recipe asks for."""
+"""How long a stage is for a number of images: in epochs and in optimiser steps."""
 
 import math
 from dataclasses import replace
@@ -12,7 +12,7 @@ FEW_STEPS = 100
 Stage = TypeVar("Stage", bound=Training)
 
 
-def steps_an_epoch(images: int, batch_size: int, world: int = 1) -> int:
+def steps_per_epoch(images: int, batch_size: int, world: int = 1) -> int:
     """Batches that each of ``world`` ranks takes in an epoch."""
     return math.ceil(images_used(images, batch_size, world) / batch_size)
 
@@ -26,7 +26,7 @@ def images_used(images: int, batch_size: int, world: int) -> int:
 
 def steps_of(settings: Training, images: int) -> int:
     """Optimiser steps of a stage on so many training images."""
-    return in_epochs(settings, images).epochs * _steps_a_sweep(settings, images)
+    return in_epochs(settings, images).epochs * _updates_per_epoch(settings, images)
 
 
 def in_epochs(settings: Stage, images: int) -> Stage:
@@ -34,7 +34,7 @@ def in_epochs(settings: Stage, images: int) -> Stage:
 
     Counted as on one device, so that another number of devices changes nothing.
     """
-    needed = -(-settings.min_steps // _steps_a_sweep(settings, images))
+    needed = -(-settings.min_steps // _updates_per_epoch(settings, images))
     return replace(settings, epochs=max(settings.epochs, needed), min_steps=0)
 
 
@@ -54,5 +54,5 @@ def few_steps(settings: Training, images: int) -> str | None:
     )
 
 
-def _steps_a_sweep(settings: Training, images: int) -> int:
-    return max(1, steps_an_epoch(images, settings.batch_size)) * settings.steps_a_batch
+def _updates_per_epoch(settings: Training, images: int) -> int:
+    return max(1, steps_per_epoch(images, settings.batch_size)) * settings.steps_per_batch

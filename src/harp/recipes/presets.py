@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from harp.recipes.settings import Compute, Pruning, Recipe, Task, Testing, Training
+from harp.recipes.settings import Compute, Evaluating, Pruning, Recipe, Task, Training
 
 
 def _presets() -> dict[str, tuple[str, Recipe]]:
@@ -30,12 +30,12 @@ def _paper(data: str, model: str) -> Recipe:
         pretrain=Training(epochs=100, **attack),
         prune=Pruning(epochs=20, **attack),
         finetune=Training(epochs=100, lr=0.01, **attack),
-        test=Testing(images=None),
+        test=Evaluating(images=None),
     )
 
 
 def _imagenet() -> Recipe:
-    """The paper's ImageNet: sweeps of Free-AT with 4 replays each. Pretraining has the 90 / 4 sweeps of Free-AT's own code."""
+    """ImageNet as in the paper: epochs of Free-AT with 4 replays each. Pretraining has 90 / 4 epochs, as in the code of Free-AT."""
     common: dict[str, Any] = {"batch_size": 256, "weight_decay": 1e-4, "objective": "free-at", "replays": 4}
     return Recipe(
         task=Task(
@@ -49,7 +49,7 @@ def _imagenet() -> Recipe:
         pretrain=Training(epochs=23, **common),
         prune=Pruning(epochs=5, gamma_step=0.1, **common),
         finetune=Training(epochs=25, lr=0.01, **common),
-        test=Testing(images=5000),
+        test=Evaluating(images=5000),
         compute=Compute(workers=8, precision="bf16-mixed"),
     )
 
@@ -61,7 +61,7 @@ def _digits() -> Recipe:
         pretrain=Training(epochs=20, **attack),
         prune=Pruning(epochs=20, **attack),
         finetune=Training(epochs=20, lr=0.05, **attack),
-        test=Testing(images=200),
+        test=Evaluating(images=200),
         compute=Compute(device="cpu", threads=1),  # on maps this small a second thread costs more than it brings
     )
 

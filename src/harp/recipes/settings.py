@@ -2,12 +2,13 @@
 
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from harp.recipes.methods import is_method, unknown
 
+Granularity = Literal["weight", "channel"]
 Objective = Literal["natural", "pgd-at", "trades", "mart", "n-fgsm", "free-at"]
 S2AP_HOSTS = ("harp", "hydra")
 
@@ -35,29 +36,30 @@ def _not_negative(value: float) -> bool:
 
 @dataclass(frozen=True)
 class Task:
-    """What is classified, by which network, against whom."""
+    """The data set, the network and the attacker."""
 
     data: str = "digits"
     """digits, fashion-mnist, cifar10, cifar100, svhn, imagenet, or folder (any folder of images)."""
     root: Path | None = None
-    """Where the data set lies; for `folder` the tree itself."""
+    """The directory of the data set; for `folder` the directory of images itself."""
     image_size: int | None = None
-    """Resize images to this many pixels a side; None keeps their own size."""
+    """Resize images to this many pixels per side; None keeps their own size."""
     download: bool = False
-    """Fetch the data set from its official address when it is missing."""
+    """Download the data set from its official address if it is missing."""
     skip_broken: bool = False
-    """Leave out image files that cannot be decoded, and note which; otherwise they are listed and nothing begins."""
+    """Leave out image files that cannot be decoded, and record which. Without this flag they are an error."""
     validation: float = 0.1
-    """Share of the training set that is cut off to choose the best epoch. The test set never chooses anything."""
+    """Share of the training set to set aside for choosing the best epoch. The test set never chooses anything."""
     model: str = "vgg_small"
     """One of harp's networks, `tv:NAME` of torchvision, `timm:NAME`, or your own as `package.module:factory`."""
     mean: tuple[float, ...] = ()
-    """Channel means of a normalisation as the network's first layer; none given leaves images as they are."""
+    """Channel means of a normalisation as the first layer of the network; empty for no normalisation."""
     std: tuple[float, ...] = ()
+    """Channel standard deviations of that normalisation."""
     norm: Literal["linf", "l2"] = "linf"
-    """Norm of the adversary's ball."""
+    """Norm of the attacker's ball around an image."""
     eps: float = 0.1
-    """Radius of the adversary's ball, for images in [0, 1]: 0.1, or as a fraction, 8/255."""
+    """Radius of the ball, for images in [0, 1]: 0.1, or as a fraction, 8/255."""
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -65,9 +67,9 @@ class Task:
         if self.norm == "linf":
             _check(0 <= self.eps <= 1, self, "eps", "must lie in [0, 1], as images do: 8/255 is 0.03137")
         _check(_not_negative(self.eps), self, "eps", "must not be negative, and finite")
-        _check(all(map(math.isfinite, self.mean)), self, "mean", "must be finite, one value a channel")
+        _check(all(map(math.isfinite, self.mean)), self, "mean", "must be finite, one value per channel")
         _check(len(self.mean) == len(self.std), self, "std", f"must have as many channels as mean={self.mean}")
-        _check(all(map(_positive, self.std)), self, "std", "must be positive and finite, one value a channel")
+        _check(all(map(_positive, self.std)), self, "std", "must be positive and finite, one value per channel")
         _check(self.image_size is None or self.image_size > 0, self, "image_size", "must be positive, or None")
 
 
@@ -78,40 +80,40 @@ def data_title(data: str, root: Path | str | None) -> str:
 
 @dataclass(frozen=True)
 class Training:
-    """How a stage learns."""
+    """How a stage is trained."""
 
     epochs: int = 100
-    """Sweeps over the training images. With free-at each takes `replays` steps on every batch, so divide by that."""
+    """Epochs. With free-at, each epoch takes `replays` steps on every batch, so divide by that."""
     min_steps: int = 0
-    """Optimiser steps at the least: on a set too small for them, epochs are added until there are as many."""
+    """Smallest number of optimiser steps: epochs are added on a data set too small for it."""
     batch_size: int = 128
-    """Images a step, over all devices together."""
+    """Images per step, over all devices together."""
     objective: Objective = "pgd-at"
     """The robust loss."""
     attack_steps: int = 10
-    """PGD steps that craft a training image."""
+    """PGD steps to attack a training image."""
     attack_step_size: float | None = None
     """Length of one PGD step; None is 2.5 * eps / steps."""
     attack_loss: Literal["ce", "cw"] = "ce"
-    """The loss the attack climbs: cross-entropy or the Carlini-Wagner margin."""
+    """The loss that the attack maximises: cross-entropy or the Carlini-Wagner margin."""
     beta: float | None = None
-    """Weight of the robust term in TRADES and MART; None is that of their papers, 6 and 5."""
+    """Weight of the robust term in TRADES and MART; None is the value of their papers, 6 and 5."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.1
     """Peak learning rate."""
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: Literal["cosine", "piecewise", "constant"] = "cosine"
-    """How the learning rate falls, step by step: to 0 along a cosine, by 10 at 50 % and 75 %, or not at all."""
+    """How the learning rate falls: to 0 along a cosine, by a factor of 10 at 50 % and 75 %, or not at all."""
     warmup_epochs: float = 0.0
-    """Epochs over which the learning rate first climbs from 0."""
+    """Epochs in which the learning rate rises from 0 first."""
     clip_norm: float | None = None
-    """Largest norm of the gradient; None clips nothing."""
+    """Largest norm of the gradient; None for no clipping."""
     replays: int = 4
     """Optimiser steps on each batch under free-at (ImageNet in the paper: 4)."""
     awp_gamma: float = 0.0
-    """AWP: how far the weights that learn are moved up the loss, relative to their norm, before each step descends;
-    0 is off, the paper uses 0.01 (0.005 with TRADES). Costs one more pass a step."""
+    """AWP: how far trainable weights are moved up the loss before each step, relative to their norm; 0 is off,
+    the paper uses 0.01 (0.005 with TRADES). Costs one more pass per step."""
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -126,7 +128,7 @@ class Training:
                 self.attack_loss == "ce",
                 self,
                 "attack_loss",
-                f"says nothing to {self.objective}; it is for pgd-at and mart",
+                f"has no effect on {self.objective}; it is for pgd-at and mart",
             )
         _check(self.beta is None or _not_negative(self.beta), self, "beta", "must not be negative, and finite, or None")
         _check(_positive(self.lr), self, "lr", "must be positive and finite")
@@ -138,9 +140,14 @@ class Training:
         _check(_not_negative(self.awp_gamma), self, "awp_gamma", "must not be negative, and finite; 0 is off")
 
     @property
-    def steps_a_batch(self) -> int:
+    def steps_per_batch(self) -> int:
         """Optimiser steps on each batch."""
         return self.replays if self.objective == "free-at" else 1
+
+    @property
+    def decay_of_scores(self) -> float:
+        """Weight decay of the scores of masks, where they learn."""
+        return self.weight_decay
 
 
 @dataclass(frozen=True)
@@ -149,43 +156,43 @@ class Pruning(Training):
 
     epochs: int = 20
     keep: float = 0.01
-    """Fraction of the weights that stays."""
+    """Fraction of the weights to keep."""
     method: str = "harp"
     """How weights are chosen; `harp methods` lists the names."""
-    granularity: Literal["weight", "channel"] = "weight"
-    """What is removed: single weights, or whole channels, which make the network physically smaller."""
+    granularity: Granularity = "weight"
+    """What to remove: single weights, or whole channels, which makes the network smaller."""
     measure: Literal["macs", "parameters", "both"] = "macs"
-    """For channels: what `keep` is a fraction of, multiply-accumulates, parameters, or each of them."""
+    """For channels: what `keep` is a fraction of: multiply-accumulates, parameters, or both."""
     multiple_of: int = 1
-    """For channels: every layer keeps a multiple of this many, or all it has; 8 suits most kernels."""
+    """For channels: every layer keeps a multiple of this number, or all of its channels; 8 suits most kernels."""
     exclude: tuple[str, ...] = ()
-    """Name patterns of weights to leave alone, e.g. 'classifier.*'."""
+    """Name patterns of weights not to prune, e.g. 'classifier.*'."""
     rule: Literal["descent", "ramp"] = "descent"
-    """How learned keep fractions reach the budget: harp's descent on a schedule, or the paper's growing penalty."""
+    """How learned keep fractions reach the budget: descent on a schedule, or the growing penalty of the paper."""
     estimator: Literal["marginal", "layer-sum"] = "marginal"
-    """The gradient of a keep fraction: that of the weights next in line, or the paper's sum over the layer."""
+    """The gradient of a keep fraction: from the weights nearest to the threshold, or the sum over the layer (paper)."""
     gamma_step: float = 0.01
-    """For the ramp: growth of the penalty's weight each epoch (paper: 0.01; ImageNet 0.1)."""
+    """For the ramp: growth of the penalty weight per epoch (paper: 0.01; ImageNet 0.1)."""
     start: Literal["uniform", "erk", "lamp", "target"] = "uniform"
-    """Where learned keep fractions start: at 10 %, the same everywhere or split by ERK or LAMP, or at the target."""
+    """Where learned keep fractions start: at 10 % (uniform, or split by ERK or LAMP), or at the target."""
     score_weight_decay: float | None = None
-    """Weight decay of the scores; None is that of the stage."""
+    """Weight decay of the scores; None takes that of the stage."""
     s2ap_rho: float = 0.0
-    """S2AP, for harp and hydra: how far the scores are moved up the loss, relative to their norm, before each step
-    descends; 0 is off. Costs one more pass a step."""
+    """S2AP, for harp and hydra: how far the scores are moved up the loss before each step, relative to their norm;
+    0 is off. Costs one more pass per step."""
     s2ap_warmup: float | None = None
-    """Epochs before S2AP begins; None is the paper's 5, or a quarter of a stage of less than its 20."""
+    """Epochs before S2AP begins; None is 5 as in the paper, or a quarter of a stage of fewer than 20 epochs."""
     admm_rho: float | None = None
-    """For r-admm: strength of the pull to the budget at the start; None is 0.6 / (lr * steps), the same pull at any length."""
+    """For r-admm: weight of the penalty at the start; None is 0.6 / (lr * steps)."""
     admm_growth: float = 1.3
-    """For r-admm: the pull grows by this factor each round."""
+    """For r-admm: the penalty grows by this factor per round."""
     admm_rounds: int = 10
-    """For r-admm: rounds, all of the same length, after each of which the sparse target is renewed."""
+    """For r-admm: number of rounds of equal length; the sparse target is updated after each."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check(isinstance(self.method, str) and is_method(self.method), self, "method", unknown(self.method))
-        _check(0 < self.keep <= 1, self, "keep", "must lie in (0, 1]: the fraction of weights that stays, e.g. 0.01")
+        _check(0 < self.keep <= 1, self, "keep", "must lie in (0, 1]: the fraction of the weights to keep, e.g. 0.01")
         _check(self.multiple_of >= 1, self, "multiple_of", "must be at least 1")
         if not self.of_channels:
             _check(self.multiple_of == 1, self, "multiple_of", "is for channels: add granularity 'channel'")
@@ -208,25 +215,34 @@ class Pruning(Training):
         return self.granularity == "channel"
 
     @property
+    def decay_of_scores(self) -> float:
+        return self.weight_decay if self.score_weight_decay is None else self.score_weight_decay
+
+    def at(self, keep: float, granularity: Granularity) -> "Pruning":
+        """These settings for another budget, without what is said of channels alone where weights are pruned."""
+        plain = replace(self, keep=keep, granularity=granularity, measure="macs", multiple_of=1)
+        return replace(plain, measure=self.measure, multiple_of=self.multiple_of) if plain.of_channels else plain
+
+    @property
     def s2ap_start(self) -> float:
         """The epoch at which S2AP begins."""
         return min(5.0, self.epochs / 4) if self.s2ap_warmup is None else self.s2ap_warmup
 
 
 @dataclass(frozen=True)
-class Testing:
-    """How a finished network is judged, on the test set, once."""
+class Evaluating:
+    """How a finished network is evaluated on the test set."""
 
     attack: Literal["clean", "fgsm", "pgd", "cw", "autoattack"] = "autoattack"
-    """The strongest attack to run. `autoattack` is the number to believe."""
+    """The attack to run. Report `autoattack`; the others are quick checks."""
     images: int | None = 1000
-    """Test images, a fixed random draw; None takes all."""
+    """Number of test images, drawn at random with a fixed seed; None takes all."""
     eps: tuple[float, ...] = ()
-    """Radii to attack at; none given is the task's own."""
+    """Radii of the attack; empty for that of the task."""
     steps: int = 20
     """Steps of pgd and cw."""
     step_size: float | None = None
-    """Length of one of them; None is 2.5 * eps / steps."""
+    """Length of one step; None is 2.5 * eps / steps."""
     batch_size: int = 250
 
     def __post_init__(self) -> None:
@@ -240,7 +256,7 @@ class Testing:
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and how precisely the numbers are crunched."""
+    """The devices and the precision of the computation."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = 1
@@ -249,11 +265,11 @@ class Compute:
     """Machines to use together, started by torchrun or SLURM."""
     precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
     channels_last: bool = True
-    """Keep images and filters channels last in memory; faster on CPUs and GPUs alike."""
+    """Store images and filters with the channels last; faster on CPUs and GPUs."""
     workers: int | None = None
-    """Processes that decode images of data sets too large for memory; None is one a core, at most 8."""
+    """Processes that decode images of data sets too large for memory; None is one per core, at most 8."""
     threads: int | None = None
-    """CPU threads; None leaves torch's choice. The same bits need the same number."""
+    """CPU threads; None takes the default of torch. Bit-for-bit repeatability needs the same number."""
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -271,10 +287,10 @@ class Recipe:
     pretrain: Training = field(default_factory=Training)
     prune: Pruning = field(default_factory=Pruning)
     finetune: Training = field(default_factory=lambda: Training(lr=0.01))
-    test: Testing = field(default_factory=Testing)
+    test: Evaluating = field(default_factory=Evaluating)
     compute: Compute = field(default_factory=Compute)
     seed: int = 0
-    """Everything random follows from it."""
+    """The seed of all random numbers."""
 
     def __post_init__(self) -> None:
         # numpy, which AutoAttack draws from, takes no other.

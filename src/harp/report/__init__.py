@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harp.files import write_bytes
+from harp.report.compare import CompareResults
+from harp.report.compare_page import render_compare_report
 from harp.report.family import PAGES, read_family
 from harp.report.page import render_page
-from harp.report.sweep import Sweep
-from harp.report.sweep_page import render_sweep
 
-__all__ = ["write_report", "write_sweep"]
+__all__ = ["write_compare_report", "write_report"]
 
 
 def write_report(runs: Sequence[Path], out: Path, *, date: datetime.date | None = None) -> Path:
@@ -30,11 +30,11 @@ def write_report(runs: Sequence[Path], out: Path, *, date: datetime.date | None 
     return _write(out, render_page(family, date or datetime.date.today()))
 
 
-def write_sweep(sweep: Sweep, out: Path, *, date: datetime.date | None = None) -> Path:
+def write_compare_report(results: CompareResults, out: Path, *, date: datetime.date | None = None) -> Path:
     """Write the page of a comparison, as :func:`write_report` does. Raises ValueError when no pruned network is done."""
-    if not sweep.pruned:
-        raise ValueError("sweep holds no pruned network that is finished; there is nothing to compare")
-    return _write(out, render_sweep(sweep, date or datetime.date.today()))
+    if not results.pruned:
+        raise ValueError("results holds no pruned network that is finished; there is nothing to compare")
+    return _write(out, render_compare_report(results, date or datetime.date.today()))
 
 
 def _write(out: Path, page: str) -> Path:

@@ -56,7 +56,7 @@ def summary(values: Iterable[float]) -> Summary | None:
 def paired_difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference | None:
     """Ours less theirs over the seeds that both have: mean ± t(0.975, n − 1) · s / √n; None when they share none.
 
-    Both of a pair start from the same parent and are judged on the same images, so what these do to both cancels.
+    Both of a pair start from the same parent and are evaluated on the same images, so their effects cancel.
     """
     found = summary(ours[seed] - theirs[seed] for seed in ours if seed in theirs)
     if found is None:

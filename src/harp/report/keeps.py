@@ -17,10 +17,10 @@ from harp.report.chart import (
     fraction_scale,
     led_labels,
 )
+from harp.report.compare import DENSE, CompareResults, Group
 from harp.report.differences import Summary, summary
 from harp.report.family import Look
 from harp.report.results import Test
-from harp.report.sweep import DENSE, Group, Sweep
 from harp.report.wording import percent, plural, share, whole_percent
 
 MARGIN = 0.09  # of the plot's width, beside the outermost keeps
@@ -29,43 +29,43 @@ FEW = 4  # marks whose names can stand beside them
 MOST_NUMBERS = 12  # layers on one axis
 
 
-def keep_charts(sweep: Sweep, looks: Mapping[str, Look]) -> tuple[Chart, ...]:
+def keep_charts(results: CompareResults, looks: Mapping[str, Look]) -> tuple[Chart, ...]:
     """For each granularity and test a line for each method, mean and spread at each keep."""
     return tuple(
-        _curves(groups, test, sweep, looks, title)
-        for groups, title in _panels(sweep)
-        for test in sweep.tests
+        _curves(groups, test, results, looks, title)
+        for groups, title in _panels(results)
+        for test in results.tests
         if any(group.summary(test) for group in groups)
     )
 
 
-def trade_charts(sweep: Sweep, looks: Mapping[str, Look]) -> tuple[Chart, ...]:
+def trade_charts(results: CompareResults, looks: Mapping[str, Look]) -> tuple[Chart, ...]:
     """For each keep robust over clean accuracy: up and to the right is better. None without an attack."""
-    if len(sweep.tests) < 2:
+    if len(results.tests) < 2:
         return ()
     return tuple(
-        _trade(of_keep, sweep, looks, title)
-        for groups, title in _panels(sweep)
+        _trade(of_keep, results, looks, title)
+        for groups, title in _panels(results)
         for of_keep in _by_keep(groups)
-        if any(all(map(group.summary, sweep.tests)) for group in of_keep)
+        if any(all(map(group.summary, results.tests)) for group in of_keep)
     )
 
 
-def strategy_charts(sweep: Sweep, looks: Mapping[str, Look]) -> tuple[Chart, ...]:
+def strategy_charts(results: CompareResults, looks: Mapping[str, Look]) -> tuple[Chart, ...]:
     """For each keep what every method kept of each layer, mean and extremes over seeds."""
     return tuple(
         _strategies(of_keep, looks, title)
-        for groups, title in _panels(sweep)
+        for groups, title in _panels(results)
         for of_keep in _by_keep(groups)
         if any(run.layers for group in of_keep for run in group.runs.values())
     )
 
 
-def _panels(sweep: Sweep) -> list[tuple[list[Group], str]]:
+def _panels(results: CompareResults) -> list[tuple[list[Group], str]]:
     """The pruned groups of each granularity, and what to add to a title to tell them apart."""
-    kinds = dict.fromkeys(group.granularity for group in sweep.pruned)
+    kinds = dict.fromkeys(group.granularity for group in results.pruned)
     return [
-        ([g for g in sweep.pruned if g.granularity == kind], f", {kind}s" if len(kinds) > 1 else "") for kind in kinds
+        ([g for g in results.pruned if g.granularity == kind], f", {kind}s" if len(kinds) > 1 else "") for kind in kinds
     ]
 
 
@@ -73,8 +73,10 @@ def _by_keep(groups: Sequence[Group]) -> list[list[Group]]:
     return [[g for g in groups if g.keep == keep] for keep in dict.fromkeys(g.keep for g in groups)]
 
 
-def _curves(groups: Sequence[Group], test: Test, sweep: Sweep, looks: Mapping[str, Look], more: str) -> Chart:
-    dense = next((found for g in sweep.groups if g.method == DENSE and (found := g.summary(test))), None)
+def _curves(
+    groups: Sequence[Group], test: Test, results: CompareResults, looks: Mapping[str, Look], more: str
+) -> Chart:
+    dense = next((found for g in results.groups if g.method == DENSE and (found := g.summary(test))), None)
     found = {(g.method, g.keep): s for g in groups if (s := g.summary(test))}
     scale = close_scale([*_bounds(found.values()), *([dense.mean] if dense else [])])
     across = _keep_axis([keep for _, keep in found])
@@ -108,8 +110,8 @@ def _curves(groups: Sequence[Group], test: Test, sweep: Sweep, looks: Mapping[st
     )
 
 
-def _trade(groups: Sequence[Group], sweep: Sweep, looks: Mapping[str, Look], more: str) -> Chart:
-    clean, robust = sweep.tests
+def _trade(groups: Sequence[Group], results: CompareResults, looks: Mapping[str, Look], more: str) -> Chart:
+    clean, robust = results.tests
     both = {g.method: (c, r) for g in groups if (c := g.summary(clean)) and (r := g.summary(robust))}
     across = close_scale(_bounds(c for c, _ in both.values()))
     up = close_scale(_bounds(r for _, r in both.values()))

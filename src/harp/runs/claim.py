@@ -101,7 +101,7 @@ class Claim:
         """
         if self.run.recipe.exists() and (anew or self.run.finished or self._differences()):
             delete_run(self.run)
-        sweep(self.run)
+        remove_leftovers(self.run)
         if inputs is not None:
             write_json(self.run.inputs, inputs)
         if not self.run.recipe.exists():
@@ -110,7 +110,7 @@ class Claim:
     def settle(self) -> RunDirectory:
         """The finished run, without what was only needed on the way; a killed process may not have come to that."""
         shutil.rmtree(self.run.resume.parent, ignore_errors=True)
-        sweep(self.run)
+        remove_leftovers(self.run)
         return self.run
 
     def _differences(self) -> list[str]:
@@ -143,7 +143,7 @@ def delete_run(run: RunDirectory) -> None:
             entry.unlink(missing_ok=True)
 
 
-def sweep(run: RunDirectory) -> None:
+def remove_leftovers(run: RunDirectory) -> None:
     """Delete the half-written files that a killed process may have left."""
     for folder in (run.path, run.resume.parent, run.evaluations):
         for leftover in folder.glob(f".*{PARTIAL}"):

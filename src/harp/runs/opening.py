@@ -67,7 +67,7 @@ def recipe_of(path: Path) -> Recipe:
 def split_seed_of(path: Path) -> int:
     """The seed that cut off the validation split for the first ancestor of a run, and so for all that follow from it.
 
-    A child with another seed must not judge itself on images that its parent was trained on.
+    A child with another seed must not be evaluated on validation images that its parent was trained on.
     """
     seed = read_json(RunDirectory(path).recipe).get("split_seed", recipe_of(path).seed)
     if type(seed) is not int:

@@ -4,7 +4,7 @@ Value 0 is the input, a batch of images (n, c, h, w); node i computes value i + 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Shape = tuple[int, ...]
@@ -28,7 +28,7 @@ OPS: dict[str, Op] = {
     "conv": Op(1, {"stride": tuple, "padding": tuple, "dilation": tuple, "groups": int}, ("weight",), ("bias",)),
     # weight (out, in), bias (out,); on a flat value
     "linear": Op(1, {}, ("weight",), ("bias",)),
-    # x · scale + shift, one number a channel: a normalisation that could not be folded
+    # x · scale + shift, one number per channel: a normalisation that could not be folded
     "affine": Op(1, {}, ("scale", "shift")),
     "relu": Op(1),
     "relu6": Op(1),
@@ -71,3 +71,17 @@ class Graph:
 
     input: Shape
     nodes: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class _Outline:
+    shape: Shape
+
+
+def outline(graph: Graph) -> Graph:
+    """The graph without its weights: what stands for them has their shapes."""
+    nodes = (
+        replace(node, tensors={name: _Outline(tuple(tensor.shape)) for name, tensor in node.tensors.items()})
+        for node in graph.nodes
+    )
+    return Graph(tuple(graph.input), tuple(nodes))

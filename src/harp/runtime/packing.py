@@ -125,7 +125,7 @@ def _deflate(parts: list[bytes]) -> bytes:
 
 
 def _strategy_for(part: bytes) -> int:
-    """Whose result is the shortest, judged by the middle of the part: looking for matches in vain takes seconds."""
+    """The strategy with the shortest result on the middle of the part: trying all on all of it would take seconds."""
     start = max(0, len(part) - _SAMPLE) // 2
     return min(_STRATEGIES, key=lambda strategy: len(_deflate_with(part[start : start + _SAMPLE], 9, strategy)))
 

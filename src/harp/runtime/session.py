@@ -15,12 +15,13 @@ import numpy as np
 
 from harp.runtime.classifying import Prediction, check_preprocessing, class_names, classify, preprocessing_in
 from harp.runtime.format import read_sparse
-from harp.runtime.graph import Graph, Shape
-from harp.runtime.lowering import Layer, lower
+from harp.runtime.graph import Graph, Shape, outline
+from harp.runtime.lowering import Layer
 from harp.runtime.numpy_engine import NumpyEngine
 from harp.runtime.preprocessing import Preprocessing
 from harp.runtime.shapes import shapes
-from harp.runtime.trimming import trim
+from harp.runtime.tape import Tape
+from harp.runtime.trimming import layers_of
 
 try:
     _engine = importlib.import_module("harp.runtime._engine")
@@ -58,7 +59,7 @@ def isa() -> str:
 
 
 def peak_gflops(threads: int = 1) -> float:
-    """Measured: the 10⁹ operations a second that multiply-adds on registers alone reach."""
+    """Measured: the 10⁹ operations per second that multiply-adds on registers alone reach."""
     return _need_engine().peak_gflops(_count_threads(threads), os.environ.get(_ISA, ""))
 
 
@@ -80,16 +81,32 @@ class Session:
     def __init__(
         self, graph: Graph, *, card: dict[str, Any] | None = None, threads: int | None = None, autotune: bool = True
     ) -> None:
-        values = shapes(graph)
         self.card = card or {}
         self.autotune = autotune
-        self._layers = trim(lower(graph, values), values)
-        self._engine = _make_engine(self._layers, _count_threads(threads))
-        # From here on the weights are the engine's; what stays is what shapes are computed from.
-        self._graph = Graph(tuple(graph.input), tuple(replace(n, tensors=_outlines(n.tensors)) for n in graph.nodes))
-        self._nonzeros = [0 if layer.rows is None else len(layer.rows.values) for layer in self._layers]
-        self._layers = [replace(layer, rows=None, scale=None, shift=None) for layer in self._layers]
+        layers = layers_of(graph)
+        self._engine = _make_engine(layers, _count_threads(threads))
         self._values: dict[Shape, tuple[Shape, ...]] = {}
+        self._graph = outline(graph)
+        self._remember(layers)
+
+    def update(self, graph: Graph) -> None:
+        """Take over the weights of ``graph``: the same network after a step of training, or with other masks.
+
+        Plans stay as they are, tuned layers included, as long as the same number of channels is left in every layer;
+        otherwise the next call plans anew. Waits for calls that are running; tapes of earlier calls cannot go back any
+        more. Raises ValueError when ``graph`` is another network.
+        """
+        if outline(graph) != self._graph:
+            raise ValueError("graph is another network: expected the same nodes, attributes and shapes of weights")
+        layers = layers_of(graph)
+        if _engine is None or not self._engine.update(_building(layers)):
+            self._engine = _make_engine(layers, self.threads)
+        self._remember(layers)
+
+    def _remember(self, layers: list[Layer]) -> None:
+        """What shapes are computed from; the weights are the engine's."""
+        self._nonzeros = [0 if layer.rows is None else len(layer.rows.values) for layer in layers]
+        self._layers = [replace(layer, rows=None, scale=None, shift=None) for layer in layers]
 
     @property
     def input(self) -> Shape:
@@ -143,6 +160,21 @@ class Session:
         how = check_preprocessing(preprocessing or self.preprocessing, self.input)
         return classify(self, paths, how, self.classes, threads=self.threads, batch=batch)
 
+    def record(self, x: np.ndarray) -> tuple[np.ndarray, Tape]:
+        """The outputs for images, as a call gives them, and a tape that goes back to gradients of the images.
+
+        Equal calls give equal bits whatever the number of threads, unless the session tunes itself. The outputs may
+        differ from those of a call in the last bits, since other numbers of images run side by side. Raises RuntimeError
+        without the compiled engine.
+        """
+        _need_engine()
+        x = _check_images(x, self.input[0])
+        values = self._shapes(_image_of(x))
+        out = np.empty((len(x), math.prod(values[-1])), np.float32)
+        recording = self._engine.record(x, self._sizes(values), out, self.autotune)
+        shape = (len(x), *values[-1])
+        return out.reshape(shape), Tape(recording, (len(x), *_image_of(x)), shape)
+
     def layers(self, batch: int = 1, image: Shape | None = None) -> list[LayerChoice]:
         """What the engine does layer by layer for a batch of images (of the traced shape by default)."""
         if not 1 <= batch <= _LARGEST_BATCH:
@@ -193,13 +225,11 @@ class Session:
         return sizes
 
 
-@dataclass(frozen=True)
-class _Outline:
-    shape: Shape
-
-
-def _outlines(tensors: Any) -> dict[str, Any]:
-    return {name: _Outline(tuple(tensor.shape)) for name, tensor in tensors.items()}
+def _building(layers: list[Layer]) -> Any:
+    builder = _need_engine().Builder()
+    for layer in layers:
+        _add(builder, layer)
+    return builder
 
 
 def _add(builder: Any, layer: Layer) -> None:
@@ -245,10 +275,7 @@ def _make_engine(layers: list[Layer], threads: int) -> Any:
     if _engine is None:
         _warn_once()
         return NumpyEngine(layers, threads)
-    builder = _engine.Builder()
-    for layer in layers:
-        _add(builder, layer)
-    return _engine.Engine(builder, threads, os.environ.get(_ISA, ""))
+    return _engine.Engine(_building(layers), threads, os.environ.get(_ISA, ""))
 
 
 @cache

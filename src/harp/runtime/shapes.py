@@ -43,7 +43,7 @@ def _shape(node: Node, known: list[Shape]) -> Shape:
     check_signature(node, len(known))
     result = _RULES.get(node.op, _same)(node, *(known[value] for value in node.inputs))
     if math.prod(result) > MOST_ELEMENTS:
-        raise ValueError(f"a result of shape {result} has more than {MOST_ELEMENTS:,} elements an image")
+        raise ValueError(f"a result of shape {result} has more than {MOST_ELEMENTS:,} elements per image")
     return result
 
 

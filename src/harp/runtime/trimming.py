@@ -8,12 +8,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from harp.runtime.graph import Shape
-from harp.runtime.lowering import Layer, Rows
+from harp.runtime.graph import Graph, Shape
+from harp.runtime.lowering import Layer, Rows, lower
+from harp.runtime.shapes import shapes
 
 _ALIGNED = ("activation", "affine", "max_pool", "avg_pool", "adaptive_avg_pool", "add", "mul")
 """Channel c of the result comes from channel c of the inputs."""
 _ZERO_STAYS = ("none", "relu", "relu6", "leaky_relu", "silu", "hardswish", "gelu", "gelu_tanh")
+
+
+def layers_of(graph: Graph) -> list[Layer]:
+    """What the engine runs for a graph, without needless channels."""
+    values = shapes(graph)
+    return trim(lower(graph, values), values)
 
 
 def trim(layers: list[Layer], shapes: tuple[Shape, ...]) -> list[Layer]:

@@ -1,4 +1,4 @@
-"""Judge a finished run on the test set, once, and note the result in its card."""
+"""Evaluate a finished run on the test set and add the result to its card."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from harp.checkpoint import save_tensors
 from harp.data import Images
 from harp.evaluation import Evaluation, Ranks, collect_examples, evaluate
 from harp.files import write_json
-from harp.recipes import Compute, Recipe, Testing
+from harp.recipes import Compute, Evaluating, Recipe
 from harp.runs.card import read_card
 from harp.runs.directory import RunDirectory
 from harp.runs.inputs import identity
@@ -29,26 +29,26 @@ _DIGITS = 1e-5
 """How far two lengths of a step may differ, relative to each other, and be the same: older cards kept six digits."""
 
 
-def judge(
-    path: Path, testing: Testing, compute: Compute, *, accept_changes: bool = False, watch: Watch = SILENT
+def evaluate_run(
+    path: Path, settings: Evaluating, compute: Compute, *, accept_changes: bool = False, watch: Watch = SILENT
 ) -> list[Evaluation]:
-    """Clean accuracy, then accuracy under the attack at each eps. What the card holds already is not computed again.
+    """Clean accuracy, then accuracy under the attack at each eps. Results that the card has already are not computed again.
 
-    Interrupted, the same call goes on where it was, on as many devices as it is given then. Several share the batches
-    of each attack and find what one would; the first writes.
+    After an interruption the same call continues, on any number of devices. Several devices share the batches of each
+    attack and get the same result as one; the first one writes.
     """
     run, recipe = open_run(path), recipe_of(path)
-    attacks = attacks_of(testing, recipe)
+    attacks = attacks_of(settings, recipe)
     alone = make_fabric(compute)
     opened = open_inputs(recipe, run, lambda: launch(alone, compute), accept=accept_changes, progress=watch.on_reading)
     data, fabric = opened.data, opened.fabric
     model = place(load_network(path, data), fabric.device, channels_last=compute.channels_last)
-    images = min(testing.images or len(data.test), len(data.test))
+    images = min(settings.images or len(data.test), len(data.test))
     watch.on_start("evaluate", f"{read_card(run.card)['name']} on {images:,} test images")
     ranks = Ranks(fabric.global_rank, fabric.world_size, fabric.device)
-    work = _Work(run, model, data.test, images, testing, recipe.seed, watch, ranks, opened.inputs)
+    work = _Work(run, model, data.test, images, settings, recipe.seed, watch, ranks, opened.inputs)
     results = [work.result_of(attack) for attack in attacks]
-    if testing.attack != "clean" and ranks.rank == 0 and not run.examples.exists():
+    if settings.attack != "clean" and ranks.rank == 0 and not run.examples.exists():
         shown, stop = _to_show(attacks, recipe.task.eps), watch.should_stop
         examples = collect_examples(model, data.test, shown, k=EXAMPLES, seed=recipe.seed, should_stop=stop)
         save_tensors(run.examples, examples, {"attack": shown.name, "eps": repr(shown.threat.eps)})
@@ -56,17 +56,17 @@ def judge(
     return results
 
 
-def attacks_of(testing: Testing, recipe: Recipe) -> list[PGD | AutoAttack | None]:
+def attacks_of(settings: Evaluating, recipe: Recipe) -> list[PGD | AutoAttack | None]:
     """None, for the clean images, then the attack at each radius. Raises ValueError for a radius that is none."""
-    radii = testing.eps or (recipe.task.eps,)
-    if testing.attack == "clean":
+    radii = settings.eps or (recipe.task.eps,)
+    if settings.attack == "clean":
         return [None]
     make: Callable[[Threat], PGD | AutoAttack] = {
         "fgsm": fgsm,
-        "pgd": lambda at: PGD(at, steps=testing.steps, step_size=testing.step_size),
-        "cw": lambda at: PGD(at, steps=testing.steps, step_size=testing.step_size, loss="cw"),
+        "pgd": lambda at: PGD(at, steps=settings.steps, step_size=settings.step_size),
+        "cw": lambda at: PGD(at, steps=settings.steps, step_size=settings.step_size, loss="cw"),
         "autoattack": lambda at: autoattack(at, seed=recipe.seed),
-    }[testing.attack]
+    }[settings.attack]
     return [None, *(make(Threat(recipe.task.norm, eps)) for eps in dict.fromkeys(radii))]
 
 
@@ -88,7 +88,7 @@ class _Work:
     model: nn.Module
     test: Images
     images: int
-    testing: Testing
+    settings: Evaluating
     seed: int
     watch: Watch
     ranks: Ranks
@@ -123,7 +123,7 @@ class _Work:
             self.test,
             attack,
             images=self.images,
-            batch_size=self.testing.batch_size,
+            batch_size=self.settings.batch_size,
             seed=None if isinstance(attack, AutoAttack) else self.seed,
             state=self._state(attack),
             on_progress=tick,
@@ -134,21 +134,21 @@ class _Work:
 
     def _state(self, attack: PGD | AutoAttack | None) -> Path:
         """A file for each question that can be asked: what one has found is no answer to another."""
-        question = repr((attack, self.images, self.testing.batch_size, self.seed, identity(self.inputs))).encode()
+        question = repr((attack, self.images, self.settings.batch_size, self.seed, identity(self.inputs))).encode()
         digest = hashlib.blake2b(question, digest_size=4).hexdigest()
         return self.run.evaluations / f"{_name(attack)}-{digest}.json"
 
 
-def is_judged(path: Path, testing: Testing, tests: int) -> bool:
-    """Whether the card of a finished run holds all that :func:`judge` would find; ``tests`` are the images there are."""
-    return not unanswered(path, testing, tests)
+def is_evaluated(path: Path, settings: Evaluating, tests: int) -> bool:
+    """Whether the card of a finished run has every result of :func:`evaluate_run`; ``tests`` is the size of the test set."""
+    return not unanswered(path, settings, tests)
 
 
-def unanswered(path: Path, testing: Testing, tests: int) -> list[PGD | AutoAttack | None]:
+def unanswered(path: Path, settings: Evaluating, tests: int) -> list[PGD | AutoAttack | None]:
     """The attacks, None for clean images, that the card of a finished run has no result of."""
     recipe, known = recipe_of(path), evaluations_in(RunDirectory(path).card)
-    images = min(testing.images or tests, tests)
-    return [a for a in attacks_of(testing, recipe) if not any(_answers(e, a, images, recipe.seed) for e in known)]
+    images = min(settings.images or tests, tests)
+    return [a for a in attacks_of(settings, recipe) if not any(_answers(e, a, images, recipe.seed) for e in known)]
 
 
 def _answers(found: Evaluation, attack: PGD | AutoAttack | None, images: int, seed: int) -> bool:

@@ -1,4 +1,4 @@
-"""The whole job: one robust parent, then every method pruned, finetuned and judged on the same budget of passes."""
+"""The whole job: one robust parent, then every method pruned, finetuned and evaluated with the same number of passes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from harp.recipes import ADMM, PRESETS, S2AP_HOSTS, Recipe, from_parent, normal_
 from harp.runs.claim import OtherRun, delete_run
 from harp.runs.directory import RunDirectory
 from harp.runs.opening import check_budget, open_data, open_dense, split_seed_of
-from harp.stages.evaluate import attacks_of, is_judged, judge
+from harp.stages.evaluate import attacks_of, evaluate_run, is_evaluated
 from harp.stages.train import claim_for_child, finetune, pretrain, prune
 from harp.stages.watch import SILENT, Watch
 
@@ -69,12 +69,12 @@ def run_all(
         masked = once(prune, mine, parent, out / f"{method}-masks")
         finals.append(once(finetune, mine, masked, out / method))
     for final in finals:
-        judge(final, recipe.test, recipe.compute, accept_changes=accept_changes, watch=watch)
+        evaluate_run(final, recipe.test, recipe.compute, accept_changes=accept_changes, watch=watch)
     return finals
 
 
 def run_cell(recipe: Recipe, parent: Path, out: Path, *, overwrite: bool = False, watch: Watch = SILENT) -> Path:
-    """Prune a dense run into ``out/masks``, finetune that into ``out/final``, and judge it. Interrupted, it goes on.
+    """Prune a dense run into ``out/masks``, finetune that into ``out/final``, and evaluate it. Interrupted, it continues.
 
     ``overwrite`` replaces runs of other settings, and runs a cell again that is finished to the last evaluation.
     """
@@ -84,7 +84,7 @@ def run_cell(recipe: Recipe, parent: Path, out: Path, *, overwrite: bool = False
         _clear(recipe, parent, out)
     masked = once(prune, recipe, parent, out / MASKS)
     final = once(finetune, recipe, masked, out / FINAL)
-    judge(final, recipe.test, recipe.compute, watch=watch)
+    evaluate_run(final, recipe.test, recipe.compute, watch=watch)
     return final
 
 
@@ -97,7 +97,7 @@ def cell_is_done(recipe: Recipe, parent: Path, out: Path, tests: int) -> bool:
         return False
     if not claim_for_child("finetune", recipe, out / MASKS, out / FINAL).is_done():
         return False
-    return is_judged(out / FINAL, recipe.test, tests)
+    return is_evaluated(out / FINAL, recipe.test, tests)
 
 
 def _clear(recipe: Recipe, parent: Path, out: Path) -> None:

@@ -1,10 +1,11 @@
-"""What the names in a stage's settings stand for: its loss, its method, its rule of keep fractions, its plug-in."""
+"""A stage's settings as what ``fit`` runs: its loss, its method, its rule of keep fractions, its plug-in, and its course."""
 
 from dataclasses import replace
 
 from torch import nn
 
 from harp.attacks import PGD, Threat
+from harp.data import Images
 from harp.objectives import Objective, free_at, mart, n_fgsm, natural, pgd_at, trades
 from harp.pruning import (
     LWM,
@@ -24,11 +25,12 @@ from harp.pruning import (
     method_named,
     starting_rho,
 )
-from harp.recipes import ADMM, Pruning, Training
+from harp.recipes import ADMM, Pruning, Recipe, Training, steps_per_epoch
+from harp.training.loop import Course, Validate
 from harp.training.optimizer import KeepRule
 
 VALIDATION_STEPS = 10
-"""Of the PGD that judges every epoch."""
+"""Steps of the PGD that evaluates every epoch."""
 ESTIMATORS = {"marginal": marginal, "layer-sum": layer_sum}
 _PLAIN = Pruning()
 
@@ -84,3 +86,42 @@ def sharpness_of(model: nn.Module, settings: Training) -> Sharpness | None:
     if settings.awp_gamma > 0 and learned_weights(model):
         return Sharpness(settings.awp_gamma, learned_weights)
     return None
+
+
+def make_course(
+    stage: str,
+    recipe: Recipe,
+    settings: Training,
+    model: nn.Module,
+    images: Images,
+    validate: Validate,
+    *,
+    budget: Budget | None = None,
+    world: int = 1,
+) -> Course:
+    """The course of a stage on ``world`` ranks, to be run or to be timed. ``budget`` is given while masks learn."""
+    threat, rule = Threat(recipe.task.norm, recipe.task.eps), None
+    if isinstance(settings, Pruning) and budget is not None:
+        steps = settings.epochs * steps_per_epoch(len(images), settings.batch_size, world) * settings.steps_per_batch
+        rule = keep_rule(model, budget, settings, steps)
+    return Course(
+        stage=stage,
+        settings=settings,
+        objective=make_objective(settings, threat),
+        images=images,
+        validate=_cut_first(validate, rule) if isinstance(rule, Admm) else validate,
+        seed=recipe.seed,
+        budget=budget,
+        rule=rule,
+        sharpness=sharpness_of(model, settings),
+    )
+
+
+def _cut_first(validate: Validate, rule: Admm) -> Validate:
+    """Judge what the stage will leave, not the dense weights on their way there."""
+
+    def validate_cut(model: nn.Module) -> tuple[float, float]:
+        with rule.cut():
+            return validate(model)
+
+    return validate_cut

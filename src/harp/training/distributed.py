@@ -144,7 +144,7 @@ def place(model: nn.Module, device: torch.device, *, channels_last: bool) -> nn.
 
 
 def average_gradients(fabric: Fabric, model: nn.Module) -> None:
-    """One all-reduce of all gradients. Attacks call the model many times a step, so a DDP wrapper would not do."""
+    """One all-reduce of all gradients. Attacks call the model many times per step, so a DDP wrapper would not do."""
     if fabric.world_size > 1:
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         _write(mean_over(fabric, _flat(gradients)), gradients)
@@ -154,7 +154,7 @@ def average_gradients(fabric: Fabric, model: nn.Module) -> None:
 def averaged_buffers(fabric: Fabric, model: nn.Module) -> Iterator[None]:
     """What the passes inside do to batch-norm statistics: afterwards every rank has the mean of it.
 
-    So all ranks attack and judge the same network, and what one of them writes down is that of all.
+    So all ranks attack and evaluate the same network, and what one of them writes down is that of all.
     """
     buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
     if fabric.world_size == 1 or not buffers:

@@ -21,26 +21,10 @@ from harp.checkpoint import load_state, save_state
 from harp.data import Images
 from harp.objectives import FreeAT, Objective, on_batch, replays_of
 from harp.pruning import Budget, Sharpness, hold_masks, perturbed
-from harp.recipes import Training, images_used, steps_an_epoch
+from harp.recipes import Training, images_used
 from harp.training.distributed import Shares, average_gradients, averaged_buffers, mean_over, share
 from harp.training.optimizer import KeepRule, lr_factor, make_optimizer, set_lr
-from harp.training.progress import EpochMetrics, Progress, StepProgress, best_of
-
-__all__ = [
-    "AUTOSAVE_S",
-    "Course",
-    "EpochMetrics",
-    "KeepRule",
-    "StepProgress",
-    "batch_per_rank",
-    "best_of",
-    "epoch_order",
-    "fit",
-    "lr_factor",
-    "make_optimizer",
-    "seed_of",
-    "steps_an_epoch",
-]
+from harp.training.progress import EpochMetrics, Progress, StepProgress
 
 log = logging.getLogger(__name__)
 
@@ -48,16 +32,20 @@ AUTOSAVE_S = 120.0
 """A killed run repeats at most this much work."""
 
 
+Validate = Callable[[nn.Module], tuple[float, float]]
+"""model → (clean, robust) accuracy on the validation split."""
+
+
 @dataclass(frozen=True)
 class Course:
-    """What ``fit`` runs: a stage's name and settings, its loss, its data, and how an epoch is judged."""
+    """What ``fit`` runs: a stage's name and settings, its loss, its data, and how an epoch is evaluated."""
 
     stage: str
     settings: Training
     objective: Objective
     images: Images
-    validate: Callable[[nn.Module], tuple[float, float]]
-    """model → (clean, robust) accuracy on the validation split, called on every rank. It may raise KeyboardInterrupt to
+    validate: Validate
+    """Called on every rank. It may raise KeyboardInterrupt to
     stop the run, on all of them."""
     seed: int
     budget: Budget | None = None
@@ -153,7 +141,7 @@ class _Run:
             began = time.perf_counter()
 
     def finish_epoch(self) -> EpochMetrics:
-        """Judge what the epoch's steps have made of the model, and save where that leaves the run."""
+        """Evaluate the model after the epoch, and save the state of the run."""
         if not _finite(self.model):
             raise self._diverged("a weight is no longer finite")
         torch.manual_seed(seed_of(self.course.seed, self.course.stage, "validate"))
@@ -260,7 +248,7 @@ def epoch_order(course: Course, epoch: int, rank: int, world: int) -> Tensor:
 
 
 def batch_per_rank(batch_size: int, world: int) -> int:
-    """Images a step on each rank. Raises ValueError when the batch cannot be shared out evenly."""
+    """Images per step on each rank. Raises ValueError when the batch cannot be shared out evenly."""
     if batch_size % world:
         raise ValueError(
             f"batch_size={batch_size} must be divisible by the {world} devices, or gradients weigh unequally"

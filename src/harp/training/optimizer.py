@@ -31,10 +31,9 @@ def make_optimizer(model: nn.Module, settings: Training, *, rule: KeepRule | Non
     scores = [mask.scores for mask in found if mask.scores is not None and mask.scores.requires_grad]
     special = {id(parameter) for parameter in logits + scores}
     others = [p for p in model.parameters() if p.requires_grad and id(p) not in special]
-    score_decay = getattr(settings, "score_weight_decay", None)
     groups = [
         {"params": others, "weight_decay": settings.weight_decay},
-        {"params": scores, "weight_decay": settings.weight_decay if score_decay is None else score_decay},
+        {"params": scores, "weight_decay": settings.decay_of_scores},
         # A rule that moves the logits itself wants them here all the same, for loss scaling to treat them like all.
         {"params": logits, "weight_decay": 0.0, "lr": 0.0 if rule is not None and rule.moves_logits else settings.lr},
     ]

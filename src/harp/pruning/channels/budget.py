@@ -165,7 +165,7 @@ def channel_budget(
     too. ``keep={"macs": 0.5, "parameters": 0.25}`` meets both. ``exclude`` are name patterns (``"classifier.*"``) of
     weights, or of modules with all that is in them, whose channels stay. A group keeps a ``multiple_of`` channels, or
     all it has. Raises ValueError for an operation through which channels cannot be followed, a pattern that matches
-    nothing, and a budget that even one channel a group exceeds.
+    nothing, and a budget that even one channel per group exceeds.
     """
     wanted: dict[Measure, float] = dict(keep) if isinstance(keep, Mapping) else {measure: keep}
     _check(model, example, wanted, exclude, multiple_of)

@@ -87,7 +87,7 @@ def attach_channel_masks(model: nn.Module, budget: ChannelBudget, method: Method
 
 
 def attach_frozen_channel_masks(model: nn.Module, budget: ChannelBudget, chosen: Mapping[str, Tensor]) -> None:
-    """Attach channel masks that were learned before: bool tensors with an entry a channel, by group."""
+    """Attach channel masks that were learned before: bool tensors with an entry per channel, by group."""
     _check_model(model, budget)
     sizes = budget.coupling.sizes
     if set(chosen) != set(sizes):

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <stdexcept>
 #include <utility>
 
 #include "arithmetic.h"
@@ -12,11 +13,14 @@
 namespace harp {
 namespace {
 
+std::size_t floats_of(const Size& size) { return static_cast<std::size_t>(size.channels) * size.height * size.width; }
+
 Images from(const Images& in, const Size& size, int first) {
-  const std::ptrdiff_t skip = static_cast<std::ptrdiff_t>(first) * size.channels * size.height * size.width;
   const auto* start = static_cast<const unsigned char*>(in.data);
-  return {start + skip * (in.bytes ? 1 : sizeof(float)), in.bytes};
+  return {start + first * floats_of(size) * (in.bytes ? 1 : sizeof(float)), in.bytes};
 }
+
+float* tape_of(const Chunk& chunk) { return chunk.tape ? chunk.tape->data() : nullptr; }
 
 }  // namespace
 
@@ -40,17 +44,17 @@ int Engine::default_positions() const {
 }
 
 // The plan for this size. Who runs one holds it, so that it may be forgotten meanwhile.
-std::shared_ptr<Engine::Prepared> Engine::prepare(int images, const std::vector<Size>& sizes, bool tune) {
+std::shared_ptr<Prepared> Engine::prepare(int images, const std::vector<Size>& sizes, bool tune, bool taped) {
   std::lock_guard lock(plans_mutex_);
-  const std::tuple key{sizes.front().height, sizes.front().width, images};
+  const std::tuple key{sizes.front().height, sizes.front().width, images, taped};
   auto found = plans_.find(key);
   if (found == plans_.end()) {
     const MakePlan make = [&](int positions) {
-      return std::make_unique<Plan>(network_, kernels_, images,
-                                    make_schedule(*network_, kernels_, sizes, images, positions));
+      return std::make_unique<Plan>(network_, kernels_,
+                                    make_schedule(*network_, kernels_, sizes, images, positions, taped));
     };
-    auto fresh = std::make_shared<Prepared>();
-    fresh->plan = tune ? fastest_plan(make, default_positions(), images, sizes) : make(default_positions());
+    auto fresh = std::make_shared<Prepared>(tune ? fastest_plan(make, default_positions(), images, sizes)
+                                                 : make(default_positions()));
     if (plans_.size() >= tuning::MOST_PLANS)
       plans_.erase(std::min_element(plans_.begin(), plans_.end(),
                                     [](const auto& a, const auto& b) { return a.second->used < b.second->used; }));
@@ -60,75 +64,132 @@ std::shared_ptr<Engine::Prepared> Engine::prepare(int images, const std::vector<
   return found->second;
 }
 
-Engine::Room Engine::take(Prepared& prepared, int threads) {
-  Room room;
-  {
-    std::lock_guard lock(rooms_mutex_);
-    if (!prepared.rooms.empty()) {
-      room = std::move(prepared.rooms.back());
-      prepared.rooms.pop_back();
-    }
+// As many images each as the plan takes, and what is left over by a smaller plan.
+std::vector<Chunk> Engine::chunks(int count, int images, const std::vector<Size>& sizes, bool tune, bool taped) {
+  std::vector<Chunk> all;
+  for (int first = 0; first < count; first += images) {
+    const int here = std::min(images, count - first);
+    auto prepared =
+        !all.empty() && here == images ? all.front().prepared : prepare(power_above(here), sizes, tune, taped);
+    all.push_back({prepared, first, here, taped ? prepared->take_tape() : nullptr});
   }
-  if (!room.arena) room.arena = std::make_unique<Arena>(prepared.plan->arena_floats());
-  while (static_cast<int>(room.scratch.size()) < threads)
-    room.scratch.push_back(std::make_unique<Arena>(prepared.plan->scratch_floats()));
-  return room;
+  return all;
 }
 
-void Engine::give(Prepared& prepared, Room room) {
-  std::lock_guard lock(rooms_mutex_);
-  prepared.rooms.push_back(std::move(room));
-}
-
-// Few images: all threads share each layer.
-void Engine::together(Prepared& prepared, const Images& in, int count, float* out) {
-  Room room = take(prepared, threads());
-  std::unique_ptr<Barrier> barrier;
-  int team = 1;
-  workers_.run(
-      [&](int n) {
-        team = n;
-        barrier = std::make_unique<Barrier>(n);
-      },
-      [&](int index) {
-        prepared.plan->run(in, count, out, room.arena->data(), room.scratch[index]->data(), index, team, *barrier);
-      });
-  give(prepared, std::move(room));
-}
-
-void Engine::run(const Images& in, int count, const std::vector<Size>& sizes, float* out, bool tune) {
-  const int images = chunk(count), whole = count / images, rest = count % images;
-  const std::size_t result = static_cast<std::size_t>(sizes.back().channels) * sizes.back().height * sizes.back().width;
-  const std::shared_ptr<Prepared> main = prepare(images, sizes, tune);
-  const std::shared_ptr<Prepared> tail = rest ? prepare(power_above(rest), sizes, tune) : main;
-  if (count < threads()) {
-    together(count < images ? *tail : *main, in, count, out);
-    return;
+// Few chunks: all threads share each layer.
+void Engine::together(const std::vector<Chunk>& chunks, const Work& work) {
+  for (const Chunk& chunk : chunks) {
+    Room room = chunk.prepared->take_room(threads());
+    std::unique_ptr<Barrier> barrier;
+    int team = 1;
+    workers_.run(
+        [&](int n) {
+          team = n;
+          barrier = std::make_unique<Barrier>(n);
+        },
+        [&](int index) {
+          work(chunk, {{room.arena->data(), tape_of(chunk)}, room.scratch[index]->data(), index, team, barrier.get()});
+        });
+    chunk.prepared->give_room(std::move(room));
   }
-  // Every thread takes chunks, with memory of its own, taken before they start: nothing inside can fail.
-  std::vector<Room> main_rooms, tail_rooms;
-  for (int i = 0; i < std::min(threads(), whole); ++i) main_rooms.push_back(take(*main, 1));
-  if (rest) tail_rooms.push_back(take(*tail, 1));
-  std::atomic<int> next{0}, room{0};
+}
+
+// Every thread takes chunks, with memory of its own, taken before they start: nothing inside can fail.
+void Engine::apart(const std::vector<Chunk>& chunks, const Work& work) {
+  const std::shared_ptr<Prepared> main = chunks.front().prepared, tail = chunks.back().prepared;
+  const int whole = static_cast<int>(chunks.size()) - (tail == main ? 0 : 1);
+  std::vector<Room> rooms;
+  for (int i = 0; i < std::min(threads(), whole); ++i) rooms.push_back(main->take_room(1));
+  if (tail != main) rooms.push_back(tail->take_room(1));
+  std::atomic<int> next{0}, free_room{0};
   workers_.run([](int) {},
                [&](int) {
                  Barrier alone(1);
                  int mine = -1;
-                 for (int i = next++; i < whole + (rest > 0); i = next++) {
-                   const bool last = i == whole;
-                   if (!last && mine < 0) mine = room++;
-                   const Room& r = last ? tail_rooms[0] : main_rooms[mine];
-                   (last ? tail : main)
-                       ->plan->run(from(in, sizes[0], i * images), last ? rest : images, out + i * images * result,
-                                   r.arena->data(), r.scratch[0]->data(), 0, 1, alone);
+                 for (int i = next++; i < static_cast<int>(chunks.size()); i = next++) {
+                   if (i < whole && mine < 0) mine = free_room++;
+                   const Room& r = i < whole ? rooms[mine] : rooms.back();
+                   work(chunks[i], {{r.arena->data(), tape_of(chunks[i])}, r.scratch[0]->data(), 0, 1, &alone});
                  }
                });
-  for (Room& r : main_rooms) give(*main, std::move(r));
-  for (Room& r : tail_rooms) give(*tail, std::move(r));
+  if (tail != main) {
+    tail->give_room(std::move(rooms.back()));
+    rooms.pop_back();
+  }
+  for (Room& r : rooms) main->give_room(std::move(r));
+}
+
+void Engine::run(const Images& in, int count, const std::vector<Size>& sizes, float* out, bool tune) {
+  std::shared_lock weights(weights_mutex_);
+  const std::vector<Chunk> all = chunks(count, chunk(count), sizes, tune, false);
+  const Work work = [&](const Chunk& c, const Run& run) {
+    c.prepared->plan().run(from(in, sizes.front(), c.first), c.count, out + c.first * floats_of(sizes.back()), run);
+  };
+  if (count < threads()) {
+    together(all, work);
+  } else {
+    apart(all, work);
+  }
+}
+
+Tape Engine::record(const Images& in, int count, const std::vector<Size>& sizes, float* out, bool tune) {
+  std::shared_lock weights(weights_mutex_);
+  Tape tape;
+  tape.count = count;
+  tape.updates = updates_;
+  tape.image = sizes.front();
+  tape.result = sizes.back();
+  tape.chunks = chunks(count, std::min(kernels_->lanes, power_above(count)), sizes, tune, true);
+  const Work work = [&](const Chunk& c, const Run& run) {
+    c.prepared->plan().run(from(in, tape.image, c.first), c.count, out + c.first * floats_of(tape.result), run);
+  };
+  if (static_cast<int>(tape.chunks.size()) < threads()) {
+    together(tape.chunks, work);
+  } else {
+    apart(tape.chunks, work);
+  }
+  return tape;
+}
+
+void Engine::back(const Tape& tape, const float* upstream, float* gradient) {
+  std::shared_lock weights(weights_mutex_);
+  if (tape.updates != updates_)
+    throw std::runtime_error("the weights have changed since these images were recorded: record them again");
+  const Work work = [&](const Chunk& c, const Run& run) {
+    c.prepared->plan().back(upstream + c.first * floats_of(tape.result), c.count,
+                            gradient + c.first * floats_of(tape.image), run);
+  };
+  if (static_cast<int>(tape.chunks.size()) < threads()) {
+    together(tape.chunks, work);
+  } else {
+    apart(tape.chunks, work);
+  }
+}
+
+bool Engine::update(Network network) {
+  if (!same_structure(*network_, network)) return false;
+  std::unique_lock weights(weights_mutex_);
+  std::lock_guard plans(plans_mutex_);
+  const bool values_only = same_weights(*network_, network);
+  for (std::size_t i = 0; i < network.nodes.size(); ++i) {
+    const Node &now = network_->nodes[i], &fresh = network.nodes[i];
+    if (now.weights) *now.weights = std::move(*fresh.weights);
+    if (now.scales) *now.scales = std::move(*fresh.scales);
+  }
+  for (auto& [key, prepared] : plans_) {
+    if (values_only) {
+      prepared->plan().refresh_values();
+    } else {
+      prepared->plan().refresh_weights();
+    }
+  }
+  ++updates_;
+  return true;
 }
 
 std::vector<std::string> Engine::describe(int count, const std::vector<Size>& sizes, bool tune) {
-  return prepare(chunk(count), sizes, tune)->plan->describe();
+  std::shared_lock weights(weights_mutex_);
+  return prepare(chunk(count), sizes, tune, false)->plan().describe();
 }
 
 std::size_t Engine::plans() {

@@ -1,7 +1,9 @@
 #include "layout.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "arithmetic.h"
 #include "tuning.h"
@@ -81,8 +83,44 @@ void FramePlan::add_position(const Layout& l, int y, int x) {
   add(static_cast<std::int32_t>(l.at(y, x)), static_cast<std::int32_t>(l.at(inner_y, inner_x)), p);
 }
 
+FramePlan FramePlan::folding(const Layout& l) {
+  FramePlan plan;
+  for (int y = -l.top; y < l.rows + l.bottom; ++y)
+    for (int x = -l.left; x < l.columns + l.right; ++x) {
+      const int down = floor_div(y, l.rows), right = floor_div(x, l.columns);
+      if (down == 0 && right == 0) continue;
+      Permutation p{};
+      for (int lane = 0; lane < l.lanes; ++lane) {
+        const int from = l.neighbour(lane, down, right, y - down * l.rows, x - right * l.columns);
+        if (from < 0) continue;
+        p.from[from] = lane;
+        p.valid |= 1u << static_cast<unsigned>(from);
+      }
+      const auto inner = static_cast<std::int32_t>(l.at(y - down * l.rows, x - right * l.columns));
+      if (p.valid) plan.add(inner, static_cast<std::int32_t>(l.at(y, x)), p);
+    }
+  return plan;
+}
+
 void FramePlan::add(std::int32_t to, std::int32_t from, const Permutation& permutation) {
   entries.push_back({to, from, permutation.valid ? find(permutation) : -1});
+}
+
+void FramePlan::add_lanes(std::ptrdiff_t to, int lanes, int vector,
+                          const std::function<std::ptrdiff_t(int lane)>& source) {
+  std::vector<std::pair<std::ptrdiff_t, Permutation>> parts;  // by source vector
+  for (int lane = 0; lane < lanes; ++lane) {
+    const std::ptrdiff_t place = source(lane);
+    if (place < 0) continue;
+    const std::ptrdiff_t start = place - place % vector;
+    auto part = std::find_if(parts.begin(), parts.end(), [&](const auto& p) { return p.first == start; });
+    if (part == parts.end()) part = parts.insert(parts.end(), {start, Permutation{}});
+    part->second.from[lane] = static_cast<std::int32_t>(place % vector);
+    part->second.valid |= 1u << static_cast<unsigned>(lane);
+  }
+  if (parts.empty()) parts.emplace_back(0, Permutation{});
+  for (const auto& [start, permutation] : parts)
+    add(static_cast<std::int32_t>(to), static_cast<std::int32_t>(start), permutation);
 }
 
 int FramePlan::find(const Permutation& wanted) {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -48,7 +49,12 @@ struct FramePlan {
 
   FramePlan() = default;
   explicit FramePlan(const Layout& layout);
+  // The way back: what adds the vectors of the frame to the positions that they are copies of.
+  static FramePlan folding(const Layout& layout);
   void add(std::int32_t to, std::int32_t from, const Permutation& permutation);
+  // One vector of `lanes` lanes: an entry for each vector of the source that has some of them. `source` says where each
+  // lane comes from, in floats, or -1.
+  void add_lanes(std::ptrdiff_t to, int lanes, int vector, const std::function<std::ptrdiff_t(int lane)>& source);
   Frame frame() const { return {entries.data(), static_cast<int>(entries.size()), permutations.data(), fill}; }
 
  private:

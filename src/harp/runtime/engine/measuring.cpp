@@ -46,7 +46,7 @@ std::unique_ptr<Plan> fastest_plan(const MakePlan& make, int default_positions, 
                                    const std::vector<Size>& sizes) {
   const auto floats = [&](const Size& s) { return static_cast<std::size_t>(images) * s.channels * s.height * s.width; };
   const std::vector<float> in(floats(sizes.front()));
-  std::vector<float> out(floats(sizes.back()));
+  std::vector<float> out(floats(sizes.back())), gradient(in.size());
   std::vector<int> all{default_positions};
   for (int positions : tuning::PART_POSITIONS_TO_TRY)
     if (images > 1 && positions != default_positions) all.push_back(positions);
@@ -55,22 +55,25 @@ std::unique_ptr<Plan> fastest_plan(const MakePlan& make, int default_positions, 
   double least = NEVER;
   for (int positions : all) {
     auto plan = make(positions);
-    Arena arena(plan->arena_floats()), scratch(plan->scratch_floats());
-    const auto run = [&] {
-      plan->run({in.data(), false}, images, out.data(), arena.data(), scratch.data(), 0, 1, alone);
+    Arena arena(plan->arena_floats()), tape(plan->tape_floats()), scratch(plan->scratch_floats());
+    const auto once = [&] {
+      const Run run{{arena.data(), tape.data()}, scratch.data(), 0, 1, &alone};
+      plan->run({in.data(), false}, images, out.data(), run);
+      if (plan->goes_back()) plan->back(out.data(), images, gradient.data(), run);
     };
-    double time = shortest(1, run);
+    double time = shortest(1, once);
     if (time < tuning::PLAN_WORTH_REPEATING * least)
-      time = std::min(time, shortest(time < tuning::SHORT_PLAN_S ? tuning::REPEATS_OF_SHORT_PLAN : 1, run));
+      time = std::min(time, shortest(time < tuning::SHORT_PLAN_S ? tuning::REPEATS_OF_SHORT_PLAN : 1, once));
     if (time < tuning::CLEARLY_FASTER * least) {
       least = time;
       best = std::move(plan);
     }
   }
-  Arena arena(best->arena_floats()), scratch(best->scratch_floats());
+  Arena arena(best->arena_floats()), tape(best->tape_floats()), scratch(best->scratch_floats());
+  const Memory memory{arena.data(), tape.data()};
   const double deadline = thread_seconds() + tuning::MEASURING_S;
   for (ConvStep* conv : best->convs())
-    tune_layer(conv, [&] { conv->run(arena.data(), 0, 0, conv->units(), scratch.data()); }, deadline);
+    tune_layer(conv, [&] { conv->run(memory, 0, 0, conv->units(), scratch.data()); }, deadline);
   return best;
 }
 

@@ -93,16 +93,15 @@ class Builder {
 
   void weights(int outputs, int inputs, int groups, Rows rows, Columns columns, Floats values, Floats bias) {
     Node& node = network_.nodes.back();
-    node.weights =
-        std::make_shared<Weights>(Weights{outputs, inputs, groups, copied(rows), copied(columns), copied(values)});
+    node.weights = std::make_shared<Weights>(
+        Weights{outputs, inputs, groups, copied(rows), copied(columns), copied(values), copied(bias)});
     check(*node.weights, node.kernel);
-    node.bias = copied(bias);
-    if (node.bias.size() != static_cast<std::size_t>(outputs)) throw std::invalid_argument("one bias an output");
+    if (node.weights->bias.size() != static_cast<std::size_t>(outputs))
+      throw std::invalid_argument("one bias an output");
   }
 
   void scales(Floats scale, Floats shift) {
-    network_.nodes.back().scale = copied(scale);
-    network_.nodes.back().shift = copied(shift);
+    network_.nodes.back().scales = std::make_shared<Scales>(Scales{copied(scale), copied(shift)});
   }
 
   Network network_;
@@ -116,8 +115,7 @@ std::vector<Size> sizes_of(const std::vector<SizeTuple>& shapes) {
   return sizes;
 }
 
-void run(Engine& engine, Input x, const std::vector<SizeTuple>& shapes, Output out, bool tune) {
-  const std::vector<Size> sizes = sizes_of(shapes);
+Images checked(const Input& x, const std::vector<Size>& sizes, const Output& out) {
   const bool bytes = x.dtype() == nb::dtype<std::uint8_t>();
   const Size in = sizes.at(0), result = sizes.back();
   const std::size_t sides[3] = {static_cast<std::size_t>(in.channels), static_cast<std::size_t>(in.height),
@@ -127,16 +125,49 @@ void run(Engine& engine, Input x, const std::vector<SizeTuple>& shapes, Output o
   if ((!bytes && x.dtype() != nb::dtype<float>()) || !fits || out.shape(0) != x.shape(0) ||
       out.shape(1) != static_cast<std::size_t>(result.channels) * result.height * result.width)
     throw std::invalid_argument("arrays that do not fit the network");
+  return {x.data(), bytes};
+}
+
+void run(Engine& engine, Input x, const std::vector<SizeTuple>& shapes, Output out, bool tune) {
+  const std::vector<Size> sizes = sizes_of(shapes);
+  const Images images = checked(x, sizes, out);
   const int count = static_cast<int>(x.shape(0));
-  const Images images{x.data(), bytes};
   nb::gil_scoped_release released;
   if (count > 0) engine.run(images, count, sizes, out.data(), tune);
+}
+
+// A tape with the engine that it goes back on, which must live as long.
+struct Recording {
+  Tape tape;
+  Engine* engine;
+};
+
+using Upstream = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+Recording* record(Engine& engine, Input x, const std::vector<SizeTuple>& shapes, Output out, bool tune) {
+  const std::vector<Size> sizes = sizes_of(shapes);
+  const Images images = checked(x, sizes, out);
+  const int count = static_cast<int>(x.shape(0));
+  nb::gil_scoped_release released;
+  return new Recording{engine.record(images, count, sizes, out.data(), tune), &engine};
+}
+
+void back(const Recording& recording, Upstream upstream, Output gradient) {
+  const Tape& tape = recording.tape;
+  const auto floats = [](const Size& s) { return static_cast<std::size_t>(s.channels) * s.height * s.width; };
+  const auto count = static_cast<std::size_t>(tape.count);
+  if (upstream.shape(0) != count || gradient.shape(0) != count || upstream.shape(1) != floats(tape.result) ||
+      gradient.shape(1) != floats(tape.image))
+    throw std::invalid_argument("arrays that do not fit the tape");
+  nb::gil_scoped_release released;
+  if (count > 0) recording.engine->back(tape, upstream.data(), gradient.data());
 }
 
 }  // namespace
 
 NB_MODULE(_engine, m) {
   m.doc() = "The compiled engine of harp.runtime.";
+  nb::set_leak_warnings(false);  // a tape in an autograd graph that is alive when Python ends is no fault
   nb::class_<Builder>(m, "Builder")
       .def(nb::init<>())
       .def("add", &Builder::add, nb::arg("kind"), nb::arg("inputs"), nb::arg("residual"), nb::arg("window"),
@@ -144,6 +175,7 @@ NB_MODULE(_engine, m) {
       .def("weights", &Builder::weights, nb::arg("outputs"), nb::arg("inputs"), nb::arg("groups"), nb::arg("rows"),
            nb::arg("columns"), nb::arg("values"), nb::arg("bias"))
       .def("scales", &Builder::scales, nb::arg("scale"), nb::arg("shift"));
+  nb::class_<Recording>(m, "Recording").def("back", &back, nb::arg("upstream"), nb::arg("gradient"));
   nb::class_<Engine>(m, "Engine")
       .def(
           "__init__",
@@ -152,6 +184,10 @@ NB_MODULE(_engine, m) {
           },
           nb::arg("builder"), nb::arg("threads"), nb::arg("isa"))
       .def("run", &run, nb::arg("x"), nb::arg("shapes"), nb::arg("out"), nb::arg("tune"))
+      .def("record", &record, nb::arg("x"), nb::arg("shapes"), nb::arg("out"), nb::arg("tune"), nb::keep_alive<0, 1>())
+      .def(
+          "update", [](Engine& engine, Builder& builder) { return engine.update(std::move(builder.network_)); },
+          nb::arg("builder"), nb::call_guard<nb::gil_scoped_release>())
       .def(
           "describe",
           [](Engine& engine, int count, const std::vector<SizeTuple>& shapes, bool tune) {

@@ -25,8 +25,16 @@ struct Weights {
   std::vector<std::int64_t> rows;
   std::vector<std::int32_t> columns;
   std::vector<float> values;
+  std::vector<float> bias;
+  std::vector<std::uint32_t> origin;  // of a transposed one: which value of the original each value is
 };
 
+// Of an affine, by channel. Going back, nothing is shifted.
+struct Scales {
+  std::vector<float> scale, shift;
+};
+
+// What it computes with is behind pointers, which copies of a node share: new numbers reach all of them.
 struct Node {
   Kind kind = Kind::activation;
   std::vector<int> inputs;  // value 0 is the image, node i computes value i + 1
@@ -35,14 +43,19 @@ struct Node {
   bool count_padding = true;
   Activation activation = Activation::none;
   float slope = 0.0f;
-  bool pool = false;        // followed by the maximum of 2 x 2, which only the pooled value sees
-  std::shared_ptr<Weights> weights;
-  std::vector<float> bias;            // of a conv
-  std::vector<float> scale, shift;    // of an affine
+  bool pool = false;  // followed by the maximum of 2 x 2, which only the pooled value sees
+  bool shifts = true;
+  std::shared_ptr<Weights> weights;  // of a conv
+  std::shared_ptr<Scales> scales;    // of an affine
 };
 
 struct Network {
   std::vector<Node> nodes;
 };
+
+// Whether two networks differ in nothing but which weights there are and what numbers they hold.
+bool same_structure(const Network& a, const Network& b);
+// Of two such networks: whether they also have the same weights, with other numbers perhaps.
+bool same_weights(const Network& a, const Network& b);
 
 }  // namespace harp

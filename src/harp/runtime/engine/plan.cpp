@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "arithmetic.h"
+#include "planning/transposed.h"
 #include "platform.h"
 #include "tuning.h"
 
@@ -36,85 +37,71 @@ Arena::Arena(std::size_t floats) {
 
 Arena::~Arena() { free_aligned(data_); }
 
-Plan::Plan(std::shared_ptr<const Network> network, const Kernels* kernels, int images, Schedule schedule)
-    : network_(std::move(network)), kernels_(kernels), images_(images), schedule_(std::move(schedule)) {
-  const Layout &in = schedule_.first->layout, &out = schedule_.last->layout;
-  for (int y = -in.top; y < in.rows + in.bottom; ++y)
-    for (int x = -in.left; x < in.columns + in.right; ++x)
-      for (int part = 0; part < in.parts(); ++part) {
-        const int py = part / in.across * in.rows + y, px = part % in.across * in.columns + x;
-        const bool inside = py >= 0 && py < in.size.height && px >= 0 && px < in.size.width;
-        in_from_.push_back(inside ? py * in.size.width + px : -1);
-      }
-  for (int y = 0; y < out.size.height; ++y)
-    for (int x = 0; x < out.size.width; ++x) out_from_.push_back(static_cast<std::int32_t>(out.pixel(0, y, x)));
+Plan::Plan(std::shared_ptr<const Network> network, const Kernels* kernels, Schedule schedule)
+    : network_(std::move(network)),
+      kernels_(kernels),
+      schedule_(std::move(schedule)),
+      image_(schedule_.first),
+      result_(schedule_.last) {
+  if (schedule_.upstream) upstream_ = Transfer(schedule_.upstream);
+  if (schedule_.gradient) gradient_ = Transfer(schedule_.gradient);
 }
 
-void Plan::read(const Images& in, int first, int count, float* arena, int group, int begin, int end) const {
-  const Layout& l = schedule_.first->layout;
-  const int pixels = l.size.height * l.size.width, channels = l.size.channels;
-  GatherTask task{};
-  task.dst_channel = l.channel();
-  task.dst_step = l.lanes;
-  task.src_channel = pixels;
-  task.src_pixel = 1;
-  task.from = in_from_.data();
-  task.count = static_cast<int>(in_from_.size()) / l.parts();
-  task.lanes = l.parts();
-  for (int image = 0; image < count; ++image) {
-    task.dst = schedule_.first->at(arena, group) + image * l.parts();
-    const std::ptrdiff_t start = static_cast<std::ptrdiff_t>(first + image) * channels * pixels;
-    for (int channel = begin; channel < end; ++channel) {
-      if (!in.bytes) {
-        kernels_->gather(task, static_cast<const float*>(in.data) + start, channel);
-        continue;
-      }
-      const auto* bytes = static_cast<const unsigned char*>(in.data) + start + channel;
-      float* dst = task.dst + channel * task.dst_channel;
-      for (int i = 0; i < task.count; ++i, dst += task.dst_step)
-        for (int lane = 0; lane < task.lanes; ++lane) {
-          const std::int32_t from = task.from[static_cast<std::size_t>(i) * task.lanes + lane];
-          dst[lane] =
-              from < 0 ? 0.0f : static_cast<float>(bytes[static_cast<std::ptrdiff_t>(from) * channels]) / 255.0f;
-        }
-    }
+void Plan::refresh_values() {
+  for (const Way& way : schedule_.ways) {
+    Weights& back = *way.back->weights;
+    for (std::size_t i = 0; i < back.values.size(); ++i) back.values[i] = way.forward->weights->values[back.origin[i]];
+  }
+  for (ConvStep* conv : schedule_.convs) conv->take_values();
+}
+
+void Plan::refresh_weights() {
+  for (const Way& way : schedule_.ways) *way.back->weights = std::move(*transposed(*way.forward).node.weights);
+  for (ConvStep* conv : schedule_.convs) conv->choose(Variant(conv->variant()));
+}
+
+void Plan::run_segment(const Segment& segment, int group, const Run& run) const {
+  for (std::size_t i = segment.begin; i < segment.end; ++i) {
+    const Share s = share(schedule_.steps[i]->units(), run.index, run.team);
+    if (s.begin < s.end) schedule_.steps[i]->run(run.memory, group, s.begin, s.end, run.scratch);
+    run.barrier->wait();
   }
 }
 
-void Plan::write(float* out, int first, int count, float* arena, int group, int begin, int end) const {
-  const Layout& l = schedule_.last->layout;
-  const float* map = schedule_.last->at(arena, group);
-  for (int image = 0; image < count; ++image)
-    for (int channel = begin; channel < end; ++channel) {
-      const float* from = map + channel * l.channel() + image * l.parts();
-      float* to = out + (static_cast<std::ptrdiff_t>(first + image) * l.size.channels + channel) * out_from_.size();
-      for (std::size_t i = 0; i < out_from_.size(); ++i) to[i] = from[out_from_[i]];
-    }
+void Plan::read_group(const Transfer& transfer, const Images& in, int count, int group, const Run& run) const {
+  const int images = transfer.images(), first = group * images;
+  const Share s = share(transfer.channels(), run.index, run.team);
+  transfer.read(kernels_, in, first, std::min(images, count - first), run.memory, group, s.begin, s.end);
+  run.barrier->wait();
 }
 
-void Plan::run(const Images& in, int count, float* out, float* arena, float* scratch, int index, int team,
-               Barrier& barrier) const {
-  for (const Segment& segment : schedule_.segments) {
-    const int groups = (count + segment.images - 1) / segment.images;
-    for (int group = 0; group < groups; ++group) {
-      const int first = group * segment.images, here = std::min(segment.images, count - first);
-      if (&segment == &schedule_.segments.front()) {
-        const Share s = share(schedule_.first->layout.size.channels, index, team);
-        read(in, first, here, arena, group, s.begin, s.end);
-        barrier.wait();
-      }
-      for (std::size_t i = segment.begin; i < segment.end; ++i) {
-        const Share s = share(schedule_.steps[i]->units(), index, team);
-        if (s.begin < s.end) schedule_.steps[i]->run(arena, group, s.begin, s.end, scratch);
-        barrier.wait();
-      }
-    }
-  }
-  const int images = schedule_.last->layout.images;
-  const Share s = share(schedule_.last->layout.size.channels, index, team);
+void Plan::write_all(const Transfer& transfer, float* out, int count, const Run& run) const {
+  const int images = transfer.images();
+  const Share s = share(transfer.channels(), run.index, run.team);
   for (int group = 0; group * images < count; ++group)
-    write(out, group * images, std::min(images, count - group * images), arena, group, s.begin, s.end);
-  barrier.wait();
+    transfer.write(out, group * images, std::min(images, count - group * images), run.memory, group, s.begin, s.end);
+  run.barrier->wait();
+}
+
+void Plan::run(const Images& in, int count, float* out, const Run& run) const {
+  for (std::size_t s = 0; s < schedule_.forward_segments; ++s) {
+    const Segment& segment = schedule_.segments[s];
+    for (int group = 0; group * segment.images < count; ++group) {
+      if (s == 0) read_group(image_, in, count, group, run);
+      run_segment(segment, group, run);
+    }
+  }
+  write_all(result_, out, count, run);
+}
+
+void Plan::back(const float* upstream, int count, float* gradient, const Run& run) const {
+  for (int group = 0; group * upstream_.images() < count; ++group)
+    read_group(upstream_, {upstream, false}, count, group, run);
+  for (std::size_t s = schedule_.forward_segments; s < schedule_.segments.size(); ++s) {
+    const Segment& segment = schedule_.segments[s];
+    for (int group = 0; group * segment.images < count; ++group) run_segment(segment, group, run);
+  }
+  write_all(gradient_, gradient, count, run);
 }
 
 std::vector<std::string> Plan::describe() const {

@@ -11,15 +11,10 @@
 #include "network.h"
 #include "steps/conv.h"
 #include "steps/steps.h"
+#include "transfer.h"
 #include "workers.h"
 
 namespace harp {
-
-// Images as they come: float32 (n, c, h, w), or bytes (n, h, w, c) that stand for 255ths.
-struct Images {
-  const void* data = nullptr;
-  bool bytes = false;
-};
 
 class Arena {
  public:
@@ -39,39 +34,61 @@ struct Segment {
   int images;
 };
 
+// A convolution, and the one that goes back through it.
+struct Way {
+  const Node *forward, *back;
+};
+
 // What planning decides, see planning/planner.h.
 struct Schedule {
   std::deque<Place> places;  // deques: steps point into them
   std::deque<Node> nodes;    // beside those of the network
+  std::vector<Way> ways;
   std::vector<std::unique_ptr<Step>> steps;
   std::vector<ConvStep*> convs;  // among the steps
   std::vector<Segment> segments;
-  const Place *first = nullptr, *last = nullptr;  // of the image and of the result
-  std::size_t arena_floats = 0, scratch_floats = 0;
+  std::size_t forward_segments = 0;                        // the rest goes back
+  const Place *first = nullptr, *last = nullptr;           // of the image and of the result
+  const Place *upstream = nullptr, *gradient = nullptr;    // with respect to the result and to the image
+  std::size_t arena_floats = 0, tape_floats = 0, scratch_floats = 0;
+};
+
+// Who runs a plan, and where: thread `index` of those that share the barrier.
+struct Run {
+  Memory memory;
+  float* scratch;
+  int index, team;
+  Barrier* barrier;
 };
 
 class Plan {
  public:
-  Plan(std::shared_ptr<const Network> network, const Kernels* kernels, int images, Schedule schedule);
+  Plan(std::shared_ptr<const Network> network, const Kernels* kernels, Schedule schedule);
 
-  std::size_t arena_floats() const { return schedule_.arena_floats; }
+  std::size_t arena_floats() const { return schedule_.arena_floats + MOST_LANES; }  // loads may reach beyond a value
+  std::size_t tape_floats() const { return schedule_.tape_floats + MOST_LANES; }
   std::size_t scratch_floats() const { return schedule_.scratch_floats; }
   std::vector<std::string> describe() const;
-
-  // Computes `count` images, at most those planned for. Thread `index` of those that share the barrier does its part.
-  void run(const Images& in, int count, float* out, float* arena, float* scratch, int index, int team,
-           Barrier& barrier) const;
+  // Takes over new weights of the network, in the layouts and variants that are there; or only new values of the same.
+  void refresh_weights();
+  void refresh_values();
+  bool goes_back() const { return schedule_.upstream != nullptr; }
   const std::vector<ConvStep*>& convs() const { return schedule_.convs; }  // for who chooses their variants
 
+  // Computes `count` images, at most those planned for.
+  void run(const Images& in, int count, float* out, const Run& run) const;
+  // Afterwards, on the same tape: from the gradient with respect to the results to that with respect to the images.
+  void back(const float* upstream, int count, float* gradient, const Run& run) const;
+
  private:
-  void read(const Images& in, int first, int count, float* arena, int group, int begin, int end) const;
-  void write(float* out, int first, int count, float* arena, int group, int begin, int end) const;
+  void run_segment(const Segment& segment, int group, const Run& run) const;
+  void read_group(const Transfer& transfer, const Images& in, int count, int group, const Run& run) const;
+  void write_all(const Transfer& transfer, float* out, int count, const Run& run) const;
 
   std::shared_ptr<const Network> network_;  // steps point into it
   const Kernels* kernels_;
-  int images_;
   Schedule schedule_;
-  std::vector<std::int32_t> in_from_, out_from_;
+  Transfer image_, result_, upstream_, gradient_;
 };
 
 }  // namespace harp

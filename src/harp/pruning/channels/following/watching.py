@@ -94,20 +94,23 @@ def _only_trained(model: nn.Module, example: Tensor) -> tuple[frozenset[str], bo
 def macs(model: nn.Module, example: Tensor) -> int:
     """Multiply-accumulates of convolutions, linear layers and matrix products for the first image of ``example``."""
     counter = FlopCounterMode(display=False)
-    with evaluating(model), torch.no_grad(), _every_product_seen(), _resting(model), counter:
+    with evaluating(model), torch.no_grad(), every_product_seen(), _resting(model), counter:
         model(example[:1])
     return counter.get_total_flops() // 2
 
 
 @contextmanager
-def _every_product_seen() -> Iterator[None]:
-    """Attention and transformer layers take their steps one by one: the counter does not know the fused ones."""
-    fused = torch.backends.mha.get_fastpath_enabled()
+def every_product_seen() -> Iterator[None]:
+    """Attention, transformer layers and recurrent ones take their steps one by one: the counter does not know the fused
+    ones, nor oneDNN's."""
+    fused, onednn = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    torch._C._set_mkldnn_enabled(False)
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+        torch._C._set_mkldnn_enabled(onednn)
 
 
 @contextmanager

@@ -23,13 +23,38 @@ inline const float* opaque(const float* p) {
   return p;
 }
 
+// Bits of the lanes in which a gradient passes the activation, given what goes in (or what comes out, of ReLU and
+// ReLU6). As in PyTorch none passes at a kink, and NaN lets it pass.
+inline unsigned passing(Vector x, Activation activation) {
+  if (activation == Activation::none) return ~0u;
+  if (activation == Activation::relu6) return bits_of((x > 0.0f) & (x < 6.0f));
+  return bits_of(~(x <= 0.0f));
+}
+
+inline Vector masked(Vector g, unsigned bits, float leak) {
+  return mask_of(bits) ? g : (leak == 0.0f ? Vector{} : g * leak);
+}
+
 // Residual, activation, pooling, and the write of one output channel's tile.
+// Always in place: a call would send all sums through memory.
 template <int R, int Q>
-inline void finish(Vector (&sums)[R * Q], const Store& to, int channel) {
+__attribute__((always_inline)) inline void finish(Vector (&sums)[R * Q], const Store& to, int channel) {
   if (to.add) {
     const float* add = to.add + channel * to.add_channel;
     UNROLLED_FOR (int r = 0; r < R; ++r)
       UNROLLED_FOR (int q = 0; q < Q; ++q) sums[r * Q + q] += load(add + r * to.add_row + q * LANES);
+  }
+  if (to.mask) {
+    const std::uint16_t* mask = to.mask + channel * to.mask_channel;
+    UNROLLED_FOR (int r = 0; r < R; ++r)
+      UNROLLED_FOR (int q = 0; q < Q; ++q)
+        sums[r * Q + q] = masked(sums[r * Q + q], mask[r * to.mask_row + q], to.leak);
+  }
+  std::uint16_t* bits = to.bits ? to.bits + channel * to.bits_channel : nullptr;
+  if (bits && !to.pool) {
+    UNROLLED_FOR (int r = 0; r < R; ++r)
+      UNROLLED_FOR (int q = 0; q < Q; ++q)
+        bits[r * to.bits_row + q] = static_cast<std::uint16_t>(passing(sums[r * Q + q], to.activation));
   }
   if (to.activation == Activation::relu) {
     UNROLLED_FOR (int i = 0; i < R * Q; ++i) sums[i] = at_least(sums[i], spread(0.0f));
@@ -48,7 +73,17 @@ inline void finish(Vector (&sums)[R * Q], const Store& to, int channel) {
         UNROLLED_FOR (int q = 0; q < Q; q += 2) {
           const Vector upper = larger(sums[r * Q + q], sums[r * Q + q + 1]);
           const Vector lower = larger(sums[(r + 1) * Q + q], sums[(r + 1) * Q + q + 1]);
-          store(out + r / 2 * to.out_row + q / 2 * LANES, larger(upper, lower));
+          const Vector largest = larger(upper, lower);
+          store(out + r / 2 * to.out_row + q / 2 * LANES, largest);
+          if (bits) {
+            const Integers below = lower > upper;
+            const Integers right =
+                below ? sums[(r + 1) * Q + q + 1] > sums[(r + 1) * Q + q] : sums[r * Q + q + 1] > sums[r * Q + q];
+            std::uint16_t* three = bits + r / 2 * to.bits_row + q / 2 * POOL_BITS;
+            three[0] = static_cast<std::uint16_t>(bits_of(right));
+            three[1] = static_cast<std::uint16_t>(bits_of(below));
+            three[2] = static_cast<std::uint16_t>(passing(largest, to.activation));
+          }
         }
       return;
     }

@@ -19,6 +19,9 @@ struct Tap {
 
 enum class Activation : int { none, relu, relu6, leaky, sigmoid, silu, hardswish, hardsigmoid, gelu, gelu_tanh };
 
+// Of a maximum of 2 x 2: its column, its row, and whether the activation lets a gradient pass.
+constexpr int POOL_BITS = 3;
+
 // What happens to a tile of sums before it is written, and where.
 struct Store {
   float* out;  // of channel 0
@@ -28,6 +31,15 @@ struct Store {
   Activation activation;
   float slope;
   bool pool;  // write the maxima of 2 x 2 positions
+  // Going forward with a tape: where to write, for each vector, which lanes let a gradient pass the activation; with
+  // pooling three numbers for each vector, POOL_BITS. Null: no tape.
+  std::uint16_t* bits;
+  std::ptrdiff_t bits_channel, bits_row;
+  // Going back: such bits, by which the sums are multiplied before they are written; lanes without get `leak` times
+  // what they had. Null: none.
+  const std::uint16_t* mask;
+  std::ptrdiff_t mask_channel, mask_row;
+  float leak;
 };
 
 // One tile of positions, for output channels begin to end, over one block of input channels.
@@ -42,6 +54,8 @@ struct SparseTask {
   int begin, end;
   Store store;
 };
+
+constexpr int MOST_TILE_STEP = 2;  // vectors between adjacent inputs of a tile that is wider than one position
 
 constexpr int DENSE_ROWS = 4;  // output channels that a dense tile computes at once
 
@@ -117,12 +131,56 @@ struct GatherTask {
   const float *scale, *shift;            // one a channel, or null
 };
 
+// Of a window: the rows and columns that it covers of a map, from its first vector on.
+struct Window {
+  int rows, columns;
+  std::ptrdiff_t row;  // floats from one to the next, of the map
+};
+
+// Position x of a row is position x / stride of the row of phase index[x % stride]; zero where that is -1.
+struct Interleave {
+  const float* row;  // of phase 0, or null: all is zero
+  std::ptrdiff_t phase;
+  const int* index;
+  int stride;
+  const float* add;            // a row to add, or null
+  const std::uint16_t* mask;   // bits to mask with afterwards, or null
+  float leak;
+};
+
+// What going back takes beside the tiles.
+struct BackwardKernels {
+  // Which lanes of x let a gradient pass the activation, a number for each vector.
+  void (*signs)(std::uint16_t* bits, const float* x, std::size_t vectors, Activation);
+  // g where a bit is set, leak times g elsewhere.
+  void (*mask)(float* out, const float* g, const std::uint16_t* bits, std::size_t vectors, float leak);
+  // g times the slope of a smooth activation at x.
+  void (*slopes)(float* out, const float* g, const float* x, std::size_t vectors, Activation);
+  // A row of gradients of maxima of 2 x 2, to two rows of what they were taken of.
+  void (*unpool)(float* out, std::ptrdiff_t out_row, const float* g, const std::uint16_t* bits, std::size_t vectors);
+  // For one maximum: the place in the window that it came from, in every lane.
+  void (*argmax)(std::int32_t* places, const float* in, Window);
+  // One gradient of a maximum, to the place it came from; of a mean, times its divisors, to all places.
+  void (*spread_to_argmax)(float* map, Window, const float* g, const std::int32_t* places);
+  void (*spread_mean)(float* map, Window, const float* g, const float* divisors);
+  // Adds the frame around a map to what it is a copy of.
+  void (*fold)(const Frame&, float* map);
+  // A row of a map whose every stride-th position, from each phase on, is a row of its own; see Interleave.
+  void (*interleave)(float* out, const Interleave&, int columns);
+  // The sum over all positions of g, or of g times x where x is not null.
+  void (*sum)(float* out, const float* g, std::ptrdiff_t g_row, const float* x, std::ptrdiff_t x_row, int rows,
+              int columns);
+  // (g - sum of g y over channels) y.
+  void (*softmax)(float* out, std::ptrdiff_t out_channel, const float* g, std::ptrdiff_t g_channel, const float* y,
+                  std::ptrdiff_t y_channel, int channels);
+};
+
 struct Kernels {
   const char* isa;
   int lanes;
   int most_positions;       // of a sparse tile
   int most_dense_positions;
-  SparseKernel (*sparse_tile)(int rows, int columns, int step);  // step: vectors between adjacent inputs, 1 or 2
+  SparseKernel (*sparse_tile)(int rows, int columns, int step);  // step: up to MOST_TILE_STEP
   DenseKernel (*dense_tile)(int rows, int columns, int step);
   WrappedKernel (*wrapped_map)(int rows, int columns);  // null when there is none
   void (*frame)(const Frame&, float* map);
@@ -134,6 +192,7 @@ struct Kernels {
                const float* divisors);  // one output vector; divisors null: maximum
   void (*mean)(const float* in, Rows, int images, float count, float* out, std::ptrdiff_t out_image);
   void (*softmax)(float* out, std::ptrdiff_t out_channel, const float* in, std::ptrdiff_t in_channel, int channels);
+  BackwardKernels back;
   void (*gather)(const GatherTask&, const float* src, int channel);
   double (*peak)(std::int64_t rounds);  // floating-point operations done
 };

@@ -3,6 +3,7 @@
 // The headers beside this file are parts of it: all they define is static, and none uses an inline function of the
 // standard library, see kernels.h.
 
+#include "backward.h"
 #include "dense_tile.h"
 #include "elementwise.h"
 #include "kernels.h"
@@ -55,6 +56,7 @@ const Kernels TABLE{ISA,
                     pool,
                     mean,
                     softmax,
+                    BACK,
                     gather,
                     peak};
 

@@ -79,6 +79,29 @@ inline Vector load_shifted(const float* p, const std::int32_t* from) {
 #endif
 }
 
+// One bit per lane of a comparison, and the comparison that gives these bits.
+inline unsigned bits_of(Integers mask) {
+#if defined(__AVX512F__)
+  return _mm512_movepi32_mask((__m512i)mask);
+#elif defined(__AVX2__)
+  return static_cast<unsigned>(_mm256_movemask_ps((__m256)mask));
+#else
+  unsigned bits = 0;
+  for (int i = 0; i < LANES; ++i) bits |= (mask[i] & 1u) << i;
+  return bits;
+#endif
+}
+
+inline Integers mask_of(unsigned bits) {
+#if defined(__AVX512F__)
+  return (Integers)_mm512_movm_epi32((__mmask16)bits);
+#else
+  Integers bit;
+  for (int i = 0; i < LANES; ++i) bit[i] = 1 << i;
+  return (static_cast<std::int32_t>(bits) & bit) != 0;
+#endif
+}
+
 inline void store_first(float* p, Vector v, int lanes) {
 #if defined(__AVX512F__)
   _mm512_mask_storeu_ps(p, (__mmask16)((1u << lanes) - 1), (__m512)v);

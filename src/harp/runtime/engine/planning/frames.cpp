@@ -31,7 +31,11 @@ void choose_frames(const Task& task, Draft& draft) {
   }
   // Afterwards, since whether a convolution wraps is decided by maps without frames.
   for (const Sketch& s : draft.sketches)
-    if (s.node && !s.wrapped && is_window(s.node->kind)) grow_frame(*s.node, s.in[0]->layout, s.out->layout);
+    if (s.spreads) {
+      grow_frame(*s.spreads, s.out->layout, s.in[0]->layout);
+    } else if (s.node && !s.wrapped && is_window(s.node->kind)) {
+      grow_frame(*s.node, s.in[0]->layout, s.out->layout);
+    }
   for (const Place& p : draft.places)
     if (p.layout.channel() > std::numeric_limits<std::int32_t>::max())
       throw std::invalid_argument("a map of this size is too large for the engine");

@@ -24,12 +24,6 @@ Node two_by_two() {
   return node;
 }
 
-Layout without_frame(Layout layout) {
-  layout.top = layout.left = layout.bottom = layout.right = 0;
-  layout.fill = 0.0f;
-  return layout;
-}
-
 // Whether every part of the result comes from the same part of the input, so that no number changes its lane.
 bool fits(const Node& node, const Layout& in, Size out) {
   const int factor = node.pool ? 2 : 1;
@@ -63,18 +57,21 @@ class Sketcher {
   Draft draw();
 
  private:
-  const Layout& layout_of(int value) const { return draft_.values[value]->layout; }
   Place* place(const Layout& layout);
   Place* move(Place* from, Layout to, MoveStep::How how = MoveStep::How::pixels);
   Place* same_lanes(Place* from, const Layout& as);
-  Place* filled(int value, Place* in, const Node& node, Size out);
+  Place* filled(Place* in, bool shared, const Node& node, Size out);
   Layout window_layout(const Node& node, Place*& in, Size out);
   Layout common_layout(const std::vector<Place*>& in, Size out) const;
   Place* add(int index, const Node& node, const std::vector<Place*>& in, const Layout& out);
 
-  Place* node(int index);
-  bool does_nothing(const Node& node, Size out) const;
-  Place* window(int index, Place* in);
+  Place* tape_for(const Node& node, const Layout& out);
+  std::vector<const Node*> parts_of(const Node& node);
+
+  Place* value(int index);
+  Place* node(int index, const Node& node, std::vector<Place*> in, bool shared, Size size);
+  bool does_nothing(const Node& node, Size before, Size out) const;
+  Place* window(int index, const Node& node, Size size, Place* in);
   Place* one_window(int index, const Node& node, Size size, Place* in);
   Place* concat(const std::vector<Place*>& parts, Size size);
   void settle(int value, Place* natural);
@@ -107,7 +104,7 @@ Sketcher::Sketcher(const Task& task) : task_(task), nodes_(task.network.nodes) {
 
 Draft Sketcher::draw() {
   draft_.values[0] = place(fresh_layout(task_.sizes[0], task_.kernels->lanes, images_[0]));
-  for (int i = 0; i < static_cast<int>(nodes_.size()); ++i) settle(i + 1, node(i));
+  for (int i = 0; i < static_cast<int>(nodes_.size()); ++i) settle(i + 1, value(i));
   return std::move(draft_);
 }
 
@@ -134,8 +131,50 @@ Place* Sketcher::add(int index, const Node& node, const std::vector<Place*>& in,
   s.in = in;
   s.out = place(out);
   s.images = out.images;
+  if (task_.taped) s.tape = tape_for(node, out);
   draft_.sketches.push_back(s);
   return s.out;
+}
+
+// What going back will ask this step for; null: nothing, or a value.
+Place* Sketcher::tape_for(const Node& node, const Layout& out) {
+  int bytes = 0;
+  if (node.kind == Kind::max_pool) {
+    bytes = static_cast<int>(sizeof(std::int32_t)) * out.lanes;
+  } else if (node.pool) {
+    bytes = static_cast<int>(sizeof(std::uint16_t)) * POOL_BITS;
+  } else if (keeps_bits(node.activation)) {
+    bytes = static_cast<int>(sizeof(std::uint16_t));
+  }
+  if (bytes == 0) return nullptr;
+  Place* tape = place(out);
+  tape->vector_bytes = bytes;
+  return tape;
+}
+
+// With a tape, an activation that keeps its input is a step of its own; so is a pooling behind what keeps no bit, or
+// behind an activation that may turn the order round.
+std::vector<const Node*> Sketcher::parts_of(const Node& node) {
+  const bool smooth = node.activation != Activation::none && !keeps_bits(node.activation);
+  const bool apart = node.pool && (smooth || node.activation == Activation::leaky);
+  if (!task_.taped || (!apart && (!smooth || node.kind == Kind::activation))) return {&node};
+  std::vector<const Node*> parts;
+  const auto add = [&](const Node& part) {
+    draft_.nodes.push_back(part);
+    parts.push_back(&draft_.nodes.back());
+  };
+  Node first = node;
+  if (smooth) first.activation = Activation::none;
+  if (apart) first.pool = false;
+  add(first);
+  if (smooth) {
+    Node second;
+    second.kind = Kind::activation;
+    second.activation = node.activation;
+    add(second);
+  }
+  if (apart) add(two_by_two());
+  return parts;
 }
 
 // The value laid out in lanes as another map of the same size.
@@ -150,9 +189,9 @@ Place* Sketcher::same_lanes(Place* from, const Layout& as) {
 }
 
 // A maximum must not see the zeros around a map: where its windows reach out, the frame is filled with -infinity.
-Place* Sketcher::filled(int value, Place* in, const Node& node, Size out) {
+Place* Sketcher::filled(Place* in, bool shared, const Node& node, Size out) {
   if (node.kind != Kind::max_pool || !reaches_out(node, out, in->layout.size)) return in;
-  if (consumers_[value] > 1 || in == draft_.values[0]) in = move(in, in->layout);
+  if (shared || in == draft_.values[0]) in = move(in, in->layout);
   in->layout.fill = -std::numeric_limits<float>::infinity();
   return in;
 }
@@ -191,22 +230,33 @@ Layout Sketcher::common_layout(const std::vector<Place*>& in, Size size) const {
   return without_frame(out);
 }
 
-bool Sketcher::does_nothing(const Node& node, Size out) const {
-  const Size before = layout_of(node.inputs[0]).size;
+bool Sketcher::does_nothing(const Node& node, Size before, Size out) const {
   if (node.kind == Kind::flatten) return before.height * before.width == 1;
   return node.kind == Kind::adaptive_pool && before.height == out.height && before.width == out.width;
 }
 
-// The value of one node in its natural layout.
-Place* Sketcher::node(int index) {
-  const Node& node = nodes_[index];
+// What one node of the network computes, in its natural layout.
+Place* Sketcher::value(int index) {
+  const Node& whole = nodes_[index];
   const Size size = task_.sizes[index + 1];
   std::vector<Place*> in;
-  in.reserve(node.inputs.size());
-  for (int value : node.inputs) in.push_back(draft_.values.at(value));
+  in.reserve(whole.inputs.size());
+  for (int value : whole.inputs) in.push_back(draft_.values.at(value));
+  const std::vector<const Node*> parts = parts_of(whole);
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const bool pooled_later = whole.pool && !parts[i]->pool && i + 1 < parts.size();
+    const Size here = pooled_later ? Size{size.channels, size.height * 2, size.width * 2} : size;
+    const bool shared = i == 0 && consumers_.at(whole.inputs[0]) > 1;
+    in = {node(i == 0 ? index : -1, *parts[i], in, shared, here)};
+  }
+  return in[0];
+}
+
+// `shared`: others read its input, too.
+Place* Sketcher::node(int index, const Node& node, std::vector<Place*> in, bool shared, Size size) {
   const Layout& first = in[0]->layout;
-  if (does_nothing(node, size)) return in[0];
-  if (is_window(node.kind)) return window(index, filled(node.inputs[0], in[0], node, size));
+  if (does_nothing(node, first.size, size)) return in[0];
+  if (is_window(node.kind)) return window(index, node, size, filled(in[0], shared, node, size));
   if (node.kind == Kind::flatten) {
     const int images = std::max(images_[index + 1], first.images);
     return move(in[0], fresh_layout(size, first.lanes, images), MoveStep::How::flatten);
@@ -219,10 +269,11 @@ Place* Sketcher::node(int index) {
   return add(index, node, in, out);
 }
 
-Place* Sketcher::window(int index, Place* in) {
-  const Node& node = nodes_[index];
-  const Size size = task_.sizes[index + 1], whole{size.channels, size.height * 2, size.width * 2};
-  if (!node.pool || fits(node, in->layout, size) || !fits(unpooled(node), in->layout, whole))
+Place* Sketcher::window(int index, const Node& node, Size size, Place* in) {
+  const Size whole{size.channels, size.height * 2, size.width * 2};
+  // A tile two positions wide, as pooling takes, has kernels for steps of one and two only.
+  const bool one_step = node.stride[1] <= MOST_TILE_STEP;
+  if (!node.pool || (one_step && (fits(node, in->layout, size) || !fits(unpooled(node), in->layout, whole))))
     return one_window(index, node, size, in);
   // Moving the small result of the convolution costs less than computing it in lanes that are mostly empty.
   draft_.nodes.push_back(unpooled(node));
@@ -269,6 +320,18 @@ void Sketcher::settle(int value, Place* natural) {
 }
 
 }  // namespace
+
+Layout without_frame(Layout layout) {
+  layout.top = layout.left = layout.bottom = layout.right = 0;
+  layout.fill = 0.0f;
+  return layout;
+}
+
+bool keeps_bits(Activation activation) {
+  return activation == Activation::relu || activation == Activation::relu6 || activation == Activation::leaky;
+}
+
+float leak_of(const Node& node) { return node.activation == Activation::leaky ? node.slope : 0.0f; }
 
 Draft choose_layouts(const Task& task) { return Sketcher(task).draw(); }
 

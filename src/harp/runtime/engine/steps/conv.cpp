@@ -38,15 +38,10 @@ bool ConvStep::should_wrap(const Node& node, const Kernels* kernels, const Layou
          in.floats() * (MOST_PLACES / in.lanes) < std::numeric_limits<std::int32_t>::max();
 }
 
-ConvStep::ConvStep(const Node& node, const Kernels* kernels, const Place* from, const Place* residual, const Place* out,
-                   bool wrapped)
-    : Step(kernels, residual ? std::vector<const Place*>{from, residual} : std::vector<const Place*>{from}, out),
-      node_(node),
-      wrapped_(wrapped),
-      bias_(node.bias) {
-  if (from->layout.floats() > std::numeric_limits<std::int32_t>::max())
+ConvStep::ConvStep(const Node& node, const Kernels* kernels, const ConvPlaces& places, bool wrapped)
+    : Step(kernels, {places.in}, places.out), node_(node), places_(places), wrapped_(wrapped) {
+  if (places.in->layout.floats() > std::numeric_limits<std::int32_t>::max())
     throw std::invalid_argument("a map of this size is too large for the engine");
-  bias_.resize(ceil_div(static_cast<int>(bias_.size()), DENSE_ROWS) * DENSE_ROWS, 0.0f);
 }
 
 bool ConvStep::can_be_dense() const {
@@ -87,8 +82,21 @@ std::vector<Variant> ConvStep::candidates() const {
   return all;
 }
 
+void ConvStep::take_bias() {
+  bias_ = node_.weights->bias;
+  bias_.resize(static_cast<std::size_t>(ceil_div(node_.weights->outputs, DENSE_ROWS)) * DENSE_ROWS, 0.0f);
+}
+
+void ConvStep::take_values() {
+  if (variant_.dense && !wrapped_) lay_out_dense();
+  const std::vector<float>& values = node_.weights->values;
+  for (std::size_t i = 0; i < taps_.size(); ++i) taps_[i].weight = values[sources_[i]];
+  take_bias();
+}
+
 void ConvStep::choose(const Variant& variant) {
   variant_ = variant;
+  take_bias();
   if (wrapped_) {
     lay_out_wrapped();
     return;
@@ -105,21 +113,34 @@ std::size_t ConvStep::scratch_floats() const {
   return static_cast<std::size_t>(out->layout.size.channels) * kernels->most_positions * kernels->lanes;
 }
 
-const float* ConvStep::origin(float* arena, int group, const Tile& t) const {
-  return in[0]->at(arena, group) +
+const float* ConvStep::origin(const Memory& memory, int group, const Tile& t) const {
+  return in[0]->at(memory, group) +
          in[0]->layout.at(t.y * node_.stride[0] - node_.padding[0], t.x * node_.stride[1] - node_.padding[1]);
 }
 
-Store ConvStep::store(float* arena, int group, const Tile& t) const {
+Store ConvStep::store(const Memory& memory, int group, const Tile& t) const {
   const Layout& l = out->layout;
   Store s{};
-  s.out = out->at(arena, group) + l.at(t.y / scale(), t.x / scale());
+  s.out = out->at(memory, group) + l.at(t.y / scale(), t.x / scale());
   s.out_channel = l.channel();
   s.out_row = l.row();
-  if (in.size() > 1) {
-    s.add = in[1]->at(arena, group) + in[1]->layout.at(t.y, t.x);
-    s.add_channel = in[1]->layout.channel();
-    s.add_row = in[1]->layout.row();
+  if (places_.residual) {
+    const Layout& added = places_.residual->layout;
+    s.add = places_.residual->at(memory, group) + added.at(t.y, t.x);
+    s.add_channel = added.channel();
+    s.add_row = added.row();
+  }
+  if (const Place* bits = places_.bits) {
+    const int each = bits->vector_bytes / 2;
+    s.bits = bits->bits(memory, group) + t.y / scale() * bits->bits_row() + t.x / scale() * each;
+    s.bits_channel = bits->bits_channel();
+    s.bits_row = bits->bits_row();
+  }
+  if (const Place* mask = places_.mask) {
+    s.mask = mask->bits(memory, group) + t.y * mask->bits_row() + t.x;
+    s.mask_channel = mask->bits_channel();
+    s.mask_row = mask->bits_row();
+    s.leak = places_.leak;
   }
   s.activation = node_.activation;
   s.slope = node_.slope;
@@ -127,16 +148,16 @@ Store ConvStep::store(float* arena, int group, const Tile& t) const {
   return s;
 }
 
-void ConvStep::run_sparse(float* arena, int group, const Tile& t, int begin, int end, float* scratch) const {
+void ConvStep::run_sparse(const Memory& memory, int group, const Tile& t, int begin, int end, float* scratch) const {
   const SparseKernel kernel = kernels->sparse_tile(t.rows, t.columns, node_.stride[1]);
   SparseTask task{};
-  task.in = origin(arena, group, t);
+  task.in = origin(memory, group, t);
   task.in_row = node_.stride[0] * in[0]->layout.row();
   task.taps = taps_.data();
   task.partial = scratch;
   task.begin = begin;
   task.end = end;
-  task.store = store(arena, group, t);
+  task.store = store(memory, group, t);
   for (int block = 0; block < variant_.blocks; ++block) {
     task.rows = rows_.data() + static_cast<std::size_t>(block) * (node_.weights->outputs + 1);
     task.bias = block == 0 ? bias_.data() : nullptr;
@@ -145,9 +166,9 @@ void ConvStep::run_sparse(float* arena, int group, const Tile& t, int begin, int
   }
 }
 
-void ConvStep::run_dense(float* arena, int group, const Tile& t, int begin, int end) const {
+void ConvStep::run_dense(const Memory& memory, int group, const Tile& t, int begin, int end) const {
   DenseTask task{};
-  task.in = origin(arena, group, t);
+  task.in = origin(memory, group, t);
   task.in_row = node_.stride[0] * in[0]->layout.row();
   task.offsets = offsets_.data();
   task.taps = static_cast<int>(offsets_.size());
@@ -155,13 +176,13 @@ void ConvStep::run_dense(float* arena, int group, const Tile& t, int begin, int 
   task.bias = bias_.data();
   task.begin = begin;
   task.end = end;
-  task.store = store(arena, group, t);
+  task.store = store(memory, group, t);
   kernels->dense_tile(t.rows, t.columns, node_.stride[1])(task);
 }
 
-void ConvStep::run_wrapped(float* arena, int group, int begin, int end) const {
+void ConvStep::run_wrapped(const Memory& memory, int group, int begin, int end) const {
   WrappedTask task{};
-  task.in = in[0]->at(arena, group);
+  task.in = in[0]->at(memory, group);
   task.taps = taps_.data();
   task.rows = rows_.data();
   task.shifts = shifts_.data();
@@ -169,22 +190,22 @@ void ConvStep::run_wrapped(float* arena, int group, int begin, int end) const {
   task.bias = bias_.data();
   task.begin = begin;
   task.end = end;
-  task.store = store(arena, group, tiles_[0]);
+  task.store = store(memory, group, tiles_[0]);
   kernels->wrapped_map(tiles_[0].rows, tiles_[0].columns)(task);
 }
 
-void ConvStep::run(float* arena, int group, int begin, int end, float* scratch) const {
-  float* map = out->at(arena, group);
+void ConvStep::run(const Memory& memory, int group, int begin, int end, float* scratch) const {
+  float* map = out->at(memory, group);
   const int together = tiles_.size() == 1 ? tuning::CHANNELS_BEFORE_FRAMES : end - begin;
   for (int channel = begin; channel < end; channel += together) {
     const int stop = std::min(end, channel + together);
     for (const Tile& t : tiles_) {
       if (wrapped_) {
-        run_wrapped(arena, group, channel, stop);
+        run_wrapped(memory, group, channel, stop);
       } else if (variant_.dense) {
-        run_dense(arena, group, t, channel, stop);
+        run_dense(memory, group, t, channel, stop);
       } else {
-        run_sparse(arena, group, t, channel, stop, scratch);
+        run_sparse(memory, group, t, channel, stop, scratch);
       }
     }
     fill_frame(map, channel, stop);

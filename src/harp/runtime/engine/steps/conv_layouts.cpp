@@ -11,7 +11,7 @@ namespace harp {
 // The tile shape that reads the least: its inputs are (rows + kernel - 1) x (columns + kernel - 1).
 void ConvStep::tile(int positions) {
   const int rows = out->layout.rows * scale(), columns = out->layout.columns * scale();
-  const bool steps = node_.stride[1] <= 2;
+  const bool steps = node_.stride[1] <= MOST_TILE_STEP;
   double least = std::numeric_limits<double>::max();
   int best_rows = scale(), best_columns = scale();
   for (int r = scale(); r <= std::min(rows, tuning::MOST_TILE_ROWS); r += scale()) {
@@ -33,19 +33,26 @@ void ConvStep::tile(int positions) {
       tiles_.push_back({y, x, std::min(best_rows, rows - y), std::min(best_columns, columns - x)});
 }
 
-std::int32_t ConvStep::offset(int column) const {
+// Of every place of the window: what it adds to a channel's offset.
+std::vector<std::int32_t> ConvStep::window_offsets() const {
   const Layout& l = in[0]->layout;
-  const int window = node_.kernel[0] * node_.kernel[1];
-  const int channel = column / window, y = column % window / node_.kernel[1], x = column % node_.kernel[1];
-  return static_cast<std::int32_t>(channel * l.channel() + y * node_.dilation[0] * l.row() +
-                                   static_cast<std::ptrdiff_t>(x) * node_.dilation[1] * l.lanes);
+  std::vector<std::int32_t> offsets;
+  for (int y = 0; y < node_.kernel[0]; ++y)
+    for (int x = 0; x < node_.kernel[1]; ++x)
+      offsets.push_back(static_cast<std::int32_t>(y * node_.dilation[0] * l.row() +
+                                                  static_cast<std::ptrdiff_t>(x) * node_.dilation[1] * l.lanes));
+  return offsets;
 }
 
 void ConvStep::lay_out_taps() {
   const Weights& w = *node_.weights;
   const int window = node_.kernel[0] * node_.kernel[1], blocks = variant_.blocks;
+  const auto channel = static_cast<std::int32_t>(in[0]->layout.channel());
+  const std::vector<std::int32_t> offsets = window_offsets();
   taps_.clear();
   taps_.reserve(w.values.size());
+  sources_.clear();
+  sources_.reserve(w.values.size());
   rows_.clear();
   std::vector<std::int64_t> next(w.rows.begin(), w.rows.end() - 1);
   for (int block = 0; block < blocks; ++block) {
@@ -53,9 +60,11 @@ void ConvStep::lay_out_taps() {
     for (int o = 0; o < w.outputs; ++o) {
       rows_.push_back(static_cast<std::uint32_t>(taps_.size()));
       const int first_input = o / (w.outputs / w.groups) * w.inputs;
-      const auto base = static_cast<std::int32_t>(first_input * in[0]->layout.channel());
-      for (std::int64_t& k = next[o]; k < w.rows[o + 1] && w.columns[k] < limit; ++k)
-        taps_.push_back({base + offset(w.columns[k]), w.values[k]});
+      for (std::int64_t& k = next[o]; k < w.rows[o + 1] && w.columns[k] < limit; ++k) {
+        const int input = w.columns[k] / window, place = w.columns[k] - input * window;
+        taps_.push_back({(first_input + input) * channel + offsets[place], w.values[k]});
+        sources_.push_back(static_cast<std::uint32_t>(k));
+      }
     }
     rows_.push_back(static_cast<std::uint32_t>(taps_.size()));
   }
@@ -71,6 +80,7 @@ void ConvStep::lay_out_wrapped() {
   lay_out_shifts();
   const bool single = tiles_[0].rows * tiles_[0].columns == 1;
   taps_.clear();
+  sources_.clear();
   rows_.assign(1, 0);
   for (int o = 0; o < w.outputs; ++o) {
     const int first_input = o / (w.outputs / w.groups) * w.inputs;
@@ -79,6 +89,7 @@ void ConvStep::lay_out_wrapped() {
       std::ptrdiff_t offset = (first_input + w.columns[k] / places) * l.channel();
       if (single) offset += vectors_[place];
       taps_.push_back({static_cast<std::int32_t>(offset * (MOST_PLACES / l.lanes) + place), w.values[k]});
+      sources_.push_back(static_cast<std::uint32_t>(k));
     }
     rows_.push_back(static_cast<std::uint32_t>(taps_.size()));
   }
@@ -109,15 +120,18 @@ void ConvStep::lay_out_shifts() {
 
 void ConvStep::lay_out_dense() {
   const Weights& w = *node_.weights;
-  const int taps = w.inputs * node_.kernel[0] * node_.kernel[1];
+  const int window = node_.kernel[0] * node_.kernel[1], taps = w.inputs * window;
+  const auto channel = static_cast<std::int32_t>(in[0]->layout.channel());
+  const std::vector<std::int32_t> offsets = window_offsets();
   offsets_.resize(taps);
-  for (int k = 0; k < taps; ++k) offsets_[k] = offset(k);
+  for (int k = 0; k < taps; ++k) offsets_[k] = k / window * channel + offsets[k % window];
   dense_.assign(bias_.size() * taps, 0.0f);
   for (int o = 0; o < w.outputs; ++o)
     for (std::int64_t k = w.rows[o]; k < w.rows[o + 1]; ++k)
       dense_[(static_cast<std::size_t>(o / DENSE_ROWS) * taps + w.columns[k]) * DENSE_ROWS + o % DENSE_ROWS] =
           w.values[k];
   taps_ = {};
+  sources_ = {};
   rows_ = {};
 }
 

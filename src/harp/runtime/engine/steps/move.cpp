@@ -1,9 +1,7 @@
-#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 #include <stdexcept>
-#include <utility>
 
 #include "steps.h"
 
@@ -15,6 +13,9 @@ MoveStep::MoveStep(const Kernels* kernels, const Place* from, const Place* out, 
   lanes_ = source.images * to.parts();
   plain_ = how == How::pixels && source.images == to.images && source.same_places(to);
   if (plain_) return;
+  const auto add = [&](std::ptrdiff_t target, int y, int x) {
+    moves_.add_lanes(target, lanes_, source.lanes, [&](int lane) { return lane_source(lane, y, x); });
+  };
   moves_.fill = to.fill;
   if (how == How::flatten) {
     if (static_cast<std::ptrdiff_t>(source.size.height) * source.size.width * to.channel() >
@@ -39,30 +40,12 @@ std::ptrdiff_t MoveStep::lane_source(int lane, int y, int x) const {
   return inside ? source.pixel(image, py, px) : -1;
 }
 
-// One vector of the target: an entry for each vector of the source that has some of its lanes.
-void MoveStep::add(std::ptrdiff_t target, int y, int x) {
-  const int lanes = in[0]->layout.lanes;
-  std::vector<std::pair<std::ptrdiff_t, Permutation>> parts;  // by source vector
-  for (int lane = 0; lane < lanes_; ++lane) {
-    const std::ptrdiff_t place = lane_source(lane, y, x);
-    if (place < 0) continue;
-    const std::ptrdiff_t vector = place - place % lanes;
-    auto part = std::find_if(parts.begin(), parts.end(), [&](const auto& p) { return p.first == vector; });
-    if (part == parts.end()) part = parts.insert(parts.end(), {vector, Permutation{}});
-    part->second.from[lane] = static_cast<std::int32_t>(place % lanes);
-    part->second.valid |= 1u << static_cast<unsigned>(lane);
-  }
-  if (parts.empty()) parts.emplace_back(0, Permutation{});
-  for (const auto& [vector, permutation] : parts)
-    moves_.add(static_cast<std::int32_t>(target), static_cast<std::int32_t>(vector), permutation);
-}
-
-void MoveStep::run(float* arena, int group, int begin, int end, float*) const {
+void MoveStep::run(const Memory& memory, int group, int begin, int end, float*) const {
   const Layout &source = in[0]->layout, &to = out->layout;
   const int together = to.images / source.images;
   const std::ptrdiff_t each = how_ == How::flatten ? source.size.height * source.size.width : 1;  // channels from one
-  const float* src = in[0]->at(arena, group);
-  float* dst = out->at(arena, group / together) + group % together * lanes_ + first_channel_ * to.channel();
+  const float* src = in[0]->at(memory, group);
+  float* dst = out->at(memory, group / together) + group % together * lanes_ + first_channel_ * to.channel();
   if (plain_) {
     std::memcpy(dst + begin * to.channel(), src + begin * source.channel(),
                 sizeof(float) * (end - begin) * to.channel());

@@ -1,6 +1,8 @@
 // What a plan is made of: each step computes one value for one group of images, channel by channel.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,23 +12,38 @@
 
 namespace harp {
 
-// A value in a certain layout, and where in the arena it lies.
+// The memory of one chunk of images: what a thread works in, and what stays from going forward until going back.
+struct Memory {
+  float* work = nullptr;
+  float* tape = nullptr;
+};
+
+// A value in a certain layout, and where in memory it lies.
 struct Place {
   Layout layout;
+  int vector_bytes = 0;     // where it holds bits instead of numbers: bytes for each vector of the map
+  bool kept = false;        // on the tape
   std::size_t offset = 0;   // floats, of the first group
   int copies = 1;           // groups of the chunk that are alive at the same time
   int first = 0, last = 0;  // steps between which it is alive
-  std::size_t floats() const { return static_cast<std::size_t>(layout.floats()) * copies; }
-  float* at(float* arena, int group) const {
-    return arena + offset + (copies > 1 ? static_cast<std::size_t>(group) * layout.floats() : 0);
+
+  std::size_t group_floats() const;
+  std::size_t floats() const { return group_floats() * copies; }
+  float* at(const Memory& memory, int group) const {
+    float* base = (kept ? memory.tape : memory.work) + offset;
+    return copies > 1 ? base + static_cast<std::size_t>(group) * group_floats() : base;
   }
+  // Of a place of bits: those of a vector, by channel, row and column.
+  std::uint16_t* bits(const Memory& memory, int group) const;
+  std::ptrdiff_t bits_row() const { return static_cast<std::ptrdiff_t>(layout.columns) * (vector_bytes / 2); }
+  std::ptrdiff_t bits_channel() const { return layout.rows * bits_row(); }
 };
 
 class Step {
  public:
   virtual ~Step() = default;
   // Channels begin to end of the result for one group; `scratch` belongs to the caller's thread.
-  virtual void run(float* arena, int group, int begin, int end, float* scratch) const = 0;
+  virtual void run(const Memory& memory, int group, int begin, int end, float* scratch) const = 0;
   virtual int units() const { return out->layout.size.channels; }
   virtual std::size_t scratch_floats() const { return 0; }
   virtual std::string describe() const { return {}; }

@@ -9,45 +9,60 @@
 
 namespace harp {
 
+// Of an average, what each position is multiplied by, a vector for each; none of a maximum.
+std::vector<float> pool_divisors(const Node& node, const Layout& to, const Layout& map);
+
 class PoolStep : public Step {
  public:
-  PoolStep(const Node& node, const Kernels* kernels, const Place* in, const Place* out);
-  void run(float* arena, int group, int begin, int end, float* scratch) const override;
+  // `places`, if not null, gets the place in its window of each maximum.
+  PoolStep(const Node& node, const Kernels* kernels, const Place* in, const Place* out, const Place* places);
+  void run(const Memory& memory, int group, int begin, int end, float* scratch) const override;
 
  private:
   const Node& node_;
-  std::vector<float> divisors_;  // of an average, a vector for each position
+  const Place* places_;
+  std::vector<float> divisors_;
 };
 
 // Elementwise: an activation, an affine map, a sum or product of two.
 class PointwiseStep : public Step {
  public:
-  PointwiseStep(const Node& node, const Kernels* kernels, std::vector<const Place*> in, const Place* out);
-  void run(float* arena, int group, int begin, int end, float* scratch) const override;
+  // `bits`, if not null, gets the lanes whose gradient passes the activation.
+  PointwiseStep(const Node& node, const Kernels* kernels, std::vector<const Place*> in, const Place* out,
+                const Place* bits);
+  void run(const Memory& memory, int group, int begin, int end, float* scratch) const override;
 
  private:
   const Node& node_;
+  const Place* bits_;
 };
 
 class SoftmaxStep : public Step {
  public:
   SoftmaxStep(const Kernels* kernels, const Place* in, const Place* out);
-  void run(float* arena, int group, int begin, int end, float* scratch) const override;
+  void run(const Memory& memory, int group, int begin, int end, float* scratch) const override;
   int units() const override { return 1; }  // all channels belong together
+};
+
+// The windows of a mean that divide a map as evenly as possible, for a group of images.
+struct AdaptiveWindows {
+  struct Window {
+    std::int32_t to, begin, end;  // where the result lies, and which of `from` are its pixels
+  };
+  AdaptiveWindows(const Layout& map, const Layout& to);
+
+  std::vector<Window> windows;
+  std::vector<std::int32_t> from;
 };
 
 // Means over windows that divide the map as evenly as possible; of the whole map, mostly.
 class AdaptiveStep : public Step {
  public:
   AdaptiveStep(const Kernels* kernels, const Place* in, const Place* out);
-  void run(float* arena, int group, int begin, int end, float* scratch) const override;
+  void run(const Memory& memory, int group, int begin, int end, float* scratch) const override;
 
  private:
-  struct Window {
-    std::int32_t to, begin, end;
-  };
-  std::vector<Window> windows_;
-  std::vector<std::int32_t> from_;
+  AdaptiveWindows windows_;
 };
 
 // The same numbers in another layout, of more images a vector perhaps; or as channels of one pixel; or beside others.
@@ -55,12 +70,11 @@ class MoveStep : public Step {
  public:
   enum class How { pixels, broadcast, flatten };
   MoveStep(const Kernels* kernels, const Place* in, const Place* out, How how, int first_channel = 0);
-  void run(float* arena, int group, int begin, int end, float* scratch) const override;
+  void run(const Memory& memory, int group, int begin, int end, float* scratch) const override;
   int units() const override { return in[0]->layout.size.channels; }
 
  private:
   std::ptrdiff_t lane_source(int lane, int y, int x) const;
-  void add(std::ptrdiff_t target, int y, int x);
 
   How how_;
   int first_channel_;

@@ -1,4 +1,4 @@
-"""``--dry-run``: what a command would take on this network, data and device. Nothing is written."""
+"""``--dry-run``: an estimate of what a command costs with this network, data and device. Nothing is written."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
-from harp.recipes import Compute, Recipe, Testing
+from harp.recipes import Compute, Evaluating, Recipe
 
 if TYPE_CHECKING:
     from harp.dry_run.clock import Range
-    from harp.dry_run.stages import Forecast
+    from harp.dry_run.stages import Estimate
 
-DryRun = Annotated[bool, arg(help="Print what it would take, from a few timed steps, and write nothing.")]
+DryRun = Annotated[bool, arg(help="Estimate the time and memory from a few timed steps, and write nothing.")]
 
 DEVICES = (1, 8, 64)
 LINK_BYTES_PER_S = 10e9
 """Between devices, for the outlook: a network of 100 Gbit/s, four fifths of it used."""
 
 
-def foretell(
+def dry_run(
     recipe: Recipe,
     parent: Path | None = None,
     stage: Literal["prune", "finetune"] = "prune",
@@ -28,52 +28,54 @@ def foretell(
     methods: Sequence[str] = (),
 ) -> None:
     """Time a few steps of the stage that starts at ``parent``, of all stages for the ``methods``, or of pretraining."""
-    from harp.dry_run import stages as forecast
+    from harp.dry_run import stages
     from harp.dry_run.clock import Range
     from harp.stages.pipeline import on_its_data, recipe_for
 
     if methods:
         shared = on_its_data(recipe)
-        found: Iterable[Forecast | None] = forecast.foresee_run([recipe_for(each, shared) for each in methods])
+        found: Iterable[Estimate | None] = stages.dry_run_pipeline([recipe_for(each, shared) for each in methods])
     elif parent is None:
-        found = [forecast.foresee_pretrain(recipe, weights)]
+        found = [stages.dry_run_pretrain(recipe, weights)]
     elif stage == "prune":
-        found = [forecast.foresee_prune(recipe, parent)]
+        found = [stages.dry_run_prune(recipe, parent)]
     else:
-        found = [forecast.foresee_finetune(recipe, parent)]
+        found = [stages.dry_run_finetune(recipe, parent)]
     hours = 0.0
     for each in found:
         if each is None:
-            print(f"{stage if parent else 'pretrain'}: no training, it is done at once")
+            print(f"{stage if parent else 'pretrain'}: no training, done at once")
         else:
             hours += _show(each)
     if methods:
         from harp.dry_run.evaluation import time_to_evaluate
 
-        judged = time_to_evaluate(recipe) * (1 + len(methods))
-        print(f"evaluation of {1 + len(methods)} networks: {about(judged)}, by how many images withstand the attack")
-        print(f"the whole run: {about(judged + Range(hours, hours, hours) * 3600)}")
+        evaluation = time_to_evaluate(recipe) * (1 + len(methods))
+        print(
+            f"evaluation of {1 + len(methods)} networks: {about(evaluation)}, depending on how many images withstand the attack"
+        )
+        print(f"the whole run: {about(evaluation + Range(hours, hours, hours) * 3600)}")
 
 
-def foretell_evaluation(run: Path, testing: Testing, compute: Compute) -> None:
+def dry_run_evaluation(run: Path, settings: Evaluating, compute: Compute) -> None:
     """Time a few iterations of every part of the attacks that the run's card holds no result of."""
     from harp.dry_run.clock import NO_TIME
     from harp.dry_run.evaluation import time_of_evaluation
 
-    found, total = time_of_evaluation(run, testing, compute), NO_TIME
+    found, total = time_of_evaluation(run, settings, compute), NO_TIME
     for attack, seconds in found.items():
         print(f"{attack}: {about(seconds)}")
         total += seconds
-    print(f"evaluation: {about(total)}" if found else "evaluation: nothing to do, the card holds it all")
+    print(f"evaluation: {about(total)}" if found else "evaluation: nothing to do, the card has all results")
 
 
 def about(seconds: "Range") -> str:
-    """``"3 min (2 min to 5 min)"``; the ends only where they tell something."""
+    """``"3 min (2 min to 5 min)"``; the ends only if they differ."""
     low, middle, high = (_time(each / 3600) for each in (seconds.low, seconds.expected, seconds.high))
     return middle if low == high else f"{middle} ({low} to {high})"
 
 
-def _show(found: "Forecast") -> float:
+def _show(found: "Estimate") -> float:
     """Print one stage; its hours."""
     from harp.cost.workload import scaled_hours
 
@@ -81,24 +83,24 @@ def _show(found: "Forecast") -> float:
     passes = f"{work.forward:g} forward and {work.backward:g} backward, {work.weight_backward:g} of them to the weights"
     print(
         f"{found.stage}: {work.epochs} epochs of {work.images:,} images, {work.batches:,} batches of {work.batch_size}\n"
-        f"  passes an image and epoch  {passes}\n"
-        f"  operations a batch         {work.batch_macs:.3g} MACs ({work.macs:.3g} a pass and image)\n"
-        f"  memory traffic a batch     {work.batch_bytes / 1e9:.3g} GB at least, were nothing kept in caches\n"
-        f"  measured                   {found.batch_s:.3g} s a batch{_share(found)}{_memory(found)}\n"
-        f"  validation an epoch        {found.validation_s:.3g} s\n"
+        f"  passes per image and epoch {passes}\n"
+        f"  operations per batch       {work.batch_macs:.3g} MACs ({work.macs:.3g} per pass and image)\n"
+        f"  memory traffic per batch   {work.batch_bytes / 1e9:.3g} GB at least, without caches\n"
+        f"  measured                   {found.batch_s:.3g} s per batch{_share(found)}{_memory(found)}\n"
+        f"  validation per epoch       {found.validation_s:.3g} s\n"
         f"  the stage                  {_time(found.hours)}"
     )
     if found.devices == 1:
         outlook = (f"{n}: {_time(scaled_hours(work, found.batch_s, LINK_BYTES_PER_S, n))}" for n in DEVICES)
-        print(f"  on so many such devices    {', '.join(outlook)}")
+        print(f"  on more such devices       {', '.join(outlook)}")
     return found.hours
 
 
-def _memory(found: "Forecast") -> str:
+def _memory(found: "Estimate") -> str:
     return "" if found.peak_memory_bytes is None else f", {found.peak_memory_bytes / 1e6:,.0f} MB at most"
 
 
-def _share(found: "Forecast") -> str:
+def _share(found: "Estimate") -> str:
     return "" if found.devices == 1 else f" (a {found.devices}th of it on each device, their exchange not counted)"
 
 

@@ -61,7 +61,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class CompareResults:
     """All that a comparison has finished so far."""
 
     entries: tuple[Entry, ...]
@@ -126,23 +126,23 @@ class Sweep:
         return tuple(found)
 
 
-def read_sweep(
+def read_compare_results(
     entries: Sequence[Entry], attack: Test | None, *, images: int, baseline: str, seeds: Sequence[int]
-) -> Sweep:
-    """Read the runs of a comparison, judged on so many images, clean and, unless it is None, under this attack."""
+) -> CompareResults:
+    """Read the runs of a comparison, evaluated on so many images, clean and, unless it is None, under this attack."""
     tests = (CLEAN,) if attack is None else (CLEAN, attack)
     runs = {e.path: read_run(e.path) for e in entries}
-    return Sweep(tuple(entries), tests, images, baseline, tuple(seeds), runs)
+    return CompareResults(tuple(entries), tests, images, baseline, tuple(seeds), runs)
 
 
-def records(sweep: Sweep) -> list[dict[str, object]]:
-    """One plain record a network, as ``--json`` writes them. Accuracies are fractions."""
-    return [_record(entry, sweep) for entry in sweep.entries]
+def records(results: CompareResults) -> list[dict[str, object]]:
+    """One plain record per network, as ``--json`` writes them. Accuracies are fractions."""
+    return [_record(entry, results) for entry in results.entries]
 
 
-def _record(entry: Entry, sweep: Sweep) -> dict[str, object]:
-    run = sweep.runs[entry.path]
-    accuracies = {test.attack: _accuracy(run, test, sweep.images) for test in sweep.tests}
+def _record(entry: Entry, results: CompareResults) -> dict[str, object]:
+    run = results.runs[entry.path]
+    accuracies = {test.attack: _accuracy(run, test, results.images) for test in results.tests}
     return {
         "method": entry.method,
         "keep": entry.keep,

@@ -1,4 +1,4 @@
-"""What a person sees of a comparison: what it will cost, how far it is, what failed, and the table of what it found."""
+"""What `harp compare` prints: the estimate, the progress, failures, and the table of results."""
 
 import time
 from pathlib import Path
@@ -12,18 +12,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from harp.cli.console import duration
-from harp.cli.dry import about
+from harp.cli.dry_run import about
 from harp.cli.stopping import StopRequest
-from harp.compare import Comparison, Failure, Job, Launcher, Todo, finished, run
-from harp.dry_run.compare import Cost, estimate
+from harp.compare import ComparePlan, Failure, Job, Launcher, Todo, finished, run
+from harp.dry_run.compare import CompareEstimate, dry_run_compare
 from harp.files import write_json
-from harp.report import write_sweep
+from harp.report import write_compare_report
+from harp.report.compare import CompareResults, Group, records
 from harp.report.differences import Difference, Summary
-from harp.report.sweep import Group, Sweep, records
 from harp.report.wording import MISSING, count, points
 
 
-class Tally:
+class CompareConsole:
     """Draws one bar for all cells; what ends badly, and, without a terminal, all that ends, scrolls above it."""
 
     def __init__(self, stop: StopRequest, terminal: Terminal | None = None):
@@ -40,7 +40,7 @@ class Tally:
             disable=not self.terminal.is_terminal,
         )
 
-    def __enter__(self) -> "Tally":
+    def __enter__(self) -> "CompareConsole":
         self.stop.listen()
         return self
 
@@ -51,13 +51,13 @@ class Tally:
     def say(self, text: str) -> None:
         self.terminal.print(text, soft_wrap=True)
 
-    def run(self, comparison: Comparison, todo: Todo, launcher: Launcher, at_a_time: int) -> list[Failure]:
+    def run(self, plan: ComparePlan, todo: Todo, launcher: Launcher, at_a_time: int) -> list[Failure]:
         """Run what is outstanding, so many at a time, and say in the end what failed."""
-        self.say(announcement(comparison, todo))
+        self.say(announcement(plan, todo))
         jobs = len(todo.first) + len(todo.rest)
         if jobs == 0:
             return []
-        cost = estimate(comparison, todo, at_a_time)
+        cost = dry_run_compare(plan, todo, at_a_time)
         self.say(f"{at_a_time} at a time: about {about(cost.range)}, {cost.of}")
         self._bar.start()
         steps = _Steps(jobs, todo.cells - todo.finished, cost)
@@ -74,21 +74,21 @@ class Tally:
         self._bar.stop()
         return failures
 
-    def conclude(self, comparison: Comparison, failures: list[Failure], json: Path | None) -> None:
+    def conclude(self, plan: ComparePlan, failures: list[Failure], json: Path | None) -> None:
         """The table, the records and the page of what is finished, then what is not."""
-        sweep = finished(comparison)
-        if sweep.entries:
-            table = table_of(sweep)
+        results = finished(plan)
+        if results.entries:
+            table = table_of(results)
             # Never cut: a log has no width, and a narrow terminal can wrap.
             natural = Measurement.get(self.terminal, self.terminal.options.update(width=1000), table).maximum
             self.terminal.width = max(natural, self.terminal.width)
             self.terminal.print(table, crop=False)
-        for caveat in sweep.caveats:
+        for caveat in results.caveats:
             self.say(f"  note  {escape(caveat)}")
-        if json is not None and sweep.entries:
-            write_json(json, records(sweep))
-        if sweep.pruned:
-            page = write_sweep(sweep, comparison.out / "report.html")
+        if json is not None and results.entries:
+            write_json(json, records(results))
+        if results.pruned:
+            page = write_compare_report(results, plan.out / "report.html")
             self.say(f"Report: [bold]{escape(str(page.resolve()))}[/bold]")
         if failures:
             self.say(f"[bold]{len(failures)} failed[/bold]; the same command tries them again:")
@@ -97,9 +97,9 @@ class Tally:
 
 
 class _Steps:
-    """Jobs done and time left: at first the estimate, then what the finished ones took."""
+    """Jobs done and time left: at first as estimated, then what the finished ones took."""
 
-    def __init__(self, jobs: int, cells: int, cost: Cost):
+    def __init__(self, jobs: int, cells: int, cost: CompareEstimate):
         self.jobs, self.done, self.cost, self.began = jobs, 0, cost, time.monotonic()
 
     def count(self) -> None:
@@ -113,52 +113,52 @@ class _Steps:
         return f"{duration(seconds)} left"
 
 
-def announcement(comparison: Comparison, todo: Todo) -> str:
+def announcement(plan: ComparePlan, todo: Todo) -> str:
     """How many cells there are, and of what."""
     product = [
-        f"{len(comparison.spellings)} methods ({', '.join(comparison.spellings)})",
-        f"{len(comparison.keeps)} keeps ({', '.join(f'{keep:g}' for keep in comparison.keeps)})",
-        f"{len(comparison.seeds)} seeds",
+        f"{len(plan.spellings)} methods ({', '.join(plan.spellings)})",
+        f"{len(plan.keeps)} keeps ({', '.join(f'{keep:g}' for keep in plan.keeps)})",
+        f"{len(plan.seeds)} seeds",
     ]
-    if comparison.granularities != ("weight",):
-        product.insert(2, f"{len(comparison.granularities)} granularities ({', '.join(comparison.granularities)})")
+    if plan.granularities != ("weight",):
+        product.insert(2, f"{len(plan.granularities)} granularities ({', '.join(plan.granularities)})")
     trained = f"; {len(todo.first)} parents to train first" if todo.first else ""
     return f"[bold]{todo.cells} cells[/bold]: {' × '.join(product)}; {todo.finished} finished{trained}"
 
 
-def table_of(sweep: Sweep) -> Table:
+def table_of(results: CompareResults) -> Table:
     """A row for each method, keep and granularity: mean ± spread over seeds, and how it differs from the baseline."""
     table = Table(
-        title=f"Accuracy in %, mean ± standard deviation over seeds; {sweep.images:,} test images a seed",
+        title=f"Accuracy in %, mean ± standard deviation over seeds; {results.images:,} test images per seed",
         title_justify="left",
-        caption=f"Δ is the paired difference to {sweep.baseline} in points, ± half of its 95 % interval; ↑ better and ↓ worse",
+        caption=f"Δ is the paired difference to {results.baseline} in points, ± half of its 95 % interval; ↑ better and ↓ worse",
         caption_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 2, 0, 0),
         pad_edge=False,
     )
-    several = len({group.granularity for group in sweep.pruned}) > 1
+    several = len({group.granularity for group in results.pruned}) > 1
     for name in ("method", "keep", *(["of"] if several else []), "kept", "seeds"):
         table.add_column(name, justify="left" if name in ("method", "of") else "right")
-    for test in sweep.tests:
+    for test in results.tests:
         table.add_column(f"{test.name}\n{test.threat}".strip(), justify="right")
-    for test in sweep.tests:
+    for test in results.tests:
         table.add_column(f"Δ {test.name}", justify="right")
     before = None
-    for group in sweep.groups:
+    for group in results.groups:
         if before is not None and (group.keep, group.granularity) != before:
             table.add_section()
         before = group.keep, group.granularity
-        table.add_row(*_row(group, sweep, several))
+        table.add_row(*_row(group, results, several))
     return table
 
 
-def _row(group: Group, sweep: Sweep, several: bool) -> list[str]:
+def _row(group: Group, results: CompareResults, several: bool) -> list[str]:
     granularity = [group.granularity] if several else []
     kept = "–".join(count(number) for number in dict.fromkeys((group.kept[0], group.kept[-1])))
-    accuracies = [accuracy_text(group.summary(test)) for test in sweep.tests]
-    differences = [difference_text(group.differences.get(test)) for test in sweep.tests]
-    if group.method == sweep.baseline:
+    accuracies = [accuracy_text(group.summary(test)) for test in results.tests]
+    differences = [difference_text(group.differences.get(test)) for test in results.tests]
+    if group.method == results.baseline:
         differences = ["baseline", *differences[1:]]
     return [group.method, f"{group.keep:g}", *granularity, kept, str(len(group.runs)), *accuracies, *differences]
 

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harp.report.chart import MOST_LABELS, Chart, Scale, accuracy_scale, nice_step
+from harp.report.compare import DENSE, CompareResults, Group
 from harp.report.differences import Difference, Summary
 from harp.report.family import DASHES, SPARE_TONES, TONES, Family, Look, looks
 from harp.report.keeps import keep_charts, strategy_charts, trade_charts
 from harp.report.page import facts_of, render
 from harp.report.results import Table, Test, results_table
-from harp.report.sweep import DENSE, Group, Sweep
 from harp.report.wording import count, percent, plural, points, share, whole_percent
 
 
@@ -59,7 +59,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class SweepPage:
+class ComparePage:
     """All that the template draws."""
 
     sentence: str
@@ -73,32 +73,32 @@ class SweepPage:
     networks: Table
 
 
-def render_sweep(sweep: Sweep, date: datetime.date) -> str:
+def render_compare_report(results: CompareResults, date: datetime.date) -> str:
     """The page as HTML."""
-    runs = tuple(dict.fromkeys(sweep.runs.values()))
+    runs = tuple(dict.fromkeys(results.runs.values()))
     family = Family(runs, {run.home: run for run in runs})
-    first = sweep.pruned[0]
+    first = results.pruned[0]
     run = next(iter(first.runs.values()))
-    drawn = method_looks(sweep)
-    page = SweepPage(
-        sentence=_sentence(sweep),
-        standing=_standing(sweep, drawn),
-        caveats=sweep.caveats,
-        key=tuple(drawn[method] for method in sweep.methods) if len(sweep.methods) >= MOST_LABELS else (),
-        keeps=keep_charts(sweep, drawn),
-        trades=trade_charts(sweep, drawn),
-        strategies=strategy_charts(sweep, drawn),
+    drawn = method_looks(results)
+    page = ComparePage(
+        sentence=_sentence(results),
+        standing=_standing(results, drawn),
+        caveats=results.caveats,
+        key=tuple(drawn[method] for method in results.methods) if len(results.methods) >= MOST_LABELS else (),
+        keeps=keep_charts(results, drawn),
+        trades=trade_charts(results, drawn),
+        strategies=strategy_charts(results, drawn),
         layers=tuple(dict.fromkeys(name for each in runs for name in each.layers)),
         networks=results_table(family, looks(family)),
     )
     title = f"{run.model} on {run.data}: methods compared"
-    return render("sweep.html.j2", title=title, page=page, facts=facts_of(runs, date))
+    return render("compare.html.j2", title=title, page=page, facts=facts_of(runs, date))
 
 
-def method_looks(sweep: Sweep) -> dict[str, Look]:
+def method_looks(results: CompareResults) -> dict[str, Look]:
     """A colour for each method of the table, which it keeps with its plug-ins; those differ in their dashes."""
     found = {DENSE: Look("dense", "dense", "")}
-    names = {group.method: group.name for group in sweep.pruned}
+    names = {group.method: group.name for group in results.pruned}
     strangers = list(dict.fromkeys(m.partition("+")[0] for m in names if m.partition("+")[0] not in TONES))
     for method, name in names.items():
         bare = method.partition("+")[0]
@@ -108,38 +108,38 @@ def method_looks(sweep: Sweep) -> dict[str, Look]:
     return found
 
 
-def _sentence(sweep: Sweep) -> str:
-    methods = plural(len(sweep.methods), "method", "methods")
-    keeps = " and ".join(dict.fromkeys(share(group.keep) for group in sweep.pruned))
-    seeds = plural(len(sweep.seeds), "seed", "seeds")
+def _sentence(results: CompareResults) -> str:
+    methods = plural(len(results.methods), "method", "methods")
+    keeps = " and ".join(dict.fromkeys(share(group.keep) for group in results.pruned))
+    seeds = plural(len(results.seeds), "seed", "seeds")
     return (
         f"{methods.capitalize()} pruned to {keeps} from the same parents, with the same number of passes, over {seeds}; "
-        f"every network judged on {count(sweep.images)} test images."
+        f"every network evaluated on {count(results.images)} test images."
     )
 
 
-def _standing(sweep: Sweep, drawn: Mapping[str, Look]) -> Standing:
-    values = {test: [v for group in sweep.groups for v in group.values[test].values()] for test in sweep.tests}
+def _standing(results: CompareResults, drawn: Mapping[str, Look]) -> Standing:
+    values = {test: [v for group in results.groups for v in group.values[test].values()] for test in results.tests}
     scales = {test: accuracy_scale(found or [0.0, 1.0]) for test, found in values.items()}
-    reach = _reach([each for group in sweep.groups for each in group.differences.values()])
+    reach = _reach([each for group in results.groups for each in group.differences.values()])
     return Standing(
-        tests=sweep.tests,
+        tests=results.tests,
         lines=tuple(
             replace(
-                _line(group, sweep, drawn[group.method], scales, reach),
+                _line(group, results, drawn[group.method], scales, reach),
                 first=before is None or not _alike(group, before),
             )
-            for group, before in zip(sweep.groups, (None, *sweep.groups), strict=False)
+            for group, before in zip(results.groups, (None, *results.groups), strict=False)
         ),
-        baseline=drawn[sweep.baseline].label if sweep.baseline in drawn else sweep.baseline,
+        baseline=drawn[results.baseline].label if results.baseline in drawn else results.baseline,
         axes=tuple((whole_percent(scale.low), whole_percent(scale.high)) for scale in scales.values()),
         reach=f"{100 * reach.high:.0f}",
         zero=100 * reach.part(0.0),
-        granular=len({group.granularity for group in sweep.pruned}) > 1,
+        granular=len({group.granularity for group in results.pruned}) > 1,
     )
 
 
-def _line(group: Group, sweep: Sweep, look: Look, scales: Mapping[Test, Scale], reach: Scale) -> Line:
+def _line(group: Group, results: CompareResults, look: Look, scales: Mapping[Test, Scale], reach: Scale) -> Line:
     total = next(iter(group.runs.values())).total
     kept = " to ".join(count(number) for number in dict.fromkeys((group.kept[0], group.kept[-1])))
     return Line(
@@ -150,9 +150,9 @@ def _line(group: Group, sweep: Sweep, look: Look, scales: Mapping[Test, Scale], 
         kept=f"{kept} / {count(total)}",
         seeds=len(group.runs),
         passes="" if group.method == DENSE else f"{group.passes:,g} passes",
-        accuracies=tuple(_accuracy(group, test, scales[test]) for test in sweep.tests),
-        differences=tuple(_difference(group.differences.get(test), reach) for test in sweep.tests),
-        verdict="baseline" if group.method == sweep.baseline else group.verdict,
+        accuracies=tuple(_accuracy(group, test, scales[test]) for test in results.tests),
+        differences=tuple(_difference(group.differences.get(test), reach) for test in results.tests),
+        verdict="baseline" if group.method == results.baseline else group.verdict,
         first=False,
     )
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harp.report import write_sweep
+from harp.report import write_compare_report
+from harp.report.compare import CLEAN, CompareResults, Entry, read_compare_results, records
 from harp.report.results import Test as Attack
-from harp.report.sweep import CLEAN, Entry, Sweep, read_sweep, records
 
 DATE = datetime.date(2026, 3, 1)
 PGD = Attack("pgd-20", "linf", 0.1)
@@ -16,10 +16,10 @@ KEPT = {0.1: (60, 80, 60), 0.01: (10, 5, 5)}
 
 
 @pytest.fixture
-def sweep(fake, evaluation) -> Callable[..., Sweep]:
-    """A sweep of made-up runs: accuracies in per mille by (method, keep), one a seed."""
+def results(fake, evaluation) -> Callable[..., CompareResults]:
+    """A results of made-up runs: accuracies in per mille by (method, keep), one a seed."""
 
-    def make(reached: dict[tuple[str, float], list[tuple[int, int]]], **more) -> Sweep:
+    def make(reached: dict[tuple[str, float], list[tuple[int, int]]], **more) -> CompareResults:
         entries = []
         for (method, keep), seeds in reached.items():
             for seed, (clean, robust) in enumerate(seeds):
@@ -29,7 +29,7 @@ def sweep(fake, evaluation) -> Callable[..., Sweep]:
                 run.card["evaluations"] = [clean_one, evaluation("pgd-20", robust, eps=0.1)]
                 entries.append(Entry(method, keep, "weight", seed, 240, run.write()))
         settings = {"images": 1000, "baseline": "hydra", "seeds": (0, 1, 2)} | more
-        return read_sweep(entries, PGD, **settings)
+        return read_compare_results(entries, PGD, **settings)
 
     return make
 
@@ -44,63 +44,63 @@ REACHED = {
 }
 
 
-def groups(sweep: Sweep) -> dict:
-    return {(group.method, group.keep): group for group in sweep.groups}
+def groups(results: CompareResults) -> dict:
+    return {(group.method, group.keep): group for group in results.groups}
 
 
-def test_dense_comes_first_and_then_much_before_little(sweep):
-    assert [(g.method, g.keep) for g in sweep(REACHED).groups] == list(REACHED)
+def test_dense_comes_first_and_then_much_before_little(results):
+    assert [(g.method, g.keep) for g in results(REACHED).groups] == list(REACHED)
 
 
-def test_a_difference_is_to_the_baseline_at_the_same_keep_paired_by_seed(sweep):
-    found = groups(sweep(REACHED))[("harp", 0.01)].differences[CLEAN]
+def test_a_difference_is_to_the_baseline_at_the_same_keep_paired_by_seed(results):
+    found = groups(results(REACHED))[("harp", 0.01)].differences[CLEAN]
     assert found.n == 3
     assert found.mean == pytest.approx((0.200 + 0.190 + 0.200) / 3)
 
 
-def test_the_baseline_and_the_dense_parents_differ_from_nothing(sweep):
-    found = groups(sweep(REACHED))
+def test_the_baseline_and_the_dense_parents_differ_from_nothing(results):
+    found = groups(results(REACHED))
     assert found[("hydra", 0.1)].differences == {}
     assert found[("dense", 1.0)].differences == {}
     assert found[("dense", 1.0)].verdict == ""
 
 
-def test_a_group_says_what_it_is_better_at(sweep):
-    found = groups(sweep(REACHED))
+def test_a_group_says_what_it_is_better_at(results):
+    found = groups(results(REACHED))
     assert found[("harp", 0.1)].verdict == "better: clean and PGD-20"
     assert found[("harp", 0.01)].verdict == "better: clean"
 
 
-def test_networks_at_chance_are_counted_below_the_table(sweep):
-    found = sweep({("hydra", 0.01): [(333, 333), (700, 300), (350, 300)]})
+def test_networks_at_chance_are_counted_below_the_table(results):
+    found = results({("hydra", 0.01): [(333, 333), (700, 300), (350, 300)]})
     (caveat,) = found.caveats
     assert caveat.startswith("HYDRA at keep 0.01: 2 of 3 not separably above chance")
 
 
-def test_nothing_is_called_better_on_two_seeds_and_the_caveats_say_so(sweep):
-    two = sweep({key: seeds[:2] for key, seeds in REACHED.items()}, seeds=(0, 1))
+def test_nothing_is_called_better_on_two_seeds_and_the_caveats_say_so(results):
+    two = results({key: seeds[:2] for key, seeds in REACHED.items()}, seeds=(0, 1))
     assert {group.verdict for group in two.groups} == {"", "too few seeds"}
     assert two.caveats == ("Nothing is called better or worse on fewer than 3 seeds.",)
 
 
-def test_a_missing_seed_of_the_baseline_leaves_the_pairs_that_there_are(sweep):
-    found = groups(sweep(REACHED | {("hydra", 0.01): [(500, 260)]}))
+def test_a_missing_seed_of_the_baseline_leaves_the_pairs_that_there_are(results):
+    found = groups(results(REACHED | {("hydra", 0.01): [(500, 260)]}))
     assert found[("harp", 0.01)].differences[CLEAN].n == 1
     assert found[("harp", 0.01)].verdict == "too few seeds"
 
 
-def test_seeds_that_share_a_parent_are_a_caveat(sweep):
-    shared = sweep(REACHED | {("dense", 1.0): [(900, 300), (910, 310)]})
+def test_seeds_that_share_a_parent_are_a_caveat(results):
+    shared = results(REACHED | {("dense", 1.0): [(900, 300), (910, 310)]})
     assert [caveat for caveat in shared.caveats if caveat.startswith("3 seeds from two parents")]
 
 
-def test_an_evaluation_on_other_images_does_not_count(sweep):
-    found = groups(sweep(REACHED, images=500))
+def test_an_evaluation_on_other_images_does_not_count(results):
+    found = groups(results(REACHED, images=500))
     assert found[("harp", 0.1)].summary(CLEAN) is None
 
 
-def test_a_record_holds_what_identifies_a_network_and_what_it_reached(sweep):
-    first, second, *_ = records(sweep({("harp+awp", 0.01): [(650, 290), (671, 281)]}))
+def test_a_record_holds_what_identifies_a_network_and_what_it_reached(results):
+    first, second, *_ = records(results({("harp+awp", 0.01): [(650, 290), (671, 281)]}))
     assert first | {"run": ""} == {
         "method": "harp+awp",
         "keep": 0.01,
@@ -118,26 +118,26 @@ def test_a_record_holds_what_identifies_a_network_and_what_it_reached(sweep):
     assert Path(str(first["run"])).is_dir()
 
 
-def written(sweep: Sweep, tmp_path: Path) -> str:
-    return write_sweep(sweep, tmp_path / "sweep.html", date=DATE).read_text(encoding="utf-8")
+def written(results: CompareResults, tmp_path: Path) -> str:
+    return write_compare_report(results, tmp_path / "results.html", date=DATE).read_text(encoding="utf-8")
 
 
-def test_the_page_has_a_row_for_each_method_and_keep_and_is_well_formed(sweep, tmp_path: Path, parse):
-    page = parse(written(sweep(REACHED), tmp_path))
+def test_the_page_has_a_row_for_each_method_and_keep_and_is_well_formed(results, tmp_path: Path, parse):
+    page = parse(written(results(REACHED), tmp_path))
     rows = page.one("table", "standing").one("tbody").all("tr")
     assert [row.one("", "name").text for row in rows] == ["dense", "HARP", "HYDRA", "HARP", "HYDRA", "HARP+AWP"]
     assert [row.one("td", "verdict").text for row in rows][1:3] == ["better: clean and PGD-20", "baseline"]
 
 
-def test_a_row_shows_mean_spread_and_each_seed(sweep, tmp_path: Path, parse):
-    row = parse(written(sweep(REACHED), tmp_path)).one("table", "standing").one("tbody").all("tr")[1]
+def test_a_row_shows_mean_spread_and_each_seed(results, tmp_path: Path, parse):
+    row = parse(written(results(REACHED), tmp_path)).one("table", "standing").one("tbody").all("tr")[1]
     clean = row.all("td", "accuracy")[0]
     assert clean.text.startswith("88.0 % ± 1.0")
     assert [dot.text for dot in clean.all("circle", "seed")] == ["seed 0: 88.0 %", "seed 1: 89.0 %", "seed 2: 87.0 %"]
 
 
-def test_the_page_draws_accuracy_over_keep_and_the_strategies(sweep, tmp_path: Path, parse):
-    page = parse(written(sweep(REACHED), tmp_path))
+def test_the_page_draws_accuracy_over_keep_and_the_strategies(results, tmp_path: Path, parse):
+    page = parse(written(results(REACHED), tmp_path))
     assert [figure.one("figcaption").text for figure in page.all("figure", "chart")] == [
         "Clean accuracy over keep",
         "PGD-20 accuracy over keep",
@@ -148,8 +148,8 @@ def test_the_page_draws_accuracy_over_keep_and_the_strategies(sweep, tmp_path: P
     ]
 
 
-def test_a_curve_has_a_mark_a_keep_and_a_whisker_as_long_as_the_spread(sweep, tmp_path: Path, parse):
-    figure = parse(written(sweep(REACHED), tmp_path)).all("figure", "chart")[0]
+def test_a_curve_has_a_mark_a_keep_and_a_whisker_as_long_as_the_spread(results, tmp_path: Path, parse):
+    figure = parse(written(results(REACHED), tmp_path)).all("figure", "chart")[0]
     harp = next(g for g in figure.all("g", "series") if g.attributes["data-label"] == "HARP")
     assert [mark.one("title").text for mark in harp.all("g", "mark")] == [
         "HARP, 1 %: 71.0 % ± 1.0 (three seeds)",
@@ -161,27 +161,27 @@ def test_a_curve_has_a_mark_a_keep_and_a_whisker_as_long_as_the_spread(sweep, tm
     assert dense.one("polyline").attributes["points"].count(",") == 2
 
 
-def test_one_seed_has_neither_spread_nor_interval(sweep, tmp_path: Path, parse):
-    page = parse(written(sweep({key: seeds[:1] for key, seeds in REACHED.items()}, seeds=(0,)), tmp_path))
+def test_one_seed_has_neither_spread_nor_interval(results, tmp_path: Path, parse):
+    page = parse(written(results({key: seeds[:1] for key, seeds in REACHED.items()}, seeds=(0,)), tmp_path))
     assert "±" not in page.one("table", "standing").one("tbody").text
     assert "too few seeds" in page.one("table", "standing").text
 
 
-def test_a_single_keep_is_drawn_as_dots(sweep, tmp_path: Path, parse):
+def test_a_single_keep_is_drawn_as_dots(results, tmp_path: Path, parse):
     one_keep = {key: seeds for key, seeds in REACHED.items() if key[1] != 0.1}
-    figure = parse(written(sweep(one_keep), tmp_path)).all("figure", "chart")[0]
+    figure = parse(written(results(one_keep), tmp_path)).all("figure", "chart")[0]
     assert [g.all("polyline") for g in figure.all("g", "series") if g.attributes["data-label"] != "dense"] == [[]] * 3
 
 
 def test_a_name_that_tries_to_be_markup_stays_text(fake, evaluation, tmp_path: Path):
     run = fake("evil", "harp", KEPT[0.1], model="<script>alert(1)</script>")
     run.card["evaluations"] = [evaluation("clean", 900)]
-    sweep = read_sweep(
+    results = read_compare_results(
         [Entry("harp", 0.1, "weight", 0, 1, run.write())], None, images=1000, baseline="harp", seeds=(0,)
     )
-    assert "<script>alert" not in written(sweep, tmp_path)
+    assert "<script>alert" not in written(results, tmp_path)
 
 
-def test_without_a_finished_network_there_is_no_page(sweep, tmp_path: Path):
+def test_without_a_finished_network_there_is_no_page(results, tmp_path: Path):
     with pytest.raises(ValueError, match="no pruned network that is finished"):
-        write_sweep(sweep({("dense", 1.0): [(900, 300)]}), tmp_path / "sweep.html")
+        write_compare_report(results({("dense", 1.0): [(900, 300)]}), tmp_path / "results.html")

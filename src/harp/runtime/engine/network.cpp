@@ -1,0 +1,39 @@
+#include "network.h"
+
+#include <algorithm>
+
+namespace harp {
+namespace {
+
+bool same_window(const Node& a, const Node& b) {
+  const auto same = [](const int (&x)[2], const int (&y)[2]) { return std::equal(x, x + 2, y); };
+  return same(a.kernel, b.kernel) && same(a.stride, b.stride) && same(a.padding, b.padding) &&
+         same(a.dilation, b.dilation) && a.count_padding == b.count_padding;
+}
+
+bool same_tensors(const Node& a, const Node& b) {
+  if (!a.weights != !b.weights || !a.scales != !b.scales) return false;
+  if (a.weights && (a.weights->outputs != b.weights->outputs || a.weights->inputs != b.weights->inputs ||
+                    a.weights->groups != b.weights->groups))
+    return false;
+  return !a.scales || a.scales->scale.size() == b.scales->scale.size();
+}
+
+bool same_node(const Node& a, const Node& b) {
+  return a.kind == b.kind && a.inputs == b.inputs && a.residual == b.residual && a.activation == b.activation &&
+         a.slope == b.slope && a.pool == b.pool && same_window(a, b) && same_tensors(a, b);
+}
+
+}  // namespace
+
+bool same_structure(const Network& a, const Network& b) {
+  return std::equal(a.nodes.begin(), a.nodes.end(), b.nodes.begin(), b.nodes.end(), same_node);
+}
+
+bool same_weights(const Network& a, const Network& b) {
+  return std::equal(a.nodes.begin(), a.nodes.end(), b.nodes.begin(), b.nodes.end(), [](const Node& x, const Node& y) {
+    return !x.weights || (x.weights->rows == y.weights->rows && x.weights->columns == y.weights->columns);
+  });
+}
+
+}  // namespace harp
