@@ -48,7 +48,7 @@ def test_a_method_is_spelled_as_it_is_called():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ("hrap", "'hrap' must be one of harp"),
+        ("hrap", "'hrap' must be one of 'harp', 'rates-only', "),
         ("harp+", "'' is no plug-in"),
         ("harp+adam", "'adam' is no plug-in; choose from s2ap, awp"),
         ("harp+awp+awp", "names a plug-in twice"),

@@ -186,6 +186,8 @@ def test_hydra_can_exchange_weights_by_learning_scores():
     assert before.sum() == after.sum()
 
 
-def test_a_method_learns_only_what_there_is():
+@pytest.mark.parametrize("learn", [{"biases"}, {"scores", "biases"}, {"weights", "scores"}])
+def test_a_method_learns_scores_and_keeps_or_weights_alone(learn: set[str]):
     with pytest.raises(ValueError, match="learn="):
-        Method(scaled_magnitude, uniform, frozenset({"weights"}))
+        Method(scaled_magnitude, uniform, frozenset(learn))
+    assert Method(scaled_magnitude, uniform, frozenset({"weights"})).learn == {"weights"}
