@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from harp import cli
+from harp.cards import Evaluation
 from harp.checkpoint import save_tensors
 from harp.exporting import rebuild
 from harp.files import read_json, write_json
@@ -21,7 +22,7 @@ from harp.runtime.format import read
 from harp.stages import train as stages
 from harp.stages.export import export_run
 
-EVALUATION = {"attack": "clean", "accuracy": 0.75, "images": 24, "right": "ff00ff"}
+EVALUATION = Evaluation("clean", None, None, images=24, correct=16, seed=0, elapsed_s=0.1, right="ff00ff").to_json()
 
 
 @pytest.fixture
