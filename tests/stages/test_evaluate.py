@@ -112,7 +112,9 @@ def test_a_damaged_card_is_named(run):
     card = json.loads((run / "card.json").read_text())
     card["evaluations"][1]["correct"] = 99
     write_json(run / "card.json", card)
-    with pytest.raises(ValueError, match=r"card.json is damaged: .*correct=99"):
+    with pytest.raises(
+        ValueError, match=r"card.json, evaluations.1.: correct is 99, expected a whole number from 0 to 12"
+    ):
         evaluate_run(run, PGD, CPU)
 
 

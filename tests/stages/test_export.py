@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from harp import cli
+from harp.cards import Evaluation
 from harp.checkpoint import save_tensors
 from harp.exporting import rebuild
 from harp.files import read_json, write_json
@@ -21,7 +22,7 @@ from harp.runtime.format import read
 from harp.stages import train as stages
 from harp.stages.export import export_run
 
-EVALUATION = {"attack": "clean", "accuracy": 0.75, "images": 24, "right": "ff00ff"}
+EVALUATION = Evaluation("clean", None, None, images=24, correct=16, seed=0, elapsed_s=0.1, right="ff00ff").to_json()
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_the_card_of_the_run_travels_in_the_file_without_its_bulk(run):
     card, own = read(done.path)[1], read_json(run / "card.json")
     for key in ("name", "method", "keep", "kept", "total", "classes", "data", "model", "seed"):
         assert card[key] == own[key]
-    assert card["evaluations"] == [{"attack": "clean", "accuracy": 0.75, "images": 24}]
+    assert card["evaluations"] == [{key: value for key, value in EVALUATION.items() if key != "right"}]
     assert card["run"] == "pruned"
     assert card["made_by"]["commit"] == own["environment"]["commit"]
     assert card["model_sha256"] == hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from harp.report.chart import MOST_LABELS, Chart, Scale, accuracy_scale, nice_step
 from harp.report.compare import DENSE, CompareResults, Group
+from harp.report.compare_charts import keep_charts, strategy_charts, trade_charts
 from harp.report.differences import Difference, Summary
 from harp.report.family import DASHES, SPARE_TONES, TONES, Family, Look, looks
-from harp.report.keeps import keep_charts, strategy_charts, trade_charts
 from harp.report.page import facts_of, render
 from harp.report.results import Table, Test, results_table
 from harp.report.wording import count, percent, plural, points, share, whole_percent
