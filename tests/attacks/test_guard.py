@@ -154,7 +154,9 @@ def test_labels_beyond_the_classes_are_refused(door, label):
 def test_data_sets_take_integers_of_any_width():
     x, y = batch()
     assert InMemory(x, y.to(torch.int32)).labels.dtype == torch.int64
-    with pytest.raises(ValueError, match=r"expected integers and \(8,\), one for every image \(`.argmax\(1\)` of one-hot"):
+    with pytest.raises(
+        ValueError, match=r"expected integers and \(8,\), one for every image \(`.argmax\(1\)` of one-hot"
+    ):
         InMemory(x, nn.functional.one_hot(y))
 
 

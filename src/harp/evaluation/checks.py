@@ -23,9 +23,7 @@ def check_model(model: nn.Module, x: Tensor, labels: Tensor) -> int:
     return classes
 
 
-def doubts(
-    model: nn.Module, x: Tensor, y: Tensor, attack: Attack | None, classes: int, together: Tensor
-) -> list[str]:
+def doubts(model: nn.Module, x: Tensor, y: Tensor, attack: Attack | None, classes: int, together: Tensor) -> list[str]:
     """What makes an accuracy hard to believe, found on the first images; ``together`` are two of them or more."""
     few, theirs = x[:_LOOK], y[:_LOOK]
     match attack:

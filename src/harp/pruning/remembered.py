@@ -29,7 +29,6 @@ class Remembered:
             seen.is_still(tensor, closely) for seen, tensor in zip(self.seen, sources, strict=True)
         )
 
-
     def is_intact(self, *, closely: bool = True) -> bool:
         """Whether nobody has written to the value itself, which was handed out."""
         return self.made.is_still(self.value, closely)
