@@ -1,6 +1,8 @@
 """What a forward pass does with weights: a mask must be on what the network computes with, and on what it uses."""
 
+import copy
 import logging
+import warnings
 
 import pytest
 import torch
@@ -8,7 +10,18 @@ import torchvision
 from torch import nn
 from torch.nn import functional
 
-from harp.pruning import prunable_weights, weight_budget
+from harp.pruning import (
+    attach_masks,
+    bake_masks,
+    channel_budget,
+    freeze_masks,
+    macs,
+    prunable_weights,
+    shrink,
+    summary,
+    weight_budget,
+)
+from harp.pruning.methods import LWM
 from harp.pruning.using import patterns, uses
 
 IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -144,3 +157,39 @@ def test_patterns_take_whole_modules_and_repeated_places_and_nothing_else():
     assert patterns(["aux.0.weight", "aux.1.weight"], every) == ["aux.*"]
     assert patterns(["body.0.a.weight", "body.1.a.weight"], every) == ["body.*.a.weight"]
     assert patterns(["stem.weight", "body.0.b.weight"], every) == ["body.0.b.weight", "stem.weight"]
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 3), nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.head(self.second(self.first(x).relu()).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_network_of_another_precision_is_measured_pruned_and_shrunk(dtype):
+    images, plain = torch.rand(2, 3, 8, 8), Small().eval()
+    model = copy.deepcopy(plain).to(dtype)
+    assert macs(model, images) == macs(plain, images)
+    assert summary(model, images).macs == summary(plain, images).macs
+    assert weight_budget(model, keep=0.5, example=images).limit == weight_budget(plain, keep=0.5).limit
+    attach_masks(model, channel_budget(model, images, keep=0.5), LWM)
+    bake_masks(freeze_masks(model))
+    expected = model(images.to(dtype))
+    torch.testing.assert_close(shrink(model, images)(images.to(dtype)), expected, atol=1e-2, rtol=1e-2)
+    assert macs(model, images) <= macs(plain, images) // 2
+
+
+@pytest.mark.parametrize(
+    "budget", [weight_budget, lambda model, **how: channel_budget(model, torch.rand(1, 3, 8, 8), **how)]
+)
+def test_a_program_of_torchscript_is_refused_by_its_name(budget):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        program = torch.jit.trace(Small().eval(), torch.rand(1, 3, 8, 8))
+    with pytest.raises(
+        TypeError, match="a program of TorchScript, and cannot be pruned: give the module it was made from"
+    ):
+        budget(program, keep=0.5)

@@ -68,6 +68,8 @@ def export(
     with its place in the model), or the logits differ by more.
     """
     _check_choices(values, format, tolerance)
+    if not isinstance(example, Tensor):
+        raise TypeError(f"example is a {type(example).__name__}, expected a tensor: harp.export(model, images, path)")
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"path={str(path)!r} is a directory: name a file in it, such as net.harp")

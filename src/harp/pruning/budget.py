@@ -16,7 +16,7 @@ from harp.pruning.deprecation import keyword_only
 from harp.pruning.mask import Mask, masks
 from harp.pruning.methods import Method
 from harp.pruning.prunable import computed_weights, prunable_shapes, prunable_weights, refuse_computed, refuse_shared
-from harp.pruning.using import patterns, uses
+from harp.pruning.using import check_plain, patterns, uses
 from harp.pruning.weights import WeightProjection, attach_frozen_weight_masks, attach_weight_masks
 
 log = logging.getLogger(__name__)
@@ -222,6 +222,7 @@ def weight_budget(
     """
     if isinstance(exclude, str):
         raise TypeError(f"exclude={exclude!r} must be a sequence of patterns; write [{exclude!r}]")
+    check_plain(model)
     if masks(model):
         raise ValueError("the model already has masks; make the budget before attach_masks, or bake_masks(model) first")
     weights, computed = prunable_weights(model), computed_weights(model)
@@ -254,9 +255,9 @@ def _look_at_a_pass(model: nn.Module, example: Tensor, weights: Mapping[str, nn.
         names, shown = sorted(found.remade), ", ".join(sorted(found.remade)[:3])
         more = f" and {len(names) - 3} others" if len(names) > 3 else ""
         raise ValueError(
-            f"{shown}{more} are remade in the forward pass (standardised, for instance): the network computes with other "
-            f"weights than those that a mask would be on, and its zeros would not stay. Use plain layers, or leave these "
-            f"out: exclude={patterns(names, every)}"
+            f"{shown}{more} {'is' if len(names) == 1 else 'are'} remade in the forward pass (standardised, for instance): the network computes with other "
+            f"weights than those that a mask would be on, and its zeros would not stay. Use plain layers, or leave out "
+            f"what is remade: exclude={patterns(names, every)}"
         )
     idle = [name for name in weights if name not in found.used]
     if idle and not found.branches:  # another image may go another way

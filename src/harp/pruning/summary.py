@@ -12,6 +12,7 @@ from harp.pruning.budget import aligned, budget_of, weight_layers
 from harp.pruning.channels.following.watching import evaluating
 from harp.pruning.mask import masks
 from harp.pruning.prunable import prunable_shapes
+from harp.pruning.using import as_example
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def summary(model: nn.Module, example: Tensor | None = None) -> Summary:
         kept = {name: layer["kept"] for name, layer in layers.items()}
     else:
         kept = {name: int(model.get_parameter(name).count_nonzero()) for name in shapes}
-    uses = {} if example is None else _uses(model, example)
+    uses = {} if example is None else _uses(model, as_example(model, example))
     return Summary(
         tuple(
             LayerSummary(

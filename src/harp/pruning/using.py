@@ -55,6 +55,7 @@ def uses(model: nn.Module, example: Tensor, weights: Mapping[str, nn.Parameter],
 
     Raises ValueError when the model cannot run. It stays as it is, and so do random numbers.
     """
+    example = as_example(model, example)
     image = images_for(example, training=training)
     with untouched(model, training=training, device=example.device), _thinned(model, weights) as thin:
         calls = _Calls()
@@ -62,6 +63,23 @@ def uses(model: nn.Module, example: Tensor, weights: Mapping[str, nn.Parameter],
         with torch.no_grad(), watch, calls:
             run(model, image, example, training=training)
     return watch.found
+
+
+def as_example(model: nn.Module, example: Tensor) -> Tensor:
+    """The images in the type in which the model computes. Raises TypeError for what are none, and for compiled programs."""
+    check_plain(model)
+    if not isinstance(example, Tensor):
+        raise TypeError(f"example is a {type(example).__name__}, expected a batch of images as a tensor (n, c, h, w)")
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), example.dtype)
+    return example.to(dtype) if example.is_floating_point() else example
+
+
+def check_plain(model: nn.Module) -> None:
+    """Raises TypeError for a program of TorchScript, whose weights no mask can be put on."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(
+            f"model is a {type(model).__name__}, a program of TorchScript, and cannot be pruned: give the module it was made from"
+        )
 
 
 def run(model: nn.Module, images: Tensor, example: Tensor, *, training: bool = False) -> Any:

@@ -18,6 +18,7 @@ from harp.pruning.deprecation import keyword_only
 from harp.pruning.mask import Mask, masks
 from harp.pruning.methods import Method
 from harp.pruning.prunable import prunable_shapes, prunable_weights
+from harp.pruning.using import as_example
 
 Measure = Literal["macs", "parameters"]
 
@@ -168,6 +169,7 @@ def channel_budget(
     nothing, and a budget that even one channel per group exceeds.
     """
     wanted: dict[Measure, float] = dict(keep) if isinstance(keep, Mapping) else {measure: keep}
+    example = as_example(model, example)
     _check(model, example, wanted, exclude, multiple_of)
     coupling = couple_channels(model, example, exclude)
     if not coupling.sizes:

@@ -12,7 +12,7 @@ from harp.pruning.channels.coupling import Coupling, couple_channels
 from harp.pruning.channels.following.watching import evaluating
 from harp.pruning.channels.widths import fit_sizes, own_tensors, set_tensor, snapshot
 from harp.pruning.mask import masks
-from harp.pruning.using import images_for, untouched
+from harp.pruning.using import as_example, images_for, untouched
 
 _TOLERANCE = 1000
 """In units of the last place, relative to the largest output: sums of other lengths round differently."""
@@ -29,6 +29,7 @@ def shrink(model: nn.Module, example: Tensor, *, exclude: Sequence[str] = ()) ->
         raise ValueError(
             "the model has masks; call freeze_masks(model), if they still learn, and bake_masks(model) first"
         )
+    example = as_example(model, example)
     coupling = couple_channels(model, example, exclude)
     before, restore = _outputs(model, example), snapshot(model)
     try:

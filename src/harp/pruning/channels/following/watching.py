@@ -16,7 +16,7 @@ from harp.pruning.channels.following.combining import floats_in
 from harp.pruning.channels.following.operations import follow, read_off
 from harp.pruning.channels.following.tracing import Call, Trace
 from harp.pruning.prunable import prunable_weights
-from harp.pruning.using import images_for, patterns, run, untouched, uses
+from harp.pruning.using import as_example, images_for, patterns, run, untouched, uses
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ def trace(model: nn.Module, example: Tensor, exclude: Sequence[str] = ()) -> Tra
     Raises ValueError naming an operation that is not understood, or a number that is read off the image, and the module
     where that happens.
     """
+    example = as_example(model, example)
     watch = Trace(model, exclude, follow)
     _pass(watch, model, example)
     watch.training = True
@@ -93,7 +94,7 @@ def _only_trained(model: nn.Module, example: Tensor) -> tuple[frozenset[str], bo
 
 def macs(model: nn.Module, example: Tensor) -> int:
     """Multiply-accumulates of convolutions, linear layers and matrix products for the first image of ``example``."""
-    counter = FlopCounterMode(display=False)
+    example, counter = as_example(model, example), FlopCounterMode(display=False)
     with evaluating(model), torch.no_grad(), every_product_seen(), _resting(model), counter:
         model(example[:1])
     return counter.get_total_flops() // 2
