@@ -58,11 +58,15 @@ class Evaluation:
     """Share of the most frequent class among the images: what always giving the same answer would reach."""
     inputs: str = ""
     """Digest of the data set that was read and of the user's own code. Empty when unknown."""
+    engine: str = "torch"
+    """What the attack ran on, ``"torch"`` or ``"sparse"``. What counts is torch's answer to the images it found."""
 
     def __post_init__(self) -> None:
         wilson(self.correct, self.images)  # raises when the counts make no sense
         if self.norm not in (None, "linf", "l2"):
             raise ValueError(f"norm={self.norm!r} must be 'linf', 'l2' or None")
+        if self.engine not in ("torch", "sparse"):
+            raise ValueError(f"engine={self.engine!r} must be 'torch' or 'sparse'")
         if self.eps is not None and not 0 <= self.eps < math.inf:
             raise ValueError(f"eps={self.eps} must be 0 or more and finite, or None")
         if not 0 <= self.elapsed_s < math.inf:
@@ -163,6 +167,7 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "restarts": (int,),
     "chance": (*_NUMBER, _NOTHING),
     "inputs": (str,),
+    "engine": (str,),
 }
 
 

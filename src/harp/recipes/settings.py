@@ -269,6 +269,9 @@ class Compute:
     """Processes that decode images of data sets too large for memory; None is one a core, at most 8."""
     threads: int | None = None
     """CPU threads; None leaves torch's choice. The same bits need the same number."""
+    engine: Literal["auto", "torch", "sparse"] = "torch"
+    """What attacks of an evaluation run on: torch, harp's sparse engine (on a CPU), or by a timed step the faster one.
+    The default keeps the bits of commands that do not name it."""
 
     def __post_init__(self) -> None:
         _check_choices(self)
