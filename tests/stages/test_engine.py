@@ -1,6 +1,7 @@
 """What the attacks of an evaluation run on: as asked, or the faster one; the card says which, and going on keeps it."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -88,8 +89,8 @@ def test_an_evaluation_goes_on_with_the_engine_it_began_with(run, monkeypatch, b
     asked = []
 
     def stop() -> bool:
-        asked.append(1)
-        return len(asked) == 40
+        asked.append(any(RunDirectory(run).evaluations.glob("pgd*")))
+        return sum(asked) == 12
 
     with pytest.raises(KeyboardInterrupt):
         judged_until(run, stop)
@@ -119,14 +120,14 @@ def test_the_engine_takes_the_threads_that_torch_takes():
 
 @pytest.mark.parametrize("wanted", ["sparse", "auto"])
 def test_an_operation_that_the_engine_lacks_is_named(wanted):
-    refused(wanted, network(nn.Softshrink()), r"softshrink")
+    refused(wanted, network(nn.Softshrink()), "1 (Softshrink) computes aten.abs")
 
 
 @pytest.mark.parametrize("wanted", ["sparse", "auto"])
 def test_masks_that_learn_are_refused(wanted):
     model = network()
     attach_masks(model, weight_budget(model, keep=0.5), HARP)
-    refused(wanted, model, r"2 masks still learn, that of 0\.weight for one")
+    refused(wanted, model, "2 masks still learn, that of 0.weight for one")
 
 
 @pytest.mark.parametrize("wanted", ["sparse", "auto"])
@@ -154,12 +155,14 @@ def refused(wanted: str, model: nn.Module, reason: str) -> None:
     """By an error where the engine was asked for, else by word, and torch is taken."""
     said: list[str] = []
     if wanted == "sparse":
-        with pytest.raises(ValueError, match=rf"(?s)engine='sparse' cannot run the attacks: .*{reason}.*'torch' can"):
+        with pytest.raises(
+            ValueError, match=rf"(?s)engine='sparse' cannot run the attacks: .*{re.escape(reason)}.*'torch' can"
+        ):
             choose(wanted, model)
     else:
         assert choose(wanted, model, said) is None
         assert len(said) == 1
-        assert reason.replace("\\", "") in said[0]
+        assert reason in said[0]
 
 
 def test_a_race_times_both_and_leaves_the_model_as_it_was():
