@@ -90,7 +90,7 @@ def test_an_evaluation_goes_on_with_the_engine_it_began_with(run, monkeypatch, b
 
     def stop() -> bool:
         asked.append(any(RunDirectory(run).evaluations.glob("pgd*")))
-        return sum(asked) == 12
+        return sum(asked) == 8
 
     with pytest.raises(KeyboardInterrupt):
         judged_until(run, stop)
