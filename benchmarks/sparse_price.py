@@ -5,7 +5,7 @@
 
 Random weights under ERK masks, labels that are the network's own answers, and a radius so small that many images
 survive: an attack then takes all of its passes. Torch and engine take turns, AutoAttack by AutoAttack, on as many threads;
-the ratio is that of the medians. Memory is what three steps of PGD at batch 128 add to a process of their own,
+the ratio is that of the medians. Memory is what two steps of PGD at batch 128 add to a process of their own,
 which holds the network already. The floor is the time that the multiply-adds of the weights that are left would take at
 the measured peak of the CPU, for one pass forward and one back. Run it on an idle machine.
 """
@@ -15,6 +15,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class Effort:
         return AutoAttack(threat, seed, **few)
 
 
-QUICK = Effort(images=8, rounds=3, iterations=5, target_classes=5, queries=60)
+QUICK = Effort(images=8, rounds=3, iterations=3, target_classes=3, queries=30)
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,11 @@ def main() -> None:
         say(f"note: {note}")
     records, details = [], []
     for name in flags.networks:
+        in_torch = (
+            None if flags.no_memory else memory_of("torch", name, flags.keeps[0], flags)
+        )  # zeros change nothing there
         for keep in flags.keeps:
-            record, found = measure(name, keep, effort, flags, peak)
+            record, found = measure(name, keep, effort, flags, peak, in_torch)
             records.append(record)
             details.append({**asdict(record), **found})
     print("\n" + table(details))
@@ -97,7 +101,7 @@ def main() -> None:
 
 
 def measure(
-    name: str, keep: float, effort: Effort, flags: argparse.Namespace, peak: float
+    name: str, keep: float, effort: Effort, flags: argparse.Namespace, peak: float, in_torch: float | None
 ) -> tuple[Record, dict[str, Any]]:
     """AutoAttack in torch and on the engine in turns; then one step, and the memory of a step."""
     model = random_model(name, keep, flags.seed).to(memory_format=torch.channels_last)
@@ -113,7 +117,7 @@ def measure(
             say(f"{name} at {keep:g}, round {number + 1}, {on}: {times[on][-1]:.2f} s")
     ratio = statistics.median(times["sparse"]) / statistics.median(times["torch"])
     step_s = dict(zip(ENGINES, race(model, engine, x[:BATCH], y[:BATCH]), strict=True))
-    added = None if flags.no_memory else {on: memory_of(on, name, keep, flags) for on in ENGINES}
+    added = None if in_torch is None else {"torch": in_torch, "sparse": memory_of("sparse", name, keep, flags)}
     peak_ratio = None if added is None else added["sparse"] / added["torch"]
     macs, dense_macs = engine.session.macs()
     found = {"times_s": times, "right": right, "images": effort.images, "step_s": step_s, "added_mb": added}
@@ -142,9 +146,9 @@ def timed(
 
 
 def memory_of(on: str, name: str, keep: float, flags: argparse.Namespace) -> float:
-    """Megabytes that three steps of PGD add to the peak of a process of their own."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_added_mb, (on, name, keep, flags.seed, flags.threads, flags.eps))
+    """Megabytes that two steps of PGD add to the peak of a process of their own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_added_mb, on, name, keep, flags.seed, flags.threads, flags.eps).result()
 
 
 def _added_mb(on: str, name: str, keep: float, seed: int, threads: int, eps: float) -> float:
@@ -154,7 +158,7 @@ def _added_mb(on: str, name: str, keep: float, seed: int, threads: int, eps: flo
     attacked = sparse_module(model, x[:1], threads=threads) if on == "sparse" else model
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew, with what is held now
     before = peak_memory_bytes(torch.device("cpu"))
-    PGD(Threat("linf", eps), steps=3)(attacked, x, y)
+    PGD(Threat("linf", eps), steps=2)(attacked, x, y)
     after = peak_memory_bytes(torch.device("cpu"))
     if before is None or after is None:
         raise RuntimeError("this system does not tell the memory of a process: --no-memory leaves it out")
@@ -191,7 +195,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--keeps", nargs="+", type=float, default=list(KEEPS))
     parser.add_argument("--images", type=int, help="to attack, 64 by default")
     parser.add_argument("--rounds", type=int, help="of both, in turns; 3 by default")
-    parser.add_argument("--eps", type=float, default=0.1 / 255, help="radius in linf, small enough to be survived")
+    parser.add_argument("--eps", type=float, default=0.01 / 255, help="radius in linf, small enough to be survived")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-memory", action="store_true", help="leave the peaks out, which Linux alone tells")
