@@ -5,7 +5,7 @@
     python benchmarks/channels.py --quick                                        # a few minutes, shows that all works
 
 `vgg_tiny` starts from the pretrained parents of the anchor (seed 2 from that of seed 0), `resnet_small` from one parent
-a seed, trained here on the same images. `harp compare` prunes, finetunes and judges; what is finished is not run again.
+a seed, trained here on the same images. `harp compare` prunes, finetunes and evaluates; what is finished is not run again.
 Then every network is shrunk, and all of them take turns with their dense parents, in PyTorch and in onnxruntime, on one
 thread. Words after these flags go to `harp compare`, such as --prune.multiple-of 8 (with an --out of its own): kernels
 like such widths better.

@@ -191,6 +191,17 @@ def test_weights_that_are_computed_from_parameters_are_constants():
     check(nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 3, 3)), ops="conv")
 
 
+def test_filters_that_lie_channels_last_change_nothing():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
+    example = torch.rand(2, 3, 8, 8)
+    graph = trace(model, example)
+    again = trace(model.to(memory_format=torch.channels_last), example)
+    assert [node.op for node in again.nodes] == [node.op for node in graph.nodes]
+    with torch.no_grad():
+        torch.testing.assert_close(rebuild(again)(example), model(example))
+
+
 def test_a_module_that_is_called_twice_is_there_twice():
     layer = nn.Conv2d(4, 4, 1)
     check(nn.Sequential(layer, nn.ReLU(), layer), ops="conv relu conv")

@@ -13,7 +13,7 @@ _TOLERANCE = 1e-6
 """How far an accuracy on file may be from its own count: decimals, and less than one image of any test set."""
 _ENTRIES = (
     *("attack", "norm", "eps", "images", "correct", "accuracy", "low", "high", "seed", "elapsed_s", "per_attack"),
-    *("notes", "right", "step_size", "random_start", "restarts", "chance", "inputs"),
+    *("notes", "right", "step_size", "random_start", "restarts", "chance", "inputs", "engine"),
 )
 
 
@@ -48,7 +48,7 @@ class Evaluation:
     """AutoAttack only: the accuracy that remained after each of its attacks, in order."""
     notes: tuple[str, ...] = ()
     right: str = ""
-    """One bit an image, 1 where it was classified right, hexadecimal, in `evaluation_order`: two models judged on the same
+    """One bit per image, 1 where it was classified right, hexadecimal, in `evaluation_order`: two models evaluated on the same
     data can be compared image by image. Empty when unknown."""
     step_size: float | None = None
     """Length of a step of PGD that was chosen; None is 2.5·eps/steps, or an attack without steps."""
@@ -58,11 +58,15 @@ class Evaluation:
     """Share of the most frequent class among the images: what always giving the same answer would reach."""
     inputs: str = ""
     """Digest of the data set that was read and of the user's own code. Empty when unknown."""
+    engine: str = "torch"
+    """What the attack ran on, ``"torch"`` or ``"sparse"``. What counts is torch's answer to the images it found."""
 
     def __post_init__(self) -> None:
         wilson(self.correct, self.images)  # raises when the counts make no sense
         if self.norm not in (None, "linf", "l2"):
             raise ValueError(f"norm={self.norm!r} must be 'linf', 'l2' or None")
+        if self.engine not in ("torch", "sparse"):
+            raise ValueError(f"engine={self.engine!r} must be 'torch' or 'sparse'")
         if self.eps is not None and not 0 <= self.eps < math.inf:
             raise ValueError(f"eps={self.eps} must be 0 or more and finite, or None")
         if not 0 <= self.elapsed_s < math.inf:
@@ -161,6 +165,7 @@ def _values_of(fields: Fields) -> dict[str, Any]:
         "restarts": fields.count("restarts"),
         "chance": fields.number("chance", 0.0, 1.0) if fields.has("chance") else None,
         "inputs": fields.text("inputs"),
+        "engine": fields.text("engine"),
     }
 
 

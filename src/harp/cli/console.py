@@ -33,7 +33,9 @@ class Console:
     def __init__(self, stop: StopRequest, terminal: Terminal | None = None):
         self.terminal = terminal or Terminal(highlight=False, quiet=not leads())
         self.stop = stop
-        self.watch = Watch(self._start, self._step, self._epoch, self._images, self._result, self._done, stop)
+        self.watch = Watch(
+            self._start, self._step, self._epoch, self._images, self._result, self._done, stop, self._note
+        )
         self._bars = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=10),
@@ -106,6 +108,9 @@ class Console:
             self._bar(attack, total=images)
         self._advance(done, images, f"{done:,} of {images:,} images")
         self._log(f"{attack}: {done:,} of {images:,} images")
+
+    def _note(self, text: str) -> None:
+        self.say(f"  {escape(text)}")
 
     def _result(self, found: Evaluation) -> None:
         self.say(f"  {escape(str(found))}")

@@ -128,7 +128,7 @@ def _dry_run(stage: str, recipe: Recipe, settings: Training, model: nn.Module, d
 
 
 def _validation(recipe: Recipe, model: nn.Module, data: ImageData, fabric: Fabric) -> float:
-    """Seconds of what judges an epoch: clean accuracy, and that under PGD-10, of a network that is being trained."""
+    """Seconds of what evaluates an epoch: clean accuracy, and that under PGD-10, of a network that is being trained."""
     images = data.validation
     assert images is not None
     clock = Clock(model, images, BATCH_SIZE, fabric.device)

@@ -20,6 +20,7 @@ from harp.cards import Evaluation
 from harp.data import Images
 from harp.evaluation.checks import check_model, doubts
 from harp.evaluation.journal import Identity, Journal, fingerprint, open_journal, tensor_bytes
+from harp.evaluation.networks import Networks, differences
 from harp.evaluation.order import evaluation_order
 from harp.evaluation.phases import Phase, name_of, phases_of, plain_phase, progress, seed_for, threat_of
 from harp.evaluation.ranks import ALONE, Ranks
@@ -28,6 +29,7 @@ from harp.evaluation.sources import Data, as_images
 from harp.evaluation.stopping import asked_before_each_pass
 from harp.pruning import hold_masks
 from harp.recipes import chance_words
+from harp.runtime.torch import SparseModule
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ def evaluate(
     should_stop: Callable[[], bool] = lambda: False,
     ranks: Ranks = ALONE,
     look_for_doubts: bool = True,
+    engine: SparseModule | None = None,
 ) -> Evaluation:
     """Accuracy on the first ``images`` images of `evaluation_order` (None: all); ``attack`` None is clean accuracy.
 
@@ -72,6 +75,10 @@ def evaluate(
     A few images are looked at first for signs that the result is not to be believed, which become its notes;
     ``look_for_doubts=False`` saves that.
 
+    With ``engine``, which `harp.exporting.sparse_module` makes of the model, the attack runs on it, at the price of the
+    weights that are left. Whether an image is right is still for the model to say; a note counts the images that the
+    engine ever decided differently.
+
     Several processes that call it alike, each with its ``ranks``, share the batches of each attack and all return the
     result that one would have; the first writes the state. If ``on_progress`` interrupts, it must do so on all of them;
     where ``should_stop`` is True, all stop.
@@ -85,24 +92,26 @@ def evaluate(
     order = _chosen(data, images, batch_size)
     seed = seed_for(attack, seed)
     place = _device_of(model) if device is None else torch.device(device)
-    with attacking(model), hold_masks(model), asked_before_each_pass(model, should_stop):
+    networks = Networks(model, engine)
+    with attacking(model), hold_masks(model), networks.asked(should_stop):
         x, y = next(data.batches(order[:batch_size], batch_size))
         beside = x if batch_size > 1 else next(data.batches(order[:2], 2))[0]
         classes, notes = ranks.unless_stopped(
             lambda: _first_look(model, x.to(place), y.to(place), beside, data.labels[order], attack, look_for_doubts)
         )
         phases = phases_of(attack, classes, seed)
-        identity = {} if state is None else _identity(model, data, attack, order, x, batch_size, seed)
+        identity = {} if state is None else _identity(networks, data, attack, order, x, batch_size, seed)
         journal = ranks.from_first(lambda: open_journal(state, identity, len(order)))
         if list(journal.finished) != [phase.name for phase in phases][: len(journal.finished)]:
             raise ValueError(f"{state} has the phases {list(journal.finished)}; delete it to start again")
         for phase in phases[len(journal.finished) :]:
-            for _ in _run(phase, model, data, order, batch_size, place, journal, ranks):
+            for _ in _run(phase, networks, data, order, batch_size, place, journal, ranks):
                 if state is not None and ranks.rank == 0:
                     journal.save(state)
                 if on_progress is not None:
                     on_progress(*progress(journal, phases, batch_size))
-    return _result(attack, journal, [*notes, *journal.notes], seed, data.labels[order])
+    found = _result(attack, journal, [*notes, *journal.notes, *differences(journal)], seed, data.labels[order])
+    return replace(found, engine=networks.name)
 
 
 def collect_examples(
@@ -146,7 +155,7 @@ def _first_look(
 
 def _run(
     phase: Phase,
-    model: nn.Module,
+    networks: Networks,
     data: Images,
     order: Tensor,
     batch_size: int,
@@ -158,15 +167,19 @@ def _run(
     began = time.perf_counter()
     entered = journal.survivors.nonzero()[:, 0]
     right = journal.survivors.clone() if journal.right is None else journal.right
+    same = torch.ones_like(right) if journal.same is None else journal.same
     batches = entered.split(batch_size) if len(entered) else ()
     mine = batches[journal.batches + ranks.rank :: ranks.world]
     images = data.batches(order[torch.cat(mine)], batch_size) if mine else iter(())
     for first in range(journal.batches, len(batches), ranks.world):
         number, batch = first + ranks.rank, next(images, None)  # none where the other ranks have the last ones
-        answer, notes = ranks.unless_stopped(partial(_one_batch, phase, model, batch, place, number))
+        answer, notes = ranks.unless_stopped(partial(_one_batch, phase, networks, batch, place, number))
         if answer is not None:
-            right[batches[number]] = answer.cpu()
+            right[batches[number]] = answer[0].cpu()
+            same[batches[number]] &= (answer[0] == answer[1]).cpu()
         right = ranks.all_of(right)
+        if networks.engine is not None:
+            journal.same = same = ranks.all_of(same)
         journal.right, journal.batches = right, min(first + ranks.world, len(batches))
         journal.notes += [note for note in ranks.union(notes) if note not in journal.notes]
         journal.elapsed_s += time.perf_counter() - began
@@ -179,19 +192,21 @@ def _run(
 
 
 def _one_batch(
-    phase: Phase, model: nn.Module, batch: tuple[Tensor, Tensor] | None, place: torch.device, number: int
-) -> tuple[Tensor | None, list[str]]:
-    """Which images of a batch are still right after the phase, and what there is to note."""
+    phase: Phase, networks: Networks, batch: tuple[Tensor, Tensor] | None, place: torch.device, number: int
+) -> tuple[tuple[Tensor, Tensor] | None, list[str]]:
+    """Which images of a batch are still right after the phase, to the model and to what was attacked; and notes."""
     if batch is None:
         return None, []
     x, y = (part.to(place) for part in batch)
     if phase.name == "clean":
         check_images(x)
-    x_adv, notes = phase.attack(model, x, y, number)
-    logits = logits_of(model, x_adv)
+    x_adv, notes = phase.attack(networks.attacked, x, y, number)
+    logits = logits_of(networks.model, x_adv)
     if phase.name == "clean" and not logits.isfinite().all():
         raise ValueError("the model's output on clean images is NaN or infinite; its weights may be damaged")
-    return classified(logits, as_labels(y, *logits.shape)), notes
+    y = as_labels(y, *logits.shape)
+    right = classified(logits, y)
+    return (right, right if networks.engine is None else classified(logits_of(networks.engine, x_adv), y)), notes
 
 
 def _result(attack: Attack | None, journal: Journal, notes: list[str], seed: int, labels: Tensor) -> Evaluation:
@@ -230,13 +245,14 @@ def _chosen(data: Images, images: int | None, batch_size: int) -> Int[Tensor, " 
 
 
 def _identity(
-    model: nn.Module, data: Images, attack: Attack | None, order: Tensor, x: Tensor, batch_size: int, seed: int
+    networks: Networks, data: Images, attack: Attack | None, order: Tensor, x: Tensor, batch_size: int, seed: int
 ) -> Identity:
     """All that decides the result; the images are known by their labels and by the first batch."""
     pixels = hashlib.sha256(tensor_bytes(data.labels[order]) + tensor_bytes(x)).hexdigest()
     by_name = isinstance(attack, FunctionType)  # the repr of a function is its address
     return {
-        "model": fingerprint(model),
+        "model": fingerprint(networks.model),
+        "engine": networks.name,
         "data": pixels,
         "attack": f"{attack.__module__}.{attack.__qualname__}" if by_name else repr(attack),
         "images": len(order),

@@ -31,6 +31,8 @@ class Journal:
     """Batches done in the phase under way."""
     right: Bool[Tensor, " images"] | None = None
     """Which images are still right in the phase under way."""
+    same: Bool[Tensor, " images"] | None = None
+    """Which images the sparse engine has always decided as torch did; None where attacks run on torch."""
     notes: list[str] = field(default_factory=list)
     elapsed_s: float = 0.0
 
@@ -52,6 +54,7 @@ class Journal:
                 "finished": {phase: pack(right) for phase, right in self.finished.items()},
                 "batches": self.batches,
                 "right": None if self.right is None else pack(self.right),
+                "same": None if self.same is None else pack(self.same),
                 "notes": self.notes,
                 "elapsed_s": self.elapsed_s,
             },
@@ -82,6 +85,7 @@ def open_journal(path: Path | None, identity: Identity, images: int) -> Journal:
 def _parse(record: dict[str, Any], images: int) -> Journal:
     if record["format"] != FORMAT:
         raise ValueError(f"format {record['format']!r}, this version reads {FORMAT}")
+    record = {"same": None, **record, "identity": {"engine": "torch", **record["identity"]}}  # before there was another
     if record["identity"].get("images") != images:  # the flags below could not be read; the caller tells what differs
         return Journal(dict(record["identity"]), images)
     batches, elapsed_s, notes = record["batches"], record["elapsed_s"], record["notes"]
@@ -93,7 +97,8 @@ def _parse(record: dict[str, Any], images: int) -> Journal:
     right = None if record["right"] is None else unpack(record["right"], images)
     if (right is None) != (batches == 0):
         raise ValueError(f"batches={batches} with right={record['right']!r}")
-    return Journal(dict(record["identity"]), images, finished, batches, right, notes, float(elapsed_s))
+    same = None if record["same"] is None else unpack(record["same"], images)
+    return Journal(dict(record["identity"]), images, finished, batches, right, same, notes, float(elapsed_s))
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -220,6 +220,7 @@ OPERATIONS: Mapping[Any, Callable[..., Any]] = {
     aten.div: divide,
     aten.cat: _concatenate,
     aten.view: reshape,
+    aten._unsafe_view: reshape,  # of a map in channels_last, flattened
     aten.reshape: reshape,
     aten.flatten: reshape,
     aten.squeeze: reshape,

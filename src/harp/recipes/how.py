@@ -33,6 +33,7 @@ def with_fields(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     Before they were, a note said them; it is read once more, here, and taken out. What is no evaluation stays as it is.
     """
     record = {"right": "", "chance": None, "step_size": None, "random_start": True, "restarts": 1, **evaluation}
+    record.setdefault("engine", "torch")  # before there was a choice
     notes = evaluation.get("notes")
     if "step_size" in evaluation or not isinstance(notes, list):
         return record

@@ -270,6 +270,9 @@ class Compute:
     """Processes that decode images of data sets too large for memory; None is one per core, at most 8."""
     threads: int | None = None
     """CPU threads; None takes the default of torch. Bit-for-bit repeatability needs the same number."""
+    engine: Literal["auto", "torch", "sparse"] = "torch"
+    """What attacks of an evaluation run on: torch, harp's sparse engine (on a CPU), or by a timed step the faster one.
+    The default keeps the bits of commands that do not name it."""
 
     def __post_init__(self) -> None:
         _check_choices(self)

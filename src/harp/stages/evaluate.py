@@ -13,18 +13,22 @@ from harp.attacks import PGD, AutoAttack, Threat, autoattack, fgsm
 from harp.cards import Evaluation, read_card
 from harp.checkpoint import save_tensors
 from harp.data import Images
-from harp.evaluation import Ranks, collect_examples, evaluate
+from harp.evaluation import Ranks, collect_examples, evaluate, evaluation_order
 from harp.files import write_json
 from harp.recipes import Compute, Evaluating, Recipe
 from harp.runs.directory import RunDirectory
 from harp.runs.inputs import identity
 from harp.runs.opening import load_network, open_run, recipe_of
+from harp.runtime.torch import SparseModule
+from harp.stages.engine import choose_engine
 from harp.stages.opening import open_inputs
 from harp.stages.watch import SILENT, Watch
 from harp.training.distributed import launch, make_fabric, place
 
 EXAMPLES = 8
 """Images shown in the report."""
+ENGINES = {"torch": "", "sparse": "-sparse"}
+"""What attacks run on, and how the name of the file ends that an interrupted evaluation leaves."""
 _DIGITS = 1e-5
 """How far two lengths of a step may differ, relative to each other, and be the same: older cards kept six digits."""
 
@@ -47,6 +51,7 @@ def evaluate_run(
     watch.on_start("evaluate", f"{read_card(run.card).name} on {images:,} test images")
     ranks = Ranks(fabric.global_rank, fabric.world_size, fabric.device)
     work = _Work(run, model, data.test, images, settings, recipe.seed, watch, ranks, opened.inputs)
+    work = replace(work, engine=_engine_for(work, attacks, compute))
     results = [work.result_of(attack) for attack in attacks]
     if settings.attack != "clean" and ranks.rank == 0 and not run.examples.exists():
         shown, stop = _to_show(attacks, recipe.task.eps), watch.should_stop
@@ -54,6 +59,18 @@ def evaluate_run(
         save_tensors(run.examples, examples, {"attack": shown.name, "eps": repr(shown.threat.eps)})
     fabric.barrier()
     return results
+
+
+def _engine_for(work: "_Work", attacks: list[PGD | AutoAttack | None], compute: Compute) -> SparseModule | None:
+    """What is still to be attacked runs on this, or in torch. Decided before any work, once for all attacks."""
+    asked = [attack for attack in attacks if attack is not None]
+    left, begun = work.ranks.from_first(lambda: work.standing(asked))
+    if not left or compute.engine == "torch":
+        return None
+    first = evaluation_order(len(work.test))[: min(work.images, work.settings.batch_size)]
+    x, y = next(work.test.batches(first, len(first)))
+    batch = x.to(work.ranks.device), y.to(work.ranks.device)
+    return choose_engine(compute.engine, work.model, batch, begun=begun, ranks=work.ranks, tell=work.watch.on_note)
 
 
 def attacks_of(settings: Evaluating, recipe: Recipe) -> list[PGD | AutoAttack | None]:
@@ -93,6 +110,13 @@ class _Work:
     watch: Watch
     ranks: Ranks
     inputs: dict[str, Any]
+    engine: SparseModule | None = None
+
+    def standing(self, attacks: list[PGD | AutoAttack]) -> tuple[bool, str | None]:
+        """Whether any of these is still to be done, and on what the first that was interrupted has begun."""
+        left = [attack for attack in attacks if self._known(attack) is None]
+        begun = (name for attack in left for name in ENGINES if self._state(attack, name).exists())
+        return bool(left), next(begun, None)
 
     def result_of(self, attack: PGD | AutoAttack | None) -> Evaluation:
         """The card's own result for this attack, or a new one, which is then in the card."""
@@ -104,7 +128,8 @@ class _Work:
                 card = read_card(self.run.card).values  # anew: another process may have added to it meanwhile
                 write_json(self.run.card, {**card, "evaluations": [*card["evaluations"], found.to_json()]})
         if self.ranks.rank == 0:
-            self._state(attack).unlink(missing_ok=True)
+            for name in ENGINES:
+                self._state(attack, name).unlink(missing_ok=True)
         return found
 
     def _known(self, attack: PGD | AutoAttack | None) -> Evaluation | None:
@@ -118,6 +143,7 @@ class _Work:
             if self.ranks.any_of(self.watch.should_stop()):
                 raise KeyboardInterrupt(f"stopped in {_name(attack)}")
 
+        engine = None if attack is None else self.engine
         found = evaluate(
             self.model,
             self.test,
@@ -125,18 +151,19 @@ class _Work:
             images=self.images,
             batch_size=self.settings.batch_size,
             seed=None if isinstance(attack, AutoAttack) else self.seed,
-            state=self._state(attack),
+            state=self._state(attack, "torch" if engine is None else "sparse"),
             on_progress=tick,
             should_stop=self.watch.should_stop,
             ranks=self.ranks,
+            engine=engine,
         )
         return replace(found, notes=(*found.notes, *_doubts(self.inputs)), inputs=identity(self.inputs))
 
-    def _state(self, attack: PGD | AutoAttack | None) -> Path:
-        """A file for each question that can be asked: what one has found is no answer to another."""
+    def _state(self, attack: PGD | AutoAttack | None, engine: str) -> Path:
+        """A file for each question that can be asked, and engine: what one has found is no answer to another."""
         question = repr((attack, self.images, self.settings.batch_size, self.seed, identity(self.inputs))).encode()
         digest = hashlib.blake2b(question, digest_size=4).hexdigest()
-        return self.run.evaluations / f"{_name(attack)}-{digest}.json"
+        return self.run.evaluations / f"{_name(attack)}-{digest}{ENGINES[engine]}.json"
 
 
 def is_evaluated(path: Path, settings: Evaluating, tests: int) -> bool:

@@ -1,4 +1,4 @@
-"""What judges a network at the end of each epoch."""
+"""What evaluates a network at the end of each epoch."""
 
 from collections.abc import Callable
 

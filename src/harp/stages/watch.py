@@ -19,6 +19,7 @@ class Watch:
     on_result: Callable[[Evaluation], None] = lambda found: None
     on_done: Callable[[RunDirectory], None] = lambda run: None
     should_stop: Callable[[], bool] = lambda: False
+    on_note: Callable[[str], None] = lambda text: None
 
     def on_reading(self, done: int, files: int) -> None:
         """Follow how files are looked through before a stage begins. Raises KeyboardInterrupt if it should stop."""

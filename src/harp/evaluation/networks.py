@@ -1,0 +1,43 @@
+"""Who is asked in an evaluation: the model, which decides, and the sparse engine where attacks run on it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+from torch import nn
+
+from harp.evaluation.journal import Journal
+from harp.evaluation.stopping import asked_before_each_pass
+from harp.runtime.torch import SparseModule
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The model, and the engine that computes it, if there is one."""
+
+    model: nn.Module
+    engine: SparseModule | None
+
+    @property
+    def name(self) -> str:
+        """Of what attacks run on."""
+        return "torch" if self.engine is None else "sparse"
+
+    @property
+    def attacked(self) -> nn.Module:
+        return self.model if self.engine is None else self.engine
+
+    @contextmanager
+    def asked(self, should_stop: Callable[[], bool]) -> Iterator[None]:
+        """Ask ``should_stop`` before each pass of either."""
+        of_engine = nullcontext() if self.engine is None else asked_before_each_pass(self.engine, should_stop)
+        with asked_before_each_pass(self.model, should_stop), of_engine:
+            yield
+
+
+def differences(journal: Journal) -> list[str]:
+    """The note on images that the engine once decided differently, if there are any."""
+    different = 0 if journal.same is None else int((~journal.same).sum())
+    if not different:
+        return []
+    return [f"{different:,} of {journal.images:,} images are decided differently by the engine; torch's answers count"]

@@ -1,0 +1,98 @@
+"""What the attacks of an evaluation run on: torch, or the sparse engine where it can compute the network, and pays."""
+
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harp.attacks import attacking
+from harp.evaluation import Ranks
+from harp.exporting import sparse_module
+from harp.pruning import hold_masks, masks
+from harp.runtime import isa
+from harp.runtime.torch import SparseModule
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 3
+"""Steps of each that are timed, after one that is not; the quickest counts."""
+_CLEAR = 2.0
+"""Where one is so many times faster in the first round, there is no second."""
+
+
+def choose_engine(
+    wanted: str,
+    model: nn.Module,
+    batch: tuple[Tensor, Tensor],
+    *,
+    begun: str | None = None,
+    ranks: Ranks,
+    tell: Callable[[str], None],
+) -> SparseModule | None:
+    """The engine for attacks on ``model``, or None for torch: what is ``wanted``; for "auto" what is faster on ``batch``.
+
+    With "auto", work that has ``begun`` on one of them goes on with it. It takes as many threads as torch does. Raises
+    ValueError where the engine is wanted and cannot be, with the reason; "auto" tells the reason and takes torch.
+    """
+    if wanted == "torch" or (wanted == "auto" and begun == "torch"):
+        return None
+    made = _engine_of(model, batch[0])
+    refused = ranks.union([made] if isinstance(made, str) else [])
+    if refused and "sparse" in (wanted, begun):
+        raise ValueError(f"engine='sparse' cannot run the attacks: {refused[0]}; engine='torch' can")
+    if isinstance(made, str) or refused:
+        return _told(None, f"attacks run in torch: {refused[0]}", tell)
+    if wanted == "sparse":
+        return made
+    if begun == "sparse":
+        return _told(made, "attacks go on with the sparse engine, as they began", tell)
+    torch_s, engine_s = ranks.from_first(lambda: race(model, made, *batch))
+    took = f"a step on {len(batch[0])} images takes {engine_s:.2g} s there, {torch_s:.2g} s in torch"
+    if engine_s < torch_s:
+        return _told(made, f"attacks run on the sparse engine: {took}", tell)
+    return _told(None, f"attacks run in torch, not on the sparse engine: {took}", tell)
+
+
+def race(model: nn.Module, engine: SparseModule, x: Tensor, y: Tensor) -> tuple[float, float]:
+    """Seconds that the model and the engine take for one step of an attack, forward and back, in turns."""
+    steps = [partial(_step, model, x, y), partial(_step, engine, x, y)]
+    best = [float("inf"), float("inf")]
+    with attacking(model), hold_masks(model):
+        for step in steps:
+            step()
+        for _ in range(ROUNDS):
+            best = [min(known, step()) for known, step in zip(best, steps, strict=True)]
+            if max(best) > _CLEAR * min(best):
+                break
+    return best[0], best[1]
+
+
+def _engine_of(model: nn.Module, images: Tensor) -> SparseModule | str:
+    """The model on the engine, or why that cannot be."""
+    if images.device.type != "cpu":
+        return f"the network is on {images.device}, and the engine computes on the CPU"
+    if learning := [name for name, mask in masks(model).items() if not mask.frozen]:
+        return f"{len(learning)} masks still learn, that of {learning[0]} for one; freeze_masks(model) ends that"
+    try:
+        isa()
+        return sparse_module(model, images[:1], threads=torch.get_num_threads())
+    except (RuntimeError, ValueError) as error:  # no compiled engine, or an operation that it lacks
+        return str(error)
+
+
+def _step(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    began = time.perf_counter()
+    with torch.enable_grad():
+        images = x.detach().clone().requires_grad_()
+        torch.autograd.grad(F.cross_entropy(model(images), y), images)
+    return time.perf_counter() - began
+
+
+def _told(engine: SparseModule | None, what: str, tell: Callable[[str], None]) -> SparseModule | None:
+    log.info(what)
+    tell(what)
+    return engine
