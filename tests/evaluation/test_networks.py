@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from harp.attacks import PGD, AutoAttack, Threat
-from harp.evaluation import Evaluation, evaluate
+from harp.cards import Evaluation
+from harp.evaluation import evaluate
 from harp.exporting import refresh, sparse_module
 from harp.files import read_json, write_json
 from harp.pruning import ERK, attach_masks, freeze_masks, weight_budget

@@ -35,7 +35,7 @@ def images() -> torch.Tensor:
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_masked_network_answers_as_it_does_in_torch_and_keeps_its_masks(images: torch.Tensor, frozen: bool):
     model = network()
-    attach_masks(model, weight_budget(model, 0.3), HARP)
+    attach_masks(model, weight_budget(model, keep=0.3), HARP)
     if frozen:
         freeze_masks(model)
     module = sparse_module(model, images, threads=1)

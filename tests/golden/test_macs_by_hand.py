@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from harp.dry_run.stages import measure
+from harp.dry_run.stages import macs_and_activations
 from harp.models import build_model
 from harp.pruning import HYDRA, attach_masks, channel_budget, freeze_masks, macs, masks
 
@@ -65,7 +65,7 @@ class Sequence(nn.Module):
 def test_layers_of_one_fused_kernel_are_counted_and_stay_fused_elsewhere(layer, width, by_hand):
     model = Sequence(layer, width)
     before = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
-    assert macs(model, IMAGE) == measure(model, (3, 32, 32), torch.device("cpu"))[0] == by_hand
+    assert macs(model, IMAGE) == macs_and_activations(model, (3, 32, 32), torch.device("cpu"))[0] == by_hand
     assert (torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()) == before
 
 

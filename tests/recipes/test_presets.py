@@ -10,7 +10,7 @@ from harp.attacks import Threat
 from harp.models import build_model
 from harp.pruning import METHODS
 from harp.recipes import OWN_METHODS, PRESETS, Recipe, from_json, to_json
-from harp.stages.train import make_objective
+from harp.training.build import make_objective
 
 
 @pytest.mark.parametrize("name", PRESETS)

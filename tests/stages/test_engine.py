@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from harp.evaluation import Evaluation, Ranks
+from harp.cards import Evaluation
+from harp.evaluation import Ranks
 from harp.files import write_json
 from harp.pruning import HARP, attach_masks, weight_budget
 from harp.recipes import Compute, Evaluating, Pruning, Recipe, Task, Training
