@@ -17,9 +17,11 @@ from harp.checkpoint import load_state, save_state
 from harp.data import InMemory
 from harp.objectives import FreeAT, free_at, natural
 from harp.pruning import (
+    GMP_LAMP,
     HARP,
     Admm,
     Descent,
+    Gradual,
     Penalty,
     Ramp,
     Sharpness,
@@ -31,6 +33,7 @@ from harp.pruning import (
     weight_budget,
 )
 from harp.recipes import Pruning, Training
+from harp.training.averaging import Average
 from harp.training.loop import Course, epoch_order, fit, seed_of
 from harp.training.optimizer import lr_factor, make_optimizer
 from harp.training.progress import EpochMetrics, Progress, best_of
@@ -108,6 +111,8 @@ def course_of(kind: str, model: nn.Module) -> Course:
     match kind:
         case "dense":
             return course(SHORT)
+        case "ema":
+            return course(SHORT, average=Average(model, 0.9))
         case "awp":
             return course(SHORT, sharpness=Sharpness(0.1, learned_weights))
         case "s2ap":
@@ -116,6 +121,11 @@ def course_of(kind: str, model: nn.Module) -> Course:
         case "admm":
             budget = weight_budget(model, keep=0.1)
             return course(SHORT_PRUNE, stage="prune", budget=budget, rule=Admm(model, budget, 15, rho=0.5))
+        case "gmp":
+            budget = weight_budget(model, keep=0.1)
+            attach_masks(model, budget, GMP_LAMP)
+            rule = Gradual(model, budget, 15, method=GMP_LAMP, every=2)
+            return course(SHORT_PRUNE, stage="prune", budget=budget, rule=rule)
         case "free-at":
             return course(SHORT, objective=free_at(Threat("linf", 0.1), replays=2))
         case rule:
@@ -123,7 +133,7 @@ def course_of(kind: str, model: nn.Module) -> Course:
 
 
 @pytest.mark.parametrize("stop_after", [1, 5, 7, 14])
-@pytest.mark.parametrize("kind", ["dense", "descent", "ramp", "awp", "s2ap", "admm", "free-at"])
+@pytest.mark.parametrize("kind", ["dense", "descent", "ramp", "awp", "s2ap", "admm", "free-at", "ema", "gmp"])
 def test_a_run_stopped_at_any_step_ends_with_the_bits_of_one_never_stopped(kind, stop_after, tmp_path):
     def make() -> tuple[nn.Module, Course]:
         model = network()
@@ -135,7 +145,7 @@ def test_a_run_stopped_at_any_step_ends_with_the_bits_of_one_never_stopped(kind,
     assert_same_bits(state_of(whole), state_of(resumed))
 
 
-@pytest.mark.parametrize("kind", ["awp", "s2ap", "admm", "free-at"])
+@pytest.mark.parametrize("kind", ["awp", "s2ap", "admm", "free-at", "ema"])
 def test_what_a_course_adds_to_plain_steps_changes_what_is_learned(kind):
     """The control of the test above: a plug-in that did nothing would resume well, too."""
     plain, other = network(), network()

@@ -6,6 +6,7 @@ from harp.pruning.channels import ChannelBudget, channel_budget, macs, shrink
 from harp.pruning.counts import exact_counts
 from harp.pruning.descent import Descent
 from harp.pruning.estimators import layer_sum, marginal
+from harp.pruning.gradual import Gradual
 from harp.pruning.keeps import STARTS
 from harp.pruning.lifecycle import (
     attach_frozen_masks,
@@ -20,7 +21,13 @@ from harp.pruning.mask import Mask, hold_masks, masks
 from harp.pruning.methods import (
     ERK,
     GLOBAL,
+    GMP,
+    GMP_ERK,
+    GMP_GLOBAL,
+    GMP_LAMP,
+    GRADUAL,
     HARP,
+    HARP_PUBLISHED,
     HYDRA,
     LAMP,
     LWM,
@@ -40,7 +47,13 @@ from harp.pruning.summary import Summary, summary
 __all__ = [
     "ERK",
     "GLOBAL",
+    "GMP",
+    "GMP_ERK",
+    "GMP_GLOBAL",
+    "GMP_LAMP",
+    "GRADUAL",
     "HARP",
+    "HARP_PUBLISHED",
     "HYDRA",
     "LAMP",
     "LWM",
@@ -52,6 +65,7 @@ __all__ = [
     "Budget",
     "ChannelBudget",
     "Descent",
+    "Gradual",
     "Mask",
     "Method",
     "Penalty",

@@ -17,7 +17,12 @@ from harp.pruning.mask import Mask, masks
 from harp.pruning.methods import Method
 from harp.pruning.prunable import computed_weights, prunable_shapes, prunable_weights, refuse_computed, refuse_shared
 from harp.pruning.using import check_plain, patterns, uses
-from harp.pruning.weights import WeightProjection, attach_frozen_weight_masks, attach_weight_masks
+from harp.pruning.weights import (
+    WeightProjection,
+    attach_frozen_weight_masks,
+    attach_open_weight_masks,
+    attach_weight_masks,
+)
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +129,10 @@ class Budget:
     def attach(self, model: nn.Module, method: Method) -> None:
         """Give the model the masks with which a method starts."""
         attach_weight_masks(model, self._sizes(), self.keep, self.limit, method)
+
+    def attach_open(self, model: nn.Module) -> None:
+        """Attach masks that keep everything, under which the weights learn."""
+        attach_open_weight_masks(model, self._sizes())
 
     def attach_frozen(self, model: nn.Module, chosen: Mapping[str, Tensor]) -> None:
         """Attach masks that were learned before, by the names of this budget's sites."""

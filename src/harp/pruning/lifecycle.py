@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from harp.pruning.budget import Budget, budget_of
 from harp.pruning.channels.reader import Reader
 from harp.pruning.mask import Mask, masks, parametrizations
-from harp.pruning.methods import HARP, WEIGHTS, Method
+from harp.pruning.methods import GRADUAL, HARP, WEIGHTS, Method
 from harp.pruning.prunable import PRUNED_TENSORS
 from harp.pruning.weights import attach_frozen_weight_masks
 
@@ -25,7 +25,8 @@ NORMALISATION = (
 def attach_masks(model: nn.Module, budget: Budget, method: Method = HARP) -> nn.Module:
     """Give every weight, or group of channels, of the budget a mask. Weights rest from now on; scores, keep fractions and norms learn.
 
-    Learned keep fractions live in (0.1 · budget.keep, 1); fixed ones spend exactly the budget from the start. Raises
+    Learned keep fractions live in (0.1 · budget.keep, 1); fixed ones spend exactly the budget from the start. Under the
+    masks of gradual pruning (GMP) weights learn, and nothing is removed before `harp.pruning.Gradual` renews them. Raises
     ValueError when the model already has masks, is not the one the budget was made for, has a weight that is not
     finite, or one that sits beside another parametrization.
     """
@@ -38,6 +39,11 @@ def attach_masks(model: nn.Module, budget: Budget, method: Method = HARP) -> nn.
             "method=METHODS['r-admm'] learns weights, before there are masks: add the loss of harp.pruning.Admm(model, "
             "budget, steps, rho=…) to yours, and cut with attach_masks(model, budget, LWM) at the end"
         )
+    if method.learn == GRADUAL:
+        budget.attach_open(model)
+        for mask in masks(model).values():
+            mask.budget = budget
+        return model
     budget.attach(model, method)
     _rest(model, budget)
     return model

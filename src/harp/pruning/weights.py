@@ -18,12 +18,7 @@ FULLEST_START = 0.99
 
 def attach_weight_masks(model: nn.Module, sizes: Mapping[str, int], keep: float, limit: int, method: Method) -> None:
     """Give each weight a mask as the method starts it. Fixed fractions spend exactly ``limit`` of them from the start."""
-    weights = _weights_of(model, sizes)
-    for name, weight in weights.items():
-        if weight.numel() != sizes[name]:
-            raise ValueError(
-                f"{name} has {weight.numel()} weights and the budget counts {sizes[name]}; make it from this very model"
-            )
+    weights = _weights_of_size(model, sizes)
     starts, learn = method.keeps(weights, keep), method.learn
     if "keeps" not in learn or keep == 1:
         learn -= {"keeps"}
@@ -31,6 +26,12 @@ def attach_weight_masks(model: nn.Module, sizes: Mapping[str, int], keep: float,
     made = {name: _mask_for(weight, starts[name], keep, method, learn) for name, weight in weights.items()}
     for name, mask in made.items():
         attach(model, name, mask)
+
+
+def attach_open_weight_masks(model: nn.Module, sizes: Mapping[str, int]) -> None:
+    """Give each weight a mask that keeps all of it."""
+    weights = _weights_of_size(model, sizes)
+    attach_frozen_weight_masks(model, {name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()})
 
 
 def attach_frozen_weight_masks(model: nn.Module, chosen: Mapping[str, Tensor]) -> None:
@@ -57,6 +58,16 @@ class WeightProjection:
 
     def __call__(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {n: value * top(self.method.scores(value), self.counts[n]) for n, value in values.items()}
+
+
+def _weights_of_size(model: nn.Module, sizes: Mapping[str, int]) -> dict[str, nn.Parameter]:
+    weights = _weights_of(model, sizes)
+    for name, weight in weights.items():
+        if weight.numel() != sizes[name]:
+            raise ValueError(
+                f"{name} has {weight.numel()} weights and the budget counts {sizes[name]}; make it from this very model"
+            )
+    return weights
 
 
 def _weights_of(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:

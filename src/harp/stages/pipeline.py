@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harp.cost.passes import equalised
-from harp.recipes import ADMM, PRESETS, S2AP_HOSTS, Recipe, from_parent, normal_spelling, respelled
+from harp.recipes import LEARN_WEIGHTS, PRESETS, S2AP_HOSTS, Recipe, from_parent, normal_spelling, respelled
 from harp.runs.claim import OtherRun, delete_run
 from harp.runs.directory import RunDirectory
 from harp.runs.opening import check_budget, open_data, open_dense, split_seed_of
@@ -147,5 +147,5 @@ def recipe_for(spelling: str, recipe: Recipe) -> Recipe:
         return equalised(respelled(recipe, spelling), recipe)
     bare = respelled(recipe, spelling).prune
     rho = recipe.prune.s2ap_rho if bare.method in S2AP_HOSTS else 0.0
-    gamma = recipe.prune.awp_gamma if bare.method == ADMM else 0.0
+    gamma = recipe.prune.awp_gamma if bare.method in LEARN_WEIGHTS else 0.0
     return equalised(replace(recipe, prune=replace(bare, s2ap_rho=rho, awp_gamma=gamma)), recipe)

@@ -13,12 +13,13 @@ from harp.checkpoint import save_tensors
 from harp.data import ImageData
 from harp.evaluation import Ranks
 from harp.files import write_json, write_json_lines
-from harp.pruning import Budget, attach_masks, bake_masks, budget_of, freeze_masks, masks
+from harp.pruning import Budget, Gradual, attach_masks, bake_masks, budget_of, freeze_masks, masks
 from harp.pruning.channels import widths
 from harp.recipes import Training, few_steps, in_epochs
 from harp.runs.card import make_card, of_smaller
 from harp.runs.claim import Claim
 from harp.runs.directory import RunDirectory
+from harp.runs.fractions import of_fractions
 from harp.runs.inputs import changes
 from harp.runs.opening import with_validation
 from harp.stages.opening import open_inputs
@@ -68,6 +69,7 @@ class Stage:
         if few is not None:
             log.warning("%s: %s", self.claim.stage, few)
         course, run, records = self._course(model, settings, budget), self.claim.run, []
+        start = {name: float(m.keep.detach()) for name, m in masks(model).items() if m.logit is not None}
         self.begin(f"{what}; {settings.epochs} epochs of {len(self.data.train):,} images")
         watch = self.watch
         try:
@@ -85,7 +87,9 @@ class Stage:
             ) from error
         if budget is not None and not masks(model):
             attach_masks(model, budget, method_of(self.claim.recipe.prune))
-        return self.finish(model, records)
+        if isinstance(course.rule, Gradual):
+            course.rule.cut()  # the best epoch may be one of nearly the budget
+        return self.finish(model, records, of_fractions(start, records) if start else None)
 
     def _course(self, model: nn.Module, settings: Training, budget: Budget | None) -> Course:
         recipe, data, world = self.claim.recipe, self.data, self.fabric.world_size
@@ -102,7 +106,9 @@ class Stage:
         self.fabric.barrier()
         self.watch.on_start(self.claim.stage, what)
 
-    def finish(self, model: nn.Module, records: list[EpochMetrics]) -> RunDirectory:
+    def finish(
+        self, model: nn.Module, records: list[EpochMetrics], fractions: dict[str, Any] | None = None
+    ) -> RunDirectory:
         """Freeze and bake what was learned, write model, masks and, last, the card."""
         chosen, budget = {}, None
         if masks(model):
@@ -111,12 +117,17 @@ class Stage:
             chosen = {name: mask.current().cpu() for name, mask in masks(model).items()}
             bake_masks(model)
         if self.fabric.is_global_zero:
-            self._write(model, chosen, records, budget)
+            self._write(model, chosen, records, budget, fractions)
         self.fabric.barrier()
         return settled(self.claim, self.watch)
 
     def _write(
-        self, model: nn.Module, chosen: dict[str, Tensor], records: list[EpochMetrics], budget: Budget | None
+        self,
+        model: nn.Module,
+        chosen: dict[str, Tensor],
+        records: list[EpochMetrics],
+        budget: Budget | None,
+        fractions: dict[str, Any] | None,
     ) -> None:
         recipe, run, data = self.claim.recipe, self.claim.run, self.data
         card = make_card(
@@ -135,8 +146,11 @@ class Stage:
             budget=budget,
             preprocessing=data.preprocessing,
             shape=data.shape,
+            fractions=fractions,
         )
         parent = None if self.claim.parent is None else RunDirectory(self.claim.parent)
+        if parent is not None and fractions is None:
+            card["fractions"] = read_card(parent.card).values.get("fractions")
         if parent is not None and parent.widths.exists():
             card |= of_smaller(read_card(parent.card).values)
             write_json(run.widths, widths(model))

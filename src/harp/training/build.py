@@ -8,11 +8,13 @@ from harp.attacks import PGD, Threat
 from harp.data import Images
 from harp.objectives import Objective, free_at, mart, n_fgsm, natural, pgd_at, trades
 from harp.pruning import (
+    GRADUAL,
     LWM,
     STARTS,
     Admm,
     Budget,
     Descent,
+    Gradual,
     Method,
     Penalty,
     Ramp,
@@ -26,6 +28,7 @@ from harp.pruning import (
     starting_rho,
 )
 from harp.recipes import ADMM, Pruning, Recipe, Training, steps_per_epoch
+from harp.training.averaging import Average
 from harp.training.loop import Course, Validate
 from harp.training.optimizer import KeepRule
 
@@ -72,11 +75,13 @@ def keep_rule(model: nn.Module, budget: Budget, settings: Pruning, steps: int) -
     if settings.method == ADMM:
         rho = starting_rho(settings.lr, steps) if settings.admm_rho is None else settings.admm_rho
         return Admm(model, budget, steps, rho=rho, growth=settings.admm_growth, rounds=settings.admm_rounds)
+    row = method_of(settings)
+    if row.learn == GRADUAL:
+        return Gradual(model, budget, steps, method=row, settle=settings.gmp_settle, every=settings.gmp_every)
     if all(mask.logit is None for mask in masks(model).values()):
         return None
-    return (
-        Penalty(model, budget, Ramp(settings.gamma_step)) if settings.rule == "ramp" else Descent(model, budget, steps)
-    )
+    ramp = "ramp" in (settings.rule, row.rule)
+    return Penalty(model, budget, Ramp(settings.gamma_step)) if ramp else Descent(model, budget, steps)
 
 
 def sharpness_of(model: nn.Module, settings: Training) -> Sharpness | None:
@@ -114,6 +119,7 @@ def make_course(
         budget=budget,
         rule=rule,
         sharpness=sharpness_of(model, settings),
+        average=Average(model, settings.ema) if settings.ema > 0 else None,
     )
 
 

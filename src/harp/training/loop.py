@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,6 +23,7 @@ from harp.data import Images
 from harp.objectives import FreeAT, Objective, on_batch, replays_of
 from harp.pruning import Budget, Sharpness, hold_masks, perturbed
 from harp.recipes import Training, images_used
+from harp.training.averaging import Average
 from harp.training.distributed import Shares, average_gradients, averaged_buffers, mean_over, share
 from harp.training.optimizer import KeepRule, lr_factor, make_optimizer, set_lr
 from harp.training.progress import EpochMetrics, Progress, StepProgress
@@ -52,6 +54,8 @@ class Course:
     """Given while masks learn: only epochs that meet it can be the best."""
     rule: KeepRule | None = None
     sharpness: Sharpness | None = None
+    average: Average | None = None
+    """Evaluated and kept, if there is one, in place of the weights that the steps lead to."""
 
 
 def fit(
@@ -96,6 +100,8 @@ class _Run:
         self.progress = Progress()
         free = course.objective if isinstance(course.objective, FreeAT) else None
         self.parts: dict[str, Any] = {"rule": course.rule, "objective": None if free is None else Shares(fabric, free)}
+        if course.average is not None:
+            self.parts["average"] = course.average
         if (scaler := getattr(fabric.strategy.precision, "scaler", None)) is not None:
             self.parts["scaler"] = scaler  # of 16-mixed: how much it scales the loss decides which steps overflow
         self.last_save = time.monotonic()
@@ -145,17 +151,19 @@ class _Run:
         if not _finite(self.model):
             raise self._diverged("a weight is no longer finite")
         torch.manual_seed(seed_of(self.course.seed, self.course.stage, "validate"))
-        accuracies, lr = self._validate(), self.optimizer.param_groups[0]["lr"]
-        self.progress.finish_epoch(self.model, self.course.budget, self.course.rule, lr, accuracies)
+        lr, average = self.optimizer.param_groups[0]["lr"], self.course.average
+        try:
+            with nullcontext() if average is None else average.in_place():
+                accuracies = self._validate()
+                self.progress.finish_epoch(self.model, self.course.budget, self.course.rule, lr, accuracies)
+        except KeyboardInterrupt:
+            self.stop()
         self.save()
         return self.progress.records[-1]
 
     def _validate(self) -> tuple[float, float]:
         """Accuracies on the validation split, which the ranks share."""
-        try:
-            clean, robust = self.course.validate(self.model)
-        except KeyboardInterrupt:
-            self.stop()
+        clean, robust = self.course.validate(self.model)
         return self._mean(clean), self._mean(robust)
 
     def save(self) -> None:
@@ -221,6 +229,8 @@ def train_step(
     optimizer.step()
     if course.rule is not None:
         course.rule.step()
+    if course.average is not None:
+        course.average.step()
     return loss.item()
 
 

@@ -91,6 +91,11 @@ class ChannelBudget(Budget):
 
         attach_channel_masks(model, self, method)
 
+    def attach_open(self, model: nn.Module) -> None:
+        raise ValueError(
+            f"budget={self} is on channels, and gradual pruning removes single weights: take weight_budget"
+        )
+
     def attach_frozen(self, model: nn.Module, chosen: Mapping[str, Tensor]) -> None:
         from harp.pruning.channels.starts import attach_frozen_channel_masks
 
