@@ -14,6 +14,7 @@ from harp.pruning.lifecycle import (
     bake_masks,
     freeze_masks,
     keep_logits,
+    keep_zeros,
     outside_masks,
     trainable,
 )
@@ -84,6 +85,7 @@ __all__ = [
     "freeze_masks",
     "hold_masks",
     "keep_logits",
+    "keep_zeros",
     "layer_sum",
     "learned_scores",
     "learned_weights",

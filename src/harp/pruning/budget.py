@@ -132,7 +132,7 @@ class Budget:
 
     def attach_open(self, model: nn.Module) -> None:
         """Attach masks that keep everything, under which the weights learn."""
-        attach_open_weight_masks(model, self._sizes())
+        attach_open_weight_masks(model, self._sizes(), self.keep, self.limit)
 
     def attach_frozen(self, model: nn.Module, chosen: Mapping[str, Tensor]) -> None:
         """Attach masks that were learned before, by the names of this budget's sites."""
@@ -143,12 +143,13 @@ class Budget:
         fixed = {name: mask.count for name, mask in found.items() if mask.logit is None}
         keeps = {name: float(mask.keep.detach()) for name, mask in found.items() if name not in fixed}
         sizes = {name: found[name].size for name in keeps}
+        most = {name: found[name].most for name in keeps}
         spent = sum(fixed.values())
-        if not len(sizes) <= self.limit - spent <= sum(sizes.values()):
+        if not len(sizes) <= self.limit - spent <= sum(most.values()):
             raise ValueError(
                 f"the fixed quotas keep {spent} weights and the budget {self.limit}: the state is of another"
             )
-        return fixed | exact_counts(keeps, sizes, self.limit - spent)
+        return fixed | exact_counts(keeps, sizes, self.limit - spent, most=most)
 
     def projection(self, model: nn.Module, method: Method) -> Projection:
         """The sparse set of this budget, for Robust-ADMM to pull the weights to."""

@@ -1,10 +1,11 @@
 """Gradual magnitude pruning (Zhu and Gupta 2017): weights learn under masks that are renewed every few steps, ever sparser.
 
-    kept after step t  =  keep + (1 − keep) · (1 − t / T)³,    T = settle · steps
+    kept after step t  =  keep + (start − keep) · (1 − t / T)³,    T = settle · steps
 
 A renewal splits what may stay now over the layers by the method's rule (uniform, ERK, LAMP, one threshold for all) and
 keeps the entries of largest score in each. A pruned weight gets no gradient but stays in memory as it was, so it comes back
-if others have become smaller; the code of the authors does the same. After T the masks rest and what they keep learns on.
+if others have become smaller; the code of the authors does the same. ``start`` is 1, or the share that is not zero
+already: what is, stays so. After T the masks rest and what they keep learns on.
 """
 
 from typing import Any
@@ -16,7 +17,9 @@ from harp.pruning.budget import Budget
 from harp.pruning.counts import exact_counts
 from harp.pruning.mask import masks, parametrizations
 from harp.pruning.methods import GRADUAL, Method
+from harp.pruning.prunable import alive
 from harp.pruning.selection import top
+from harp.pruning.weights import scores_of
 
 
 class Gradual:
@@ -47,6 +50,8 @@ class Gradual:
         self.budget, self.method, self.every = budget, method, every
         self.masks = {site: found[site] for site in budget.sites}
         self.weights = {site: _under_mask(model, site) for site in budget.sites}
+        self.most = {site: alive(weight) for site, weight in self.weights.items()}
+        self.start = sum(self.most.values()) / budget.total
         self.last = max(1, round(settle * steps))
         """The step at which the budget is met."""
         self.done = 0
@@ -61,7 +66,7 @@ class Gradual:
     def goal(self) -> float:
         """The fraction that the schedule keeps after the steps done so far."""
         left = max(0.0, 1 - self.done / self.last)
-        return self.budget.keep + (1 - self.budget.keep) * left**3
+        return self.budget.keep + (self.start - self.budget.keep) * left**3
 
     def step(self) -> None:
         """Count a step of the optimiser, and renew the masks when it is time."""
@@ -79,9 +84,9 @@ class Gradual:
     @torch.no_grad()
     def _renew(self, keep: float, limit: int) -> None:
         sizes = {site: weight.numel() for site, weight in self.weights.items()}
-        counts = exact_counts(self.method.keeps(self.weights, keep), sizes, limit)
+        counts = exact_counts(self.method.keeps(self.weights, keep), sizes, limit, most=self.most)
         for site, weight in self.weights.items():
-            self.masks[site].freeze(top(self.method.scores(weight.detach()), counts[site]))
+            self.masks[site].freeze(top(scores_of(self.method, weight), counts[site]))
 
     def state_dict(self) -> dict[str, Any]:
         """The masks travel with the model."""

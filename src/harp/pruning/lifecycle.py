@@ -9,7 +9,7 @@ from harp.pruning.budget import Budget, budget_of
 from harp.pruning.channels.reader import Reader
 from harp.pruning.mask import Mask, masks, parametrizations
 from harp.pruning.methods import GRADUAL, HARP, WEIGHTS, Method
-from harp.pruning.prunable import PRUNED_TENSORS
+from harp.pruning.prunable import PRUNED_TENSORS, prunable_weights, refuse_shared
 from harp.pruning.weights import attach_frozen_weight_masks
 
 NORMALISATION = (
@@ -61,6 +61,19 @@ def attach_frozen_masks(model: nn.Module, chosen: Mapping[str, Tensor], budget: 
     for mask in masks(model).values():
         mask.budget = budget
     return model
+
+
+def keep_zeros(model: nn.Module) -> nn.Module:
+    """Attach frozen masks where the weights of a pruned network are zero, so that training does not revive them.
+
+    The others learn as before; ``bake_masks(model)`` takes the masks away again. Raises ValueError for a network that has no
+    zero among its convolution, linear and attention-projection weights, and for one that has masks.
+    """
+    zeros = {name: weight.detach() != 0 for name, weight in prunable_weights(model).items() if not weight.all()}
+    if not zeros and not masks(model):
+        raise ValueError("the model has no weight that is zero: prune it first, and bake_masks(model) leaves zeros")
+    refuse_shared(model, list(zeros))
+    return attach_frozen_masks(model, zeros)
 
 
 def freeze_masks(model: nn.Module) -> nn.Module:

@@ -42,6 +42,11 @@ def _places(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
                 yield f"{prefix}.{tensor_name}" if prefix else tensor_name, module, tensor_name
 
 
+def alive(weight: Tensor) -> int:
+    """How many entries can ever count: those that are not zero; all of a weight that is nothing but zeros, a fresh one."""
+    return int(weight.detach().count_nonzero()) or weight.numel()
+
+
 def computed_weights(model: nn.Module) -> list[str]:
     """Names of weights that are not parameters: a parametrization or a hook makes them anew, e.g. weight norm."""
     return [
