@@ -1,8 +1,9 @@
 """The method: masks, budgets and strategies on any ``nn.Module``. Needs torch and nothing else."""
 
 from harp.pruning.admm import Admm, starting_rho
-from harp.pruning.budget import Budget, Term, budget_of, density_of, weight_budget, weight_layers
+from harp.pruning.budget import Budget, Term, budget_of, density_of, weight_layers
 from harp.pruning.channels import ChannelBudget, channel_budget, macs, shrink
+from harp.pruning.counting import budget_of_sites, weight_budget
 from harp.pruning.counts import exact_counts
 from harp.pruning.descent import Descent
 from harp.pruning.estimators import layer_sum, marginal
@@ -79,6 +80,7 @@ __all__ = [
     "attach_masks",
     "bake_masks",
     "budget_of",
+    "budget_of_sites",
     "channel_budget",
     "density_of",
     "exact_counts",

@@ -5,21 +5,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from harp.pruning.attaching import parameter_order
 from harp.pruning.budget import Budget, budget_of
 from harp.pruning.channels.reader import Reader
 from harp.pruning.mask import Mask, masks, parametrizations
 from harp.pruning.methods import GRADUAL, HARP, WEIGHTS, Method
-from harp.pruning.prunable import PRUNED_TENSORS, prunable_weights, refuse_shared
+from harp.pruning.prunable import NORMALISATION, prunable_weights, refuse_shared
 from harp.pruning.weights import attach_frozen_weight_masks
-
-NORMALISATION = (
-    nn.modules.batchnorm._BatchNorm,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-    nn.modules.instancenorm._InstanceNorm,
-)
-"""Modules whose parameters go on learning while the weights rest."""
 
 
 def attach_masks(model: nn.Module, budget: Budget, method: Method = HARP) -> nn.Module:
@@ -193,9 +185,11 @@ def _bake(module: nn.Module) -> None:
         with torch.no_grad():
             weight.copy_(chain())
         plain[tensor_name] = weight
+    order = parameter_order(module)
     module.__class__ = type(module).__bases__[0]
     del module._modules["parametrizations"]
     module._parameters.clear()
-    # Weights come first again, as in the plain network: the state of an optimiser counts parameters.
-    order = {name: place for place, name in enumerate(PRUNED_TENSORS)}
-    module._parameters.update(sorted(plain.items(), key=lambda item: order.get(item[0], len(order))))
+    # In the order of the plain network again: the state of an optimiser counts parameters.
+    module._parameters.update({name: plain[name] for name in order})
+    if isinstance(module, nn.RNNBase):
+        module._init_flat_weights()

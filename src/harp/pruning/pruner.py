@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harp.pruning.budget import Budget, weight_budget
+from harp.pruning.budget import Budget
+from harp.pruning.counting import weight_budget
 from harp.pruning.descent import Descent
 from harp.pruning.gradual import Gradual
 from harp.pruning.lifecycle import attach_masks, bake_masks, freeze_masks, keep_logits

@@ -1,6 +1,6 @@
 """Masks on single weights: where a method starts them, masks that were learned before, and the nearest sparse point."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -71,8 +71,8 @@ def attach_frozen_weight_masks(model: nn.Module, chosen: Mapping[str, Tensor]) -
 class WeightProjection:
     """Keeps the entries that the method's masks would keep, and zeroes the others. ``weights`` are what it is about."""
 
-    def __init__(self, model: nn.Module, sites: Iterable[str], keep: float, limit: int, method: Method):
-        weights = prunable_weights(model)
+    def __init__(self, model: nn.Module, sites: Collection[str], keep: float, limit: int, method: Method):
+        weights = prunable_weights(model, sites)
         self.weights, self.method = {name: weights[name] for name in sites}, method
         sizes = {name: method.scores(weight.detach()).numel() for name, weight in self.weights.items()}
         self.counts = exact_counts(method.keeps(self.weights, keep), sizes, limit)
@@ -91,7 +91,7 @@ def _weights_of_size(model: nn.Module, sizes: Mapping[str, int]) -> dict[str, nn
     return weights
 
 
-def _weights_of(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
+def _weights_of(model: nn.Module, names: Collection[str]) -> dict[str, nn.Parameter]:
     if masks(model):
         raise ValueError("the model already has masks; bake_masks(model) first, or continue with the masks it has")
     owners = {name.rpartition(".")[0] for name in names}
@@ -99,7 +99,7 @@ def _weights_of(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Paramete
         if prefix in owners and parametrizations(module):
             where = f"{prefix or 'the model'} already has a parametrization {list(parametrizations(module))}"
             raise ValueError(f"{where}; remove it first, or leave the weight out of the budget")
-    weights = prunable_weights(model)
+    weights = prunable_weights(model, names)
     missing = [name for name in names if name not in weights]
     if missing:
         raise ValueError(f"the model has no prunable weight {missing}; make the budget from this very model")

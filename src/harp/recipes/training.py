@@ -105,6 +105,8 @@ class Pruning(Training):
     """For channels: every layer keeps a multiple of this number, or all of its channels; 8 suits most kernels."""
     exclude: tuple[str, ...] = ()
     """Name patterns of weights not to prune, e.g. 'classifier.*'."""
+    include: tuple[str, ...] = ()
+    """Name patterns of further parameters to prune, e.g. 'embedding.weight': embeddings, matrices of your own modules."""
     rule: Literal["descent", "ramp"] = "descent"
     """How learned keep fractions reach the budget: descent on a schedule, or the growing penalty of the paper, which
     harp-published always has."""
@@ -140,6 +142,8 @@ class Pruning(Training):
         if not self.of_channels:
             check(self.multiple_of == 1, self, "multiple_of", "is for channels: add granularity 'channel'")
             check(self.measure == "macs", self, "measure", "is for channels: add granularity 'channel'")
+        else:
+            check(not self.include, self, "include", "is for single weights: leave out granularity 'channel'")
         check(positive(self.gamma_step), self, "gamma_step", "must be positive and finite")
         decay = self.score_weight_decay
         check(decay is None or not_negative(decay), self, "score_weight_decay", "must not be negative, or None")

@@ -67,6 +67,7 @@ def make_card(
         "layers": layers,
         "channels": None if budget is None else budget.channels(counts),
         "fractions": None if fractions is None else dict(fractions),
+        "uncounted": {} if budget is None else dict(budget.uncounted),
         "parameters": sum(p.numel() for p in model.parameters()),
         "best_epoch": best.epoch if best else None,
         "validation": {

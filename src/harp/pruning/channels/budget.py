@@ -17,7 +17,7 @@ from harp.pruning.channels.shrinking import rehearse
 from harp.pruning.deprecation import keyword_only
 from harp.pruning.mask import Mask, masks
 from harp.pruning.methods import Method
-from harp.pruning.prunable import prunable_shapes, prunable_weights
+from harp.pruning.prunable import FOLLOWED_TYPES, prunable_shapes, prunable_weights
 from harp.pruning.using import as_example
 
 Measure = Literal["macs", "parameters"]
@@ -111,7 +111,7 @@ class ChannelBudget(Budget):
 
     def layers(self, model: nn.Module, counts: Mapping[str, int]) -> Layers:
         """A weight stays when what it reads and what it writes does."""
-        every = {name: shape.numel() for name, shape in prunable_shapes(model).items()}
+        every = {name: shape.numel() for name, shape in prunable_shapes(model, types=FOLLOWED_TYPES).items()}
         return {n: {"kept": self.coupling.entries(n, counts), "total": total} for n, total in every.items()}
 
     def counted(self, layers: Layers) -> Layers:
@@ -210,11 +210,11 @@ def _check(
         raise ValueError(f"example has shape {tuple(example.shape)} and must hold at least one image")
     if masks(model):
         raise ValueError("the model already has masks; make the budget before attach_masks, or bake_masks(model) first")
-    names = [*prunable_weights(model), *(name for name, _ in model.named_modules() if name)]
+    names = [*prunable_weights(model, types=FOLLOWED_TYPES), *(name for name, _ in model.named_modules() if name)]
     unmatched = [pattern for pattern in exclude if not any(fnmatchcase(name, pattern) for name in names)]
     if unmatched:
         raise ValueError(
-            f"exclude patterns {unmatched} match no weight and no module; the weights are {list(prunable_weights(model))}"
+            f"exclude patterns {unmatched} match no weight and no module; the weights are {list(prunable_weights(model, types=FOLLOWED_TYPES))}"
         )
 
 
