@@ -9,7 +9,7 @@ GMP = ("gmp", "gmp-erk", "gmp-lamp", "gmp-global")
 """The methods that prune little by little while weights learn."""
 LEARN_WEIGHTS = (ADMM, *GMP)
 """Those in whose prune stage weights learn."""
-OWN_METHODS = ("harp", "harp-published", "rates-only", "hydra", "lwm", "global", "erk", "lamp", "random", *GMP, ADMM)
+OWN_METHODS = ("harp", "rates-only", "hydra", "lwm", "global", "erk", "lamp", "random", "harp-published", *GMP, ADMM)
 GROUP = "harp.methods"
 """The entry points by which a package brings methods: ``name = "package.module:METHOD"``."""
 _FORM = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
