@@ -35,6 +35,8 @@ LEARNING = ("harp", "harp-published", "rates-only", "hydra", *LEARN_WEIGHTS)
         (Training(epochs=100, attack_steps=10, awp_gamma=0.01), 1200, 1200),
         (Training(epochs=1, objective="trades", attack_steps=10, awp_gamma=0.005), 15, 14),
         (Training(epochs=1, objective="free-at", replays=4, awp_gamma=0.01), 8, 8),
+        # The parent answers once a step.
+        (Training(epochs=2, attack_steps=10, distill=0.5), 24, 22),
         # S2AP after 5 of 20 epochs, and after a quarter of 4; AWP finds no weight that learns, but in ADMM.
         (Pruning(epochs=20, attack_steps=10, s2ap_rho=0.1), 235, 235),
         (Pruning(epochs=4, objective="n-fgsm", s2ap_rho=0.1), 11, 11),

@@ -40,6 +40,7 @@ def prune_passes(settings: Pruning) -> Passes:
 def stage_passes(settings: Training) -> Passes:
     """What a stage costs that runs all of its epochs."""
     attack, loss = _step(settings)
+    attack += Passes(1, 0) * (settings.distill > 0)  # the parent answers once a step
     plain = (attack + loss) * (settings.epochs * settings.steps_per_batch)
     # The plug-ins take the loss twice, on images attacked once.
     return plain + loss * (_epochs_moved(settings) * settings.steps_per_batch)

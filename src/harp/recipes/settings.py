@@ -121,5 +121,6 @@ class Recipe:
     """The seed of all random numbers."""
 
     def __post_init__(self) -> None:
+        check(self.pretrain.distill == 0, self.pretrain, "distill", "is for prune and finetune, which have a parent")
         # numpy, which AutoAttack draws from, takes no other.
         check(0 <= self.seed < 2**32, self, "seed", "must lie in [0, 2**32)")

@@ -51,6 +51,15 @@ class Training:
     ema: float = 0.0
     """EMA: evaluate and save an exponential moving average of the weights and batch-norm statistics, which keeps this
     share of itself at each step, such as 0.998; 0 is off."""
+    label_smoothing: float = 0.0
+    """Share of every label that is spread evenly over all classes, in the loss and not in the attack; 0 is off."""
+    distill: float = 0.0
+    """Share of every label that is the answer of the dense parent to the clean image, in the attack and in the loss; 0 is
+    off. Costs one more forward pass per step."""
+    cutmix: float = 0.0
+    """CutMix: share of the batches whose images are mixed, and their labels by area; 0 is off."""
+    random_erasing: float = 0.0
+    """Share of the images in which a rectangle becomes noise; 0 is off."""
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -76,6 +85,14 @@ class Training:
         check(self.replays >= 1, self, "replays", "must be at least 1")
         check(not_negative(self.awp_gamma), self, "awp_gamma", "must not be negative, and finite; 0 is off")
         check(0 <= self.ema < 1, self, "ema", "must lie in [0, 1): 0.998 averages over about 500 steps, 0 is off")
+        check(0 <= self.label_smoothing < 1, self, "label_smoothing", "must lie in [0, 1); 0 is off")
+        for name in ("distill", "cutmix", "random_erasing"):
+            check(0 <= getattr(self, name) <= 1, self, name, "must lie in [0, 1]; 0 is off")
+        if self.objective == "mart":  # its margin is that of one class
+            for name in ("label_smoothing", "distill", "cutmix"):
+                check(
+                    getattr(self, name) == 0, self, name, "makes labels of several classes, which mart has no loss for"
+                )
 
     @property
     def steps_per_batch(self) -> int:

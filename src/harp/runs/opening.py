@@ -12,7 +12,7 @@ from harp.checkpoint import load_tensors, load_weights
 from harp.data import ImageData, Streamed, load_data, split
 from harp.data.soundness import known_broken, leave_out
 from harp.data.source import MOVED
-from harp.files import read_json
+from harp.files import read_json, sha256_of
 from harp.models import build_model
 from harp.pruning import (
     Budget,
@@ -172,6 +172,27 @@ def load_network(path: Path, data: ImageData) -> nn.Module:
     elif (method := read_json(run.card).get("method")) is not None:
         raise ValueError(f"{path} was pruned by {method} and has lost its {run.masks.name}; make it again")
     return model
+
+
+def open_teacher(path: Path, data: ImageData) -> nn.Module:
+    """The dense network that a run came from, itself if it is dense: what distillation asks.
+
+    Raises ValueError where it is not there any more, or is not what it was.
+    """
+    run, card = open_run(path), read_json(RunDirectory(path).card)
+    while card.get("method") is not None:
+        parent = RunDirectory(Path(os.path.normpath(run.path / card["parent"])))
+        if not parent.finished:
+            raise ValueError(
+                f"distill needs the dense network that {run.path} came from, and {parent.path} is not there; put it back, "
+                "or set distill to 0"
+            )
+        if read_json(run.recipe)["source_sha256"] != sha256_of(parent.model):
+            raise ValueError(
+                f"distill needs the network that {run.path} came from, and {parent.path} has changed since"
+            )
+        run, card = parent, read_json(parent.card)
+    return load_network(run.path, data).requires_grad_(False).eval()
 
 
 def open_network(path: Path) -> nn.Module:

@@ -21,7 +21,7 @@ from harp.runs.claim import Claim
 from harp.runs.directory import RunDirectory
 from harp.runs.fractions import of_fractions
 from harp.runs.inputs import changes
-from harp.runs.opening import with_validation
+from harp.runs.opening import open_teacher, with_validation
 from harp.stages.opening import open_inputs
 from harp.stages.validation import validator
 from harp.stages.watch import Watch
@@ -97,7 +97,19 @@ class Stage:
         attack = PGD(Threat(recipe.task.norm, recipe.task.eps), steps=VALIDATION_STEPS)
         ranks = Ranks(self.fabric.global_rank, world, self.fabric.device)
         validate = validator(data.validation, attack, recipe.seed, self.watch.should_stop, ranks)
-        return make_course(self.claim.stage, recipe, settings, model, data.train, validate, budget=budget, world=world)
+        return make_course(
+            *(self.claim.stage, recipe, settings, model, data.train, validate),
+            budget=budget,
+            world=world,
+            classes=len(data.classes),
+            teacher=self._teacher(settings),
+        )
+
+    def _teacher(self, settings: Training) -> nn.Module | None:
+        if settings.distill == 0 or self.claim.parent is None:
+            return None
+        layout = self.claim.recipe.compute.channels_last
+        return place(open_teacher(self.claim.parent, self.data), self.fabric.device, channels_last=layout)
 
     def begin(self, what: str) -> None:
         """Make the directory this stage's, the first rank for all."""

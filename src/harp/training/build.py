@@ -30,7 +30,9 @@ from harp.pruning import (
 from harp.recipes import ADMM, Pruning, Recipe, Training, steps_per_epoch
 from harp.training.averaging import Average
 from harp.training.loop import Course, Validate
+from harp.training.mixing import Mixing
 from harp.training.optimizer import KeepRule
+from harp.training.targets import Targets
 
 VALIDATION_STEPS = 10
 """Steps of the PGD that evaluates every epoch."""
@@ -93,6 +95,13 @@ def sharpness_of(model: nn.Module, settings: Training) -> Sharpness | None:
     return None
 
 
+def targets_of(settings: Training, classes: int, teacher: nn.Module | None) -> Targets | None:
+    """What labels become; None where they stay as they are."""
+    if not (settings.label_smoothing or settings.distill or settings.cutmix or settings.random_erasing):
+        return None
+    return Targets(classes, settings.label_smoothing, settings.distill, teacher)
+
+
 def make_course(
     stage: str,
     recipe: Recipe,
@@ -103,8 +112,11 @@ def make_course(
     *,
     budget: Budget | None = None,
     world: int = 1,
+    classes: int = 0,
+    teacher: nn.Module | None = None,
 ) -> Course:
-    """The course of a stage on ``world`` ranks, to be run or to be timed. ``budget`` is given while masks learn."""
+    """The course of a stage on ``world`` ranks, to be run or to be timed. ``budget`` is given while masks learn, the
+    ``teacher`` for distillation, and ``classes`` where labels are not single ones."""
     threat, rule = Threat(recipe.task.norm, recipe.task.eps), None
     if isinstance(settings, Pruning) and budget is not None:
         steps = settings.epochs * steps_per_epoch(len(images), settings.batch_size, world) * settings.steps_per_batch
@@ -120,6 +132,8 @@ def make_course(
         rule=rule,
         sharpness=sharpness_of(model, settings),
         average=Average(model, settings.ema) if settings.ema > 0 else None,
+        targets=targets_of(settings, classes, teacher),
+        mixing=Mixing(settings.random_erasing, settings.cutmix) if settings.random_erasing or settings.cutmix else None,
     )
 
 

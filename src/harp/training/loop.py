@@ -25,8 +25,10 @@ from harp.pruning import Budget, Sharpness, hold_masks, perturbed
 from harp.recipes import Training, images_used
 from harp.training.averaging import Average
 from harp.training.distributed import Shares, average_gradients, averaged_buffers, mean_over, share
+from harp.training.mixing import Mixing
 from harp.training.optimizer import KeepRule, lr_factor, make_optimizer, set_lr
 from harp.training.progress import EpochMetrics, Progress, StepProgress
+from harp.training.targets import Targets
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,8 @@ class Course:
     sharpness: Sharpness | None = None
     average: Average | None = None
     """Evaluated and kept, if there is one, in place of the weights that the steps lead to."""
+    targets: Targets | None = None
+    mixing: Mixing | None = None
 
 
 def fit(
@@ -137,6 +141,8 @@ class _Run:
             now = progress.epoch + progress.step / steps
             set_lr(self.optimizer, lr_factor(course.settings, now))
             torch.manual_seed(seed_of(course.seed, course.stage, progress.epoch, progress.step, fabric.global_rank))
+            if course.mixing is not None and course.targets is not None:
+                x, y = course.mixing(x, y, course.targets)
             replays = range(replays_of(course.objective))
             losses = [train_step(self.model, course, fabric, self.optimizer, x, y, epoch=now) for _ in replays]
             loss = self._mean(sum(losses) / len(losses))
@@ -215,7 +221,8 @@ def train_step(
     with averaged_buffers(fabric, model):
         with hold_masks(model):
             with fabric.autocast():
-                robust_loss = on_batch(course.objective, model, x, y)
+                y, target = (y, None) if course.targets is None else _targets(course.targets, x, y)
+                robust_loss = on_batch(course.objective, model, x, y, target=target)
             loss = _take_gradients(model, robust_loss, fabric, optimizer)
         if course.sharpness is not None and epoch >= course.sharpness.warmup:
             with perturbed(model, course.sharpness), hold_masks(model):
@@ -232,6 +239,12 @@ def train_step(
     if course.average is not None:
         course.average.step()
     return loss.item()
+
+
+def _targets(targets: Targets, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """What the attack is made for, and what the loss is taken of."""
+    mixed = targets.for_attack(x, y)
+    return mixed, targets.for_loss(mixed)
 
 
 def _take_gradients(model: nn.Module, loss: Callable[[], Tensor], fabric: Fabric, optimizer: Any) -> Tensor:
