@@ -37,9 +37,16 @@ def attach_open_weight_masks(model: nn.Module, sizes: Mapping[str, int], keep: f
 
 
 def scores_of(method: Method, weight: Tensor) -> Tensor:
-    """The method's scores, and 0 for what is zero already: it comes last, whatever the method thinks of it."""
+    """The method's scores, and 0 for what is zero already: it comes last, whatever the method thinks of it.
+
+    A few zeros that come last by the method's own scores keep those.
+    """
     scores, weight = method.scores(weight.detach()), weight.detach()
-    return torch.where(weight == 0, 0.0, scores) if alive(weight) < weight.numel() else scores
+    left = alive(weight)
+    if left == weight.numel():
+        return scores
+    are_last = not (top(scores, left) & (weight == 0)).any()
+    return scores if are_last and 2 * left > weight.numel() else torch.where(weight == 0, 0.0, scores)
 
 
 def _alive(weights: Mapping[str, Tensor], keep: float, limit: int) -> dict[str, int]:

@@ -98,6 +98,8 @@ class Compute:
     engine: Literal["auto", "torch", "sparse"] = "torch"
     """What attacks of an evaluation run on: torch, harp's sparse engine (on a CPU), or by a timed step the faster one.
     The default keeps the bits of commands that do not name it."""
+    log: Literal["none", "csv", "tensorboard", "wandb"] = "none"
+    """Where the metrics of each epoch go beside metrics.jsonl: metrics.csv, TensorBoard or Weights & Biases."""
 
     def __post_init__(self) -> None:
         check_choices(self)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from harp.recipes.checks import check, check_choices, not_negative, positive
@@ -60,6 +61,12 @@ class Training:
     """CutMix: share of the batches whose images are mixed, and their labels by area; 0 is off."""
     random_erasing: float = 0.0
     """Share of the images in which a rectangle becomes noise; 0 is off."""
+    extra: Path | None = None
+    """An .npz of further training images, `image` and `label`."""
+    extra_share: float = 0.5
+    """Share of every batch that comes from there, in place of as many images of the data set."""
+    keep_last: bool = False
+    """Save the weights after the last step, too, beside those of the best epoch: last.safetensors."""
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -88,6 +95,7 @@ class Training:
         check(0 <= self.label_smoothing < 1, self, "label_smoothing", "must lie in [0, 1); 0 is off")
         for name in ("distill", "cutmix", "random_erasing"):
             check(0 <= getattr(self, name) <= 1, self, name, "must lie in [0, 1]; 0 is off")
+        check(0 < self.extra_share <= 1, self, "extra_share", "must lie in (0, 1]: the share of every batch")
         if self.objective == "mart":  # its margin is that of one class
             for name in ("label_smoothing", "distill", "cutmix"):
                 check(

@@ -18,7 +18,14 @@ _DECIDES = {
     "finetune": ("task", "prune", "finetune", "compute", "seed"),
 }
 """stage → the parts of a recipe that decide what it makes; two runs that differ elsewhere are the same."""
-_DECIDE_NOTHING = ("task.download", "compute.workers", "compute.devices", "compute.num_nodes", "compute.engine")
+_DECIDE_NOTHING = (
+    "task.download",
+    "compute.workers",
+    "compute.devices",
+    "compute.num_nodes",
+    "compute.engine",
+    "compute.log",
+)
 """With another number of devices batch norm sees other batches, but a run must not hang on the machine that began it."""
 
 

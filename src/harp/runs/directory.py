@@ -28,6 +28,19 @@ class RunDirectory:
         return self.path / "model.safetensors"
 
     @property
+    def last(self) -> Path:
+        """The weights after the last step, where they were asked for; the model is that of the best epoch."""
+        return self.path / "last.safetensors"
+
+    @property
+    def table(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
     def masks(self) -> Path:
         return self.path / "masks.safetensors"
 
@@ -61,4 +74,4 @@ class RunDirectory:
     def entries(self) -> tuple[Path, ...]:
         """All that a run consists of, in the order in which to delete it: unfinished first, nameless last."""
         results = (self.card, self.resume.parent, self.evaluations, self.metrics, self.masks, self.widths, self.model)
-        return (*results, self.inputs, self.recipe)
+        return (*results, self.last, self.table, self.tensorboard, self.inputs, self.recipe)

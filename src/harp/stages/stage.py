@@ -1,7 +1,9 @@
 """A stage on its way from a claim to a card: opened, trained, frozen, written."""
 
+import copy
 import logging
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from lightning_fabric import Fabric
@@ -10,7 +12,8 @@ from torch import Tensor, nn
 from harp.attacks import PGD, Threat
 from harp.cards import read_card
 from harp.checkpoint import save_tensors
-from harp.data import ImageData
+from harp.data import ImageData, Images
+from harp.data.extra import with_extra
 from harp.evaluation import Ranks
 from harp.files import write_json, write_json_lines
 from harp.pruning import Budget, Gradual, attach_masks, bake_masks, budget_of, freeze_masks, masks
@@ -22,6 +25,7 @@ from harp.runs.directory import RunDirectory
 from harp.runs.fractions import of_fractions
 from harp.runs.inputs import changes
 from harp.runs.opening import open_teacher, with_validation
+from harp.stages.logs import make_log
 from harp.stages.opening import open_inputs
 from harp.stages.validation import validator
 from harp.stages.watch import Watch
@@ -70,15 +74,16 @@ class Stage:
             log.warning("%s: %s", self.claim.stage, few)
         course, run, records = self._course(model, settings, budget), self.claim.run, []
         start = {name: float(m.keep.detach()) for name, m in masks(model).items() if m.logit is not None}
+        log_epochs = make_log(self.claim.recipe, self.claim.stage, run)
         self.begin(f"{what}; {settings.epochs} epochs of {len(self.data.train):,} images")
-        watch = self.watch
+        watch, keep_last = self.watch, partial(self._keep_last, model, settings, budget)
+        how = partial(fit, resume=run.resume, on_step=watch.on_step, should_stop=watch.should_stop, on_end=keep_last)
         try:
-            for metrics in fit(
-                model, course, self.fabric, resume=run.resume, on_step=watch.on_step, should_stop=watch.should_stop
-            ):
+            for metrics in how(model, course, self.fabric):
                 records.append(metrics)
                 if self.fabric.is_global_zero:
                     write_json_lines(run.metrics, [asdict(record) for record in records])
+                    log_epochs(records)
                 _warn_of_budget(records, settings.epochs, budget)
                 watch.on_epoch(metrics)
         except FloatingPointError as error:
@@ -98,11 +103,26 @@ class Stage:
         ranks = Ranks(self.fabric.global_rank, world, self.fabric.device)
         validate = validator(data.validation, attack, recipe.seed, self.watch.should_stop, ranks)
         return make_course(
-            *(self.claim.stage, recipe, settings, model, data.train, validate),
+            *(self.claim.stage, recipe, settings, model, self._images(settings), validate),
             budget=budget,
             world=world,
             classes=len(data.classes),
             teacher=self._teacher(settings),
+        )
+
+    def _images(self, settings: Training) -> Images:
+        train, classes = self.data.train, len(self.data.classes)
+        return train if settings.extra is None else with_extra(train, settings.extra, settings.extra_share, classes)
+
+    def _keep_last(self, model: nn.Module, settings: Training, budget: Budget | None) -> None:
+        """Write the network that the steps have led to, cut to the budget where masks learn."""
+        if not settings.keep_last or not self.fabric.is_global_zero:
+            return
+        plain = copy.deepcopy(model)
+        if budget is not None and not masks(plain):
+            attach_masks(plain, budget, method_of(self.claim.recipe.prune))
+        save_tensors(
+            self.claim.run.last, (bake_masks(freeze_masks(plain)) if masks(plain) else plain).cpu().state_dict()
         )
 
     def _teacher(self, settings: Training) -> nn.Module | None:

@@ -70,13 +70,14 @@ def fit(
     resume: Path | None = None,
     on_step: Callable[[StepProgress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
+    on_end: Callable[[], None] = lambda: None,
 ) -> Iterator[EpochMetrics]:
     """Train in place and yield the metrics of each epoch; at the end the model is that of the best epoch.
 
     The best epoch has the highest robust validation accuracy; while masks learn, among those that meet the budget (the
     last one if none does). With ``resume`` the state is written there at every epoch's end, every two minutes, and
     when ``should_stop`` says so (then KeyboardInterrupt is raised); a state found there is continued, its epochs first
-    yielded again. Raises FloatingPointError at a loss that is not finite; the last good state stays on disk.
+    yielded again. ``on_end`` is called where the steps have led, before the best epoch comes back. Raises FloatingPointError at a loss that is not finite; the last good state stays on disk.
     """
     model.train()
     share(fabric, model)
@@ -91,6 +92,7 @@ def fit(
             if due:
                 run.save()
         yield run.finish_epoch()
+    on_end()
     model.load_state_dict(run.progress.best_state)
 
 
