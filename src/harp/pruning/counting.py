@@ -1,7 +1,7 @@
 """weight_budget: which weights of a network a budget counts, which of them a pass uses, and what it leaves out."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
@@ -55,7 +55,7 @@ def weight_budget(
     return budget
 
 
-def budget_of_sites(model: nn.Module, *, keep: float, exclude: Sequence[str], sites: Sequence[str]) -> Budget:
+def budget_of_sites(model: nn.Module, *, keep: float, exclude: Sequence[str], sites: Collection[str]) -> Budget:
     """The budget that masks at these sites were made for. Nothing is looked at, and nothing said."""
     return _count(model, keep, exclude, [name for name in other_parameters(model) if name in sites])
 
