@@ -29,11 +29,21 @@ class RobustLoss:
         return self.loss(model, x, self.craft(model, x, y), y)
 
 
-def on_batch(objective: Objective, model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
-    """The loss on one batch as a function of where the model is when it is called; of two parts, the attack is made now."""
+def on_batch(
+    objective: Objective,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    attacked: Callable[[nn.Module, Tensor, Tensor], nn.Module] | None = None,
+) -> Callable[[], Tensor]:
+    """The loss on one batch as a function of where the model is when it is called; of two parts, the attack is made now.
+
+    The attack of a `RobustLoss` is made on what ``attacked`` gives for the model and the batch; None is the model itself.
+    """
     if not isinstance(objective, RobustLoss | FreeAT):
         return lambda: objective(model, x, y)
-    x_adv = objective.craft(model, x, y)
+    on = attacked(model, x, y) if attacked and isinstance(objective, RobustLoss) else model
+    x_adv = objective.craft(on, x, y)
     return lambda: objective.loss(model, x, x_adv, y)
 
 

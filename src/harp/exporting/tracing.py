@@ -2,8 +2,9 @@
 
 import operator
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,18 +32,39 @@ def trace(model: nn.Module, example: Tensor) -> Graph:
     Batch normalisations are merged into the layers before them. The model stays as it is. Raises ValueError naming the
     first operation that a graph cannot hold and the module that computes it, or when the model still has masks.
     """
+    return graph_of(program_of(model, example))
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a network computes in eval mode, with the weights of the moment it was written down."""
+
+    exported: ExportedProgram
+    shape: Shape
+    """Of an image."""
+    kind: str
+    """The name of the network's class."""
+
+
+def program_of(model: nn.Module, example: Tensor) -> Program:
+    """The first half of :func:`trace`, which takes long and does not depend on the values of weights."""
     check_exportable(model, example)
     with evaluating(model):
-        program = _program(model, example)
-    draft, known = Draft(tuple(example.shape[1:])), _inputs_of(program)
+        return Program(_program(model, example), tuple(example.shape[1:]), type(model).__name__)
+
+
+def graph_of(written: Program, tensors: Mapping[str, Tensor] | None = None) -> Graph:
+    """The second half of :func:`trace`. ``tensors`` are parameters and buffers to use in place of those of the time."""
+    program = written.exported
+    draft, known = Draft(written.shape), _inputs_of(program, tensors or {})
     batch = next(node.meta["val"].shape[0] for node, value in known.items() if isinstance(value, Value))
     for node in _needed(program):
         if node not in known:
             known[node] = _result_of(node, known, draft, batch)
     nodes = fold(draft.nodes)
     if not nodes:
-        raise ValueError(f"{type(model).__name__} returns its input, or a constant: there is nothing to export")
-    return Graph(tuple(example.shape[1:]), tuple(_in_float32(node) for node in nodes))
+        raise ValueError(f"{written.kind} returns its input, or a constant: there is nothing to export")
+    return Graph(written.shape, tuple(_in_float32(node) for node in nodes))
 
 
 def check_exportable(model: nn.Module, example: Tensor) -> None:
@@ -93,13 +115,13 @@ def _program(model: nn.Module, example: Tensor) -> ExportedProgram:
     return program.run_decompositions({})
 
 
-def _inputs_of(program: ExportedProgram) -> Known:
+def _inputs_of(program: ExportedProgram, tensors: Mapping[str, Tensor]) -> Known:
     """The images as value 0, parameters and buffers as constants."""
     signature: Any = program.graph_signature
     known: Known = {}
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     names |= signature.inputs_to_lifted_tensor_constants
-    held = {**program.constants, **program.state_dict}
+    held = {**program.constants, **program.state_dict, **tensors}
     for node in program.graph.find_nodes(op="placeholder"):
         if node.name in signature.user_inputs:
             known[node] = Value(0, tuple(node.meta["val"].shape[1:]))

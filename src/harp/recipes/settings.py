@@ -271,8 +271,8 @@ class Compute:
     threads: int | None = None
     """CPU threads; None takes the default of torch. Bit-for-bit repeatability needs the same number."""
     engine: Literal["auto", "torch", "sparse"] = "torch"
-    """What attacks of an evaluation run on: torch, harp's sparse engine (on a CPU), or by a timed step the faster one.
-    The default keeps the bits of commands that do not name it."""
+    """What attacks of prune, finetune and evaluate run on: torch, harp's sparse engine (on a CPU), or the faster one by a
+    timed step. The default keeps the bits of commands that do not name it."""
 
     def __post_init__(self) -> None:
         _check_choices(self)

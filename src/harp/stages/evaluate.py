@@ -70,7 +70,8 @@ def _engine_for(work: "_Work", attacks: list[PGD | AutoAttack | None], compute: 
     first = evaluation_order(len(work.test))[: min(work.images, work.settings.batch_size)]
     x, y = next(work.test.batches(first, len(first)))
     batch = x.to(work.ranks.device), y.to(work.ranks.device)
-    return choose_engine(compute.engine, work.model, batch, begun=begun, ranks=work.ranks, tell=work.watch.on_note)
+    chosen = choose_engine(compute.engine, work.model, batch, begun=begun, ranks=work.ranks, tell=work.watch.on_note)
+    return None if chosen is None else chosen.module()
 
 
 def attacks_of(settings: Evaluating, recipe: Recipe) -> list[PGD | AutoAttack | None]:

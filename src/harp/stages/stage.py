@@ -21,10 +21,11 @@ from harp.runs.claim import Claim
 from harp.runs.directory import RunDirectory
 from harp.runs.inputs import changes
 from harp.runs.opening import with_validation
+from harp.stages.attacked import Attacked
 from harp.stages.opening import open_inputs
 from harp.stages.validation import validator
 from harp.stages.watch import Watch
-from harp.training.build import VALIDATION_STEPS, make_course, method_of
+from harp.training.build import VALIDATION_STEPS, attack_gradients, make_course, method_of
 from harp.training.distributed import launch, make_fabric, peak_memory_bytes, place
 from harp.training.loop import Course, batch_per_rank, fit
 from harp.training.progress import EpochMetrics, best_of, misses_budget
@@ -85,15 +86,32 @@ class Stage:
             ) from error
         if budget is not None and not masks(model):
             attach_masks(model, budget, method_of(self.claim.recipe.prune))
-        return self.finish(model, records)
+        return self.finish(model, records, engine=course.attacked.name if course.attacked else "torch")
 
     def _course(self, model: nn.Module, settings: Training, budget: Budget | None) -> Course:
         recipe, data, world = self.claim.recipe, self.data, self.fabric.world_size
         assert data.validation is not None
         attack = PGD(Threat(recipe.task.norm, recipe.task.eps), steps=VALIDATION_STEPS)
         ranks = Ranks(self.fabric.global_rank, world, self.fabric.device)
-        validate = validator(data.validation, attack, recipe.seed, self.watch.should_stop, ranks)
-        return make_course(self.claim.stage, recipe, settings, model, data.train, validate, budget=budget, world=world)
+        attacked = self._attacked(settings, ranks)
+        engine = attacked.engine if attacked else lambda: None
+        validate = validator(data.validation, attack, recipe.seed, self.watch.should_stop, ranks, engine)
+        return make_course(
+            *(self.claim.stage, recipe, settings, model, data.train, validate),
+            budget=budget,
+            world=world,
+            attacked=attacked,
+        )
+
+    def _attacked(self, settings: Training, ranks: Ranks) -> Attacked | None:
+        """What attacks run on, where there is a choice: not on a dense network, nor without an attack."""
+        wanted, steps = self.claim.recipe.compute.engine, attack_gradients(settings)
+        if wanted == "torch" or self.claim.stage == "pretrain":
+            return None
+        if steps is None:
+            self.watch.on_note(f"objective {settings.objective!r} makes no attack that the sparse engine could run")
+            return None
+        return Attacked(wanted, steps, ranks, self.watch.on_note)
 
     def begin(self, what: str) -> None:
         """Make the directory this stage's, the first rank for all."""
@@ -102,7 +120,7 @@ class Stage:
         self.fabric.barrier()
         self.watch.on_start(self.claim.stage, what)
 
-    def finish(self, model: nn.Module, records: list[EpochMetrics]) -> RunDirectory:
+    def finish(self, model: nn.Module, records: list[EpochMetrics], engine: str = "torch") -> RunDirectory:
         """Freeze and bake what was learned, write model, masks and, last, the card."""
         chosen, budget = {}, None
         if masks(model):
@@ -111,12 +129,17 @@ class Stage:
             chosen = {name: mask.current().cpu() for name, mask in masks(model).items()}
             bake_masks(model)
         if self.fabric.is_global_zero:
-            self._write(model, chosen, records, budget)
+            self._write(model, chosen, records, budget, engine)
         self.fabric.barrier()
         return settled(self.claim, self.watch)
 
     def _write(
-        self, model: nn.Module, chosen: dict[str, Tensor], records: list[EpochMetrics], budget: Budget | None
+        self,
+        model: nn.Module,
+        chosen: dict[str, Tensor],
+        records: list[EpochMetrics],
+        budget: Budget | None,
+        engine: str,
     ) -> None:
         recipe, run, data = self.claim.recipe, self.claim.run, self.data
         card = make_card(
@@ -135,6 +158,7 @@ class Stage:
             budget=budget,
             preprocessing=data.preprocessing,
             shape=data.shape,
+            engine=engine,
         )
         parent = None if self.claim.parent is None else RunDirectory(self.claim.parent)
         if parent is not None and parent.widths.exists():

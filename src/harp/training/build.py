@@ -26,7 +26,7 @@ from harp.pruning import (
     starting_rho,
 )
 from harp.recipes import ADMM, Pruning, Recipe, Training, steps_per_epoch
-from harp.training.loop import Course, Validate
+from harp.training.loop import Attacked, Course, Validate
 from harp.training.optimizer import KeepRule
 
 VALIDATION_STEPS = 10
@@ -52,6 +52,11 @@ def make_objective(settings: Training, threat: Threat) -> Objective:
             return trades(threat, **weight, steps=settings.attack_steps, step_size=settings.attack_step_size)
         case "mart":
             return mart(attack, **weight)
+
+
+def attack_gradients(settings: Training) -> int | None:
+    """How many gradients the attack of a step takes; None where the objective makes no attack apart from its loss."""
+    return {"natural": None, "free-at": None, "n-fgsm": 1}.get(settings.objective, settings.attack_steps)
 
 
 def method_of(settings: Pruning) -> Method:
@@ -98,6 +103,7 @@ def make_course(
     *,
     budget: Budget | None = None,
     world: int = 1,
+    attacked: Attacked | None = None,
 ) -> Course:
     """The course of a stage on ``world`` ranks, to be run or to be timed. ``budget`` is given while masks learn."""
     threat, rule = Threat(recipe.task.norm, recipe.task.eps), None
@@ -114,6 +120,7 @@ def make_course(
         budget=budget,
         rule=rule,
         sharpness=sharpness_of(model, settings),
+        attacked=attacked,
     )
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import torch
 from lightning_fabric import Fabric
@@ -36,6 +36,17 @@ Validate = Callable[[nn.Module], tuple[float, float]]
 """model → (clean, robust) accuracy on the validation split."""
 
 
+@runtime_checkable
+class Attacked(Protocol):
+    """Gives the module to attack for a model and a batch, and has a state to go on from."""
+
+    @property
+    def name(self) -> str: ...
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> nn.Module: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
 @dataclass(frozen=True)
 class Course:
     """What ``fit`` runs: a stage's name and settings, its loss, its data, and how an epoch is evaluated."""
@@ -52,6 +63,8 @@ class Course:
     """Given while masks learn: only epochs that meet it can be the best."""
     rule: KeepRule | None = None
     sharpness: Sharpness | None = None
+    attacked: Attacked | None = None
+    """What attacks are made on; None is the model itself."""
 
 
 def fit(
@@ -96,6 +109,8 @@ class _Run:
         self.progress = Progress()
         free = course.objective if isinstance(course.objective, FreeAT) else None
         self.parts: dict[str, Any] = {"rule": course.rule, "objective": None if free is None else Shares(fabric, free)}
+        if course.attacked is not None:
+            self.parts["attacked"] = course.attacked
         if (scaler := getattr(fabric.strategy.precision, "scaler", None)) is not None:
             self.parts["scaler"] = scaler  # of 16-mixed: how much it scales the loss decides which steps overflow
         self.last_save = time.monotonic()
@@ -207,7 +222,7 @@ def train_step(
     with averaged_buffers(fabric, model):
         with hold_masks(model):
             with fabric.autocast():
-                robust_loss = on_batch(course.objective, model, x, y)
+                robust_loss = on_batch(course.objective, model, x, y, course.attacked)
             loss = _take_gradients(model, robust_loss, fabric, optimizer)
         if course.sharpness is not None and epoch >= course.sharpness.warmup:
             with perturbed(model, course.sharpness), hold_masks(model):
