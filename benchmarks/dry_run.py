@@ -46,7 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
     for case in [flags.only] if flags.only else CASES:
         records.append(measure(case))
         found = records[-1]
-        print(f"{case}: {found.estimate_s:.0f} s estimated, {found.taken_s:.0f} s taken, factor {found.factor:.2f}", flush=True)
+        print(
+            f"{case}: {found.estimate_s:.0f} s estimated, {found.taken_s:.0f} s taken, factor {found.factor:.2f}",
+            flush=True,
+        )
     if flags.json:
         write_json(flags.json, {"environment": environment(), "records": [asdict(each) for each in records]})
     return 0

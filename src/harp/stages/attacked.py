@@ -7,8 +7,23 @@ from torch import Tensor, nn
 
 from harp.evaluation import Ranks
 from harp.exporting import Mirror
+from harp.recipes import Training
 from harp.runtime.torch import SparseModule
 from harp.stages.engine import choose_engine
+from harp.training.build import attack_gradients
+
+
+def attacked_in(
+    stage: str, settings: Training, wanted: str, ranks: Ranks, tell: Callable[[str], None]
+) -> "Attacked | None":
+    """What attacks of a stage run on, where there is a choice: not on a dense network, nor without an attack."""
+    if wanted == "torch" or stage == "pretrain":
+        return None
+    steps = attack_gradients(settings)
+    if steps is None:
+        tell(f"objective {settings.objective!r} makes no attack that the sparse engine could run")
+        return None
+    return Attacked(wanted, steps, ranks, tell)
 
 
 class Attacked:

@@ -21,11 +21,11 @@ from harp.runs.claim import Claim
 from harp.runs.directory import RunDirectory
 from harp.runs.inputs import changes
 from harp.runs.opening import with_validation
-from harp.stages.attacked import Attacked
+from harp.stages.attacked import attacked_in
 from harp.stages.opening import open_inputs
 from harp.stages.validation import validator
 from harp.stages.watch import Watch
-from harp.training.build import VALIDATION_STEPS, attack_gradients, make_course, method_of
+from harp.training.build import VALIDATION_STEPS, make_course, method_of
 from harp.training.distributed import launch, make_fabric, peak_memory_bytes, place
 from harp.training.loop import Course, batch_per_rank, fit
 from harp.training.progress import EpochMetrics, best_of, misses_budget
@@ -93,7 +93,7 @@ class Stage:
         assert data.validation is not None
         attack = PGD(Threat(recipe.task.norm, recipe.task.eps), steps=VALIDATION_STEPS)
         ranks = Ranks(self.fabric.global_rank, world, self.fabric.device)
-        attacked = self._attacked(settings, ranks)
+        attacked = attacked_in(self.claim.stage, settings, recipe.compute.engine, ranks, self.watch.on_note)
         engine = attacked.engine if attacked else lambda: None
         validate = validator(data.validation, attack, recipe.seed, self.watch.should_stop, ranks, engine)
         return make_course(
@@ -102,16 +102,6 @@ class Stage:
             world=world,
             attacked=attacked,
         )
-
-    def _attacked(self, settings: Training, ranks: Ranks) -> Attacked | None:
-        """What attacks run on, where there is a choice: not on a dense network, nor without an attack."""
-        wanted, steps = self.claim.recipe.compute.engine, attack_gradients(settings)
-        if wanted == "torch" or self.claim.stage == "pretrain":
-            return None
-        if steps is None:
-            self.watch.on_note(f"objective {settings.objective!r} makes no attack that the sparse engine could run")
-            return None
-        return Attacked(wanted, steps, ranks, self.watch.on_note)
 
     def begin(self, what: str) -> None:
         """Make the directory this stage's, the first rank for all."""

@@ -122,7 +122,7 @@ class _Run:
             raise ValueError(f"{self.resume} is not there for all processes: --out must be on a file system they share")
         if self.resume is None or not found:
             return []
-        state = load_state(self.resume)
+        state = {"attacked": {"engine": "torch"}, **load_state(self.resume)}  # where there was no choice
         try:
             self.progress.restore(state, self.model, self.optimizer, self.parts)
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
