@@ -15,7 +15,7 @@ _PUBLIC = {
     "exporting": "Exported export",
     "objectives": "Objective free_at mart n_fgsm natural pgd_at trades",
     "pruning": "Budget ChannelBudget Descent Mask Method Penalty Pruner Ramp attach_masks bake_masks channel_budget "
-    "freeze_masks hold_masks macs masks methods register_method shrink summary trainable weight_budget",
+    "freeze_masks hold_masks keep_zeros macs masks methods register_method shrink summary trainable weight_budget",
     "recipes": "Recipe",
     "runs.loading": "load",
     "stages.pipeline": "run",

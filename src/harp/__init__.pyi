@@ -38,6 +38,7 @@ from .pruning import bake_masks as bake_masks
 from .pruning import channel_budget as channel_budget
 from .pruning import freeze_masks as freeze_masks
 from .pruning import hold_masks as hold_masks
+from .pruning import keep_zeros as keep_zeros
 from .pruning import macs as macs
 from .pruning import masks as masks
 from .pruning import methods as methods

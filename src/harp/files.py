@@ -1,5 +1,6 @@
 """Files that are whole or not there: bytes and JSON, written in one step and read with care. Standard library only."""
 
+import hashlib
 import json
 import os
 import secrets
@@ -67,3 +68,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
+
+
+def sha256_of(path: Path) -> str:
+    """The digest of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

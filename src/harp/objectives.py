@@ -1,4 +1,4 @@
-"""Everything that trains is ``(model, x, y) -> loss``, a scalar; images x in [0, 1].
+"""Everything that trains is ``(model, x, y) -> loss``, a scalar; images x in [0, 1], y classes or probabilities of them.
 
 Attacks are crafted in eval mode, the loss is taken in the mode the model is in. Free-AT, which has a state, is a class.
 """
@@ -12,7 +12,18 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from harp.attacks import Attack, Threat, as_images, as_labels, ascend, attacking, check_attack, check_steps, logits_of
+from harp.attacks import (
+    Attack,
+    Threat,
+    as_images,
+    as_labels,
+    as_targets,
+    ascend,
+    attacking,
+    check_attack,
+    check_steps,
+    logits_of,
+)
 
 Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -34,17 +45,21 @@ def on_batch(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
+    *,
+    target: Tensor | None = None,
     attacked: Callable[[nn.Module, Tensor, Tensor], nn.Module] | None = None,
 ) -> Callable[[], Tensor]:
     """The loss on one batch as a function of where the model is when it is called; of two parts, the attack is made now.
 
-    The attack of a `RobustLoss` is made on what ``attacked`` gives for the model and the batch; None is the model itself.
+    The attack is made for ``y``, and the loss taken of ``target``, if that is something else. The attack of a
+    `RobustLoss` is made on what ``attacked`` gives for the model and the batch; None is the model itself.
     """
+    target = y if target is None else target
     if not isinstance(objective, RobustLoss | FreeAT):
-        return lambda: objective(model, x, y)
+        return lambda: objective(model, x, target)
     on = attacked(model, x, y) if attacked and isinstance(objective, RobustLoss) else model
     x_adv = objective.craft(on, x, y)
-    return lambda: objective.loss(model, x, x_adv, y)
+    return lambda: objective.loss(model, x, x_adv, target)
 
 
 def natural() -> Objective:
@@ -64,7 +79,7 @@ def pgd_at(attack: Attack) -> Objective:
 def _guarded(attack: Attack) -> Attack:
     """An attack, the user's own too, that is only given images and labels it can be made for."""
     check_attack(attack)
-    return lambda model, x, y: attack(model, as_images(model, x), as_labels(y, len(x)))
+    return lambda model, x, y: attack(model, as_images(model, x), as_targets(y, len(x)))
 
 
 def _on_attacked(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
@@ -219,7 +234,7 @@ def divergence(
 
 
 def _cross_entropy(logits: Float[Tensor, "batch classes"], y: Tensor, reduction: str = "mean") -> Tensor:
-    return F.cross_entropy(logits, as_labels(y, *logits.shape), reduction=reduction)
+    return F.cross_entropy(logits, as_targets(y, *logits.shape), reduction=reduction)
 
 
 def _check_beta(beta: float) -> None:

@@ -12,10 +12,12 @@ from harp.attacks import Threat
 from harp.cost.passes import Passes, fitted, passes, prune_passes, stage_passes
 from harp.data import InMemory
 from harp.pruning import attach_masks, weight_budget
-from harp.recipes import ADMM, OWN_METHODS, PRESETS, Objective, Pruning, Recipe, Training, from_parent
+from harp.recipes import ADMM, LEARN_WEIGHTS, OWN_METHODS, PRESETS, Objective, Pruning, Recipe, Training, from_parent
 from harp.stages.pipeline import recipe_for
 from harp.training.build import keep_rule, make_objective, method_of, sharpness_of
 from harp.training.loop import Course, fit
+
+LEARNING = ("harp", "harp-published", "rates-only", "hydra", *LEARN_WEIGHTS)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,8 @@ from harp.training.loop import Course, fit
         (Training(epochs=100, attack_steps=10, awp_gamma=0.01), 1200, 1200),
         (Training(epochs=1, objective="trades", attack_steps=10, awp_gamma=0.005), 15, 14),
         (Training(epochs=1, objective="free-at", replays=4, awp_gamma=0.01), 8, 8),
+        # The parent answers once a step.
+        (Training(epochs=2, attack_steps=10, distill=0.5), 24, 22),
         # S2AP after 5 of 20 epochs, and after a quarter of 4; AWP finds no weight that learns, but in ADMM.
         (Pruning(epochs=20, attack_steps=10, s2ap_rho=0.1), 235, 235),
         (Pruning(epochs=4, objective="n-fgsm", s2ap_rho=0.1), 11, 11),
@@ -40,6 +44,7 @@ from harp.training.loop import Course, fit
         (Pruning(epochs=4, objective="natural", s2ap_rho=0.1, s2ap_warmup=9), 4, 4),
         (Pruning(epochs=20, attack_steps=10, awp_gamma=0.1), 220, 220),
         (Pruning(epochs=20, attack_steps=10, awp_gamma=0.1, method=ADMM), 240, 240),
+        (Pruning(epochs=20, attack_steps=10, awp_gamma=0.1, method="gmp-lamp"), 240, 240),
     ],
 )
 def test_the_passes_of_a_stage_by_hand(settings, forward, backward):
@@ -49,7 +54,7 @@ def test_the_passes_of_a_stage_by_hand(settings, forward, backward):
 def test_a_method_that_only_looks_at_the_weights_costs_nothing_in_the_prune_stage():
     for method in OWN_METHODS:
         cost = prune_passes(Pruning(epochs=20, attack_steps=10, method=method)).total
-        assert cost == (440 if method in ("harp", "rates-only", "hydra", ADMM) else 0), method
+        assert cost == (440 if method in LEARNING else 0), method
 
 
 def test_the_passes_of_a_recipe_are_those_of_pruning_and_finetuning():
@@ -84,8 +89,16 @@ def judged(model: nn.Module) -> tuple[float, float]:
 @pytest.mark.parametrize("objective", get_args(Objective))
 @pytest.mark.parametrize(
     "plugged",
-    [{}, {"awp_gamma": 0.01}, {"s2ap_rho": 0.1}, {"method": ADMM}, {"method": ADMM, "awp_gamma": 0.01}, {"epochs": 4}],
-    ids=["plain", "awp", "s2ap", "admm", "admm+awp", "dense"],
+    [
+        {},
+        {"awp_gamma": 0.01},
+        {"s2ap_rho": 0.1},
+        {"method": ADMM},
+        {"method": ADMM, "awp_gamma": 0.01},
+        {"method": "gmp-erk", "awp_gamma": 0.01},
+        {"epochs": 4},
+    ],
+    ids=["plain", "awp", "s2ap", "admm", "admm+awp", "gmp-erk+awp", "dense"],
 )
 def test_a_stage_passes_as_many_images_as_its_settings_say(objective, plugged):
     x, y = torch.rand(16, 1, 6, 6), torch.arange(16) % 2
@@ -127,7 +140,7 @@ def test_every_method_with_its_plug_ins_costs_the_same_within_an_epoch_and_never
 
 
 def test_without_plug_ins_a_method_that_learns_keeps_the_recipe_as_it_is():
-    for method in ("harp", "hydra", "rates-only", ADMM):
+    for method in LEARNING:
         assert recipe_for(method, RECIPE) == replace(RECIPE, prune=replace(RECIPE.prune, method=method))
     assert recipe_for("lwm", RECIPE).finetune.epochs == 120
 
@@ -147,7 +160,7 @@ def test_a_plug_in_goes_only_to_a_method_that_can_take_it():
     for method in OWN_METHODS:
         prune = recipe_for(method, plugged).prune
         assert prune.s2ap_rho == (0.1 if method in ("harp", "hydra") else 0.0), method
-        assert prune.awp_gamma == (0.01 if method == ADMM else 0.0), method
+        assert prune.awp_gamma == (0.01 if method in LEARN_WEIGHTS else 0.0), method
 
 
 def test_finetuning_that_there_is_no_room_for_is_refused():

@@ -1,5 +1,6 @@
 """Recipes: every field checked when it is made, and what comes back from a file is what was written."""
 
+import importlib
 import json
 import math
 from dataclasses import FrozenInstanceError, fields, replace
@@ -292,9 +293,8 @@ def test_every_field_of_a_recipe_says_what_it_is_or_needs_no_words():
     """The docstrings under the fields are the texts of `harp COMMAND --help`."""
     plain = {"std", "optimizer", "momentum", "weight_decay", "epochs", "device", "precision", "batch_size"}
     plain |= {f.name for f in fields(Recipe)}
-    source = (
-        Path(__import__("harp.recipes.settings").recipes.settings.__file__).read_text(encoding="utf-8").splitlines()
-    )
+    folder = Path(importlib.import_module("harp.recipes").__path__[0])
+    source = "\n".join((folder / file).read_text("utf-8") for file in ("settings.py", "training.py")).splitlines()
     for kind in (Task, Training, Pruning, Evaluating, Compute):
         for field in fields(kind):
             lines = [n for n, line in enumerate(source) if line.startswith(f"    {field.name}: ")]

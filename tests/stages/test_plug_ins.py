@@ -70,11 +70,22 @@ PRUNING = [
     "--start lamp",
     "--start target",
     "--method r-admm",
+    "--method gmp --gmp-every 1 --awp-gamma 0.01",
+    "--method gmp-lamp --gmp-settle 0.5 --ema 0.9",
+    "--method harp-published --gamma-step 0.1",
+    "--distill 1.0 --objective trades",
     "--method r-admm --admm-rho 0.5 --admm-growth 2.0 --admm-rounds 3 --awp-gamma 0.01",
     "--objective free-at --replays 2",
     "--objective free-at --replays 2 --s2ap-rho 0.1 --rule ramp",
 ]
-FINETUNING = ["--awp-gamma 0.01", "--objective free-at --replays 2", "--awp-gamma 0.1 --objective trades"]
+FINETUNING = [
+    "--awp-gamma 0.01",
+    "--distill 0.5 --label-smoothing 0.1",
+    "--cutmix 0.5 --random-erasing 0.25",
+    "--ema 0.9",
+    "--objective free-at --replays 2",
+    "--awp-gamma 0.1 --objective trades",
+]
 
 
 def test_each_flag_from_the_command_line_trains_a_step_and_keeps_the_exact_budget(dense):

@@ -17,9 +17,11 @@ from harp.checkpoint import load_state, save_state
 from harp.data import InMemory
 from harp.objectives import FreeAT, free_at, natural
 from harp.pruning import (
+    GMP_LAMP,
     HARP,
     Admm,
     Descent,
+    Gradual,
     Penalty,
     Ramp,
     Sharpness,
@@ -31,9 +33,12 @@ from harp.pruning import (
     weight_budget,
 )
 from harp.recipes import Pruning, Training
+from harp.training.averaging import Average
 from harp.training.loop import Course, epoch_order, fit, seed_of
+from harp.training.mixing import Mixing
 from harp.training.optimizer import lr_factor, make_optimizer
 from harp.training.progress import EpochMetrics, Progress, best_of
+from harp.training.targets import Targets
 
 
 def images(n: int = 40) -> InMemory:
@@ -108,6 +113,8 @@ def course_of(kind: str, model: nn.Module) -> Course:
     match kind:
         case "dense":
             return course(SHORT)
+        case "ema":
+            return course(SHORT, average=Average(model, 0.9))
         case "awp":
             return course(SHORT, sharpness=Sharpness(0.1, learned_weights))
         case "s2ap":
@@ -116,6 +123,14 @@ def course_of(kind: str, model: nn.Module) -> Course:
         case "admm":
             budget = weight_budget(model, keep=0.1)
             return course(SHORT_PRUNE, stage="prune", budget=budget, rule=Admm(model, budget, 15, rho=0.5))
+        case "gmp":
+            budget = weight_budget(model, keep=0.1)
+            attach_masks(model, budget, GMP_LAMP)
+            rule = Gradual(model, budget, 15, method=GMP_LAMP, every=2)
+            return course(SHORT_PRUNE, stage="prune", budget=budget, rule=rule)
+        case "softened":
+            towards = Targets(2, label_smoothing=0.1, distill=0.5, teacher=network().eval())
+            return course(SHORT, targets=towards, mixing=Mixing(erasing=0.5, cutmix=0.7))
         case "free-at":
             return course(SHORT, objective=free_at(Threat("linf", 0.1), replays=2))
         case rule:
@@ -123,7 +138,9 @@ def course_of(kind: str, model: nn.Module) -> Course:
 
 
 @pytest.mark.parametrize("stop_after", [1, 5, 7, 14])
-@pytest.mark.parametrize("kind", ["dense", "descent", "ramp", "awp", "s2ap", "admm", "free-at"])
+@pytest.mark.parametrize(
+    "kind", ["dense", "descent", "ramp", "awp", "s2ap", "admm", "free-at", "ema", "gmp", "softened"]
+)
 def test_a_run_stopped_at_any_step_ends_with_the_bits_of_one_never_stopped(kind, stop_after, tmp_path):
     def make() -> tuple[nn.Module, Course]:
         model = network()
@@ -135,7 +152,7 @@ def test_a_run_stopped_at_any_step_ends_with_the_bits_of_one_never_stopped(kind,
     assert_same_bits(state_of(whole), state_of(resumed))
 
 
-@pytest.mark.parametrize("kind", ["awp", "s2ap", "admm", "free-at"])
+@pytest.mark.parametrize("kind", ["awp", "s2ap", "admm", "free-at", "ema", "softened"])
 def test_what_a_course_adds_to_plain_steps_changes_what_is_learned(kind):
     """The control of the test above: a plug-in that did nothing would resume well, too."""
     plain, other = network(), network()

@@ -1,7 +1,16 @@
 """Everything that attacks is ``(model, x, y) -> x_adv``."""
 
 from harp.attacks.autoattack import AutoAttack, AutoAttackResult, autoattack
-from harp.attacks.guard import as_images, as_labels, attacking, check_images, check_module, dtype_of, logits_of
+from harp.attacks.guard import (
+    as_images,
+    as_labels,
+    as_targets,
+    attacking,
+    check_images,
+    check_module,
+    dtype_of,
+    logits_of,
+)
 from harp.attacks.pgd import PGD, Attack, ascend, check_attack, check_steps, cw_margin, fgsm
 from harp.attacks.threat import Threat
 
@@ -13,6 +22,7 @@ __all__ = [
     "Threat",
     "as_images",
     "as_labels",
+    "as_targets",
     "ascend",
     "attacking",
     "autoattack",

@@ -69,6 +69,22 @@ def as_labels(y: Tensor, batch: int, classes: int | None = None) -> Tensor:
     return y
 
 
+def as_targets(y: Tensor, batch: int, classes: int | None = None) -> Tensor:
+    """Labels as :func:`as_labels` takes them, or a probability for each class and image, as they are.
+
+    Raises ValueError for rows that are no probabilities (on a GPU, which looking would hold up, they are not looked at).
+    """
+    if not (isinstance(y, Tensor) and y.dim() == 2 and y.is_floating_point()):
+        return as_labels(y, batch, classes)
+    if len(y) != batch or classes not in (None, y.shape[1]):
+        raise ValueError(f"targets y have the shape {tuple(y.shape)}, expected ({batch}, {classes or 'classes'})")
+    if y.device.type == "cpu" and not (y.min() >= 0 and torch.allclose(y.sum(1), y.new_ones(()), atol=1e-3)):
+        raise ValueError(
+            "targets y are no probabilities: every row must be 0 or more, and sum to 1; class numbers are int64"
+        )
+    return y
+
+
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     """The model's answer to images, in float32 or more. Images are turned into the type in which the model computes.
 

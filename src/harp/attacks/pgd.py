@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from harp.attacks.guard import as_images, as_labels, attacking, logits_of
+from harp.attacks.guard import as_images, as_targets, attacking, logits_of
 from harp.attacks.threat import Threat
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -18,14 +18,15 @@ Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 def cw_margin(logits: Float[Tensor, "batch classes"], y: Tensor) -> Float[Tensor, " batch"]:
     """Best wrong logit minus true logit, the loss f of Carlini and Wagner 2017, with no confidence floor."""
-    y = as_labels(y, *logits.shape)
+    y = as_targets(y, *logits.shape)
+    y = y.argmax(1) if y.is_floating_point() else y
     true = logits.gather(1, y[:, None]).squeeze(1)
     wrong = logits.scatter(1, y[:, None], float("-inf")).amax(1)
     return wrong - true
 
 
 def cross_entropy(logits: Float[Tensor, "batch classes"], y: Tensor) -> Float[Tensor, " batch"]:
-    y = as_labels(y, *logits.shape)
+    y = as_targets(y, *logits.shape)
     return F.cross_entropy(logits, y, reduction="none")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from harp.cli.dry_run import about
 from harp.cli.parsing import Flat, RunPath, parse, path_of, recipe_of_run, refuse_directory, source_of
@@ -35,6 +35,9 @@ class CompareFlags:
     """What to prune: single weights, or whole channels."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Every combination is run once per seed; no method is called better on fewer than three."""
+    tune: UseAppendAction[tuple[tuple[str, ...], ...]] = ()
+    """A setting and values to choose from for each method, on the validation images: finetune.lr 0.1 0.03 0.01. Give it
+    several times for a grid."""
     baseline: str | None = None
     """The method that the others are compared with; None is hydra, or the first method if hydra is not among them."""
     jobs: int | None = None
@@ -60,6 +63,8 @@ class CellFlags:
     out: Path
     """The folder for its two runs, `masks` and `final`."""
     recipe: Annotated[Recipe, Flat]
+    evaluate: bool = True
+    """Evaluate it on the test set; without, it is a trial among which settings are chosen."""
     overwrite: bool = False
     """Replace runs that have other settings, and run the cell again if it is finished."""
 
@@ -87,18 +92,24 @@ def compare(arguments: list[str], stop: StopRequest) -> int:
     todo = outstanding(plan, overwrite=flags.overwrite)
     at_a_time = flags.jobs or (cores() if flags.launcher == "local" else max(1, len(todo.rest)))
     if flags.dry_run:
-        print(f"# {todo.finished} of {todo.cells} cells are finished")
+        print(f"# {todo.finished} of {todo.cells} {'trials' if todo.trials else 'cells'} are finished")
         if todo.first or todo.rest:
             cost = dry_run_compare(plan, todo, at_a_time)
             print(f"# {at_a_time} at a time: about {about(cost.range)}, {cost.of}")
         print(
             "\n".join([*map(str, todo.first), *(["# then, in any order:"] if todo.first else []), *map(str, todo.rest)])
         )
+        if todo.trials:
+            print("# then what is chosen among them is evaluated, and so are the parents")
         return 0
     refuse_directory(flags.json)
     with CompareConsole(stop) as console:
         try:
             failures = console.run(plan, todo, launcher, at_a_time)
+            if todo.trials:
+                plan = console.tune(plan)
+                if plan.choices:
+                    failures += console.run(plan, outstanding(plan, overwrite=flags.overwrite), launcher, at_a_time)
         except KeyboardInterrupt:
             console.conclude(plan, [], flags.json)
             raise
@@ -114,7 +125,9 @@ def cell(arguments: list[str], stop: StopRequest) -> None:
     from harp.stages.pipeline import run_cell
 
     with Console(stop) as console:
-        final = run_cell(flags.recipe, flags.run, flags.out, overwrite=flags.overwrite, watch=console.watch)
+        final = run_cell(
+            flags.recipe, flags.run, flags.out, test=flags.evaluate, overwrite=flags.overwrite, watch=console.watch
+        )
         console.table([final])
 
 
@@ -139,7 +152,7 @@ def _words_after(flag: str, arguments: list[str]) -> list[str]:
 
 
 def _plan(flags: CompareFlags) -> "ComparePlan":
-    from harp.compare import ComparePlan
+    from harp.compare import ComparePlan, axes_of
     from harp.stages.pipeline import on_its_data
 
     trained = [name for name in flags.parents if name in PRESETS]
@@ -155,4 +168,5 @@ def _plan(flags: CompareFlags) -> "ComparePlan":
         baseline=flags.baseline,
         parents=() if trained else tuple(map(Path, flags.parents)),
         preset=trained[0] if trained else "",
+        tune=axes_of(flags.tune),
     )

@@ -14,7 +14,7 @@ from rich.table import Table
 from harp.cli.console import duration
 from harp.cli.dry_run import about
 from harp.cli.stopping import StopRequest
-from harp.compare import ComparePlan, Failure, Job, Launcher, Todo, finished, run
+from harp.compare import ComparePlan, Failure, Job, Launcher, Todo, finished, run, said, tune, tuned
 from harp.dry_run.compare import CompareEstimate, dry_run_compare
 from harp.files import write_json
 from harp.report import write_compare_report
@@ -74,6 +74,12 @@ class CompareConsole:
         self._bar.stop()
         return failures
 
+    def tune(self, plan: ComparePlan) -> ComparePlan:
+        """Choose, and say what was chosen."""
+        for line in said([*tuned(plan)]):
+            self.say(f"  {escape(line)}")
+        return tune(plan)
+
     def conclude(self, plan: ComparePlan, failures: list[Failure], json: Path | None) -> None:
         """The table, the records and the page of what is finished, then what is not."""
         results = finished(plan)
@@ -123,7 +129,10 @@ def announcement(plan: ComparePlan, todo: Todo) -> str:
     if plan.granularities != ("weight",):
         product.insert(2, f"{len(plan.granularities)} granularities ({', '.join(plan.granularities)})")
     trained = f"; {len(todo.first)} parents to train first" if todo.first else ""
-    return f"[bold]{todo.cells} cells[/bold]: {' × '.join(product)}; {todo.finished} finished{trained}"
+    if todo.trials:
+        product.append(f"grid of {' × '.join(f'{len(axis.values)} {axis.name}' for axis in plan.tune)}")
+    what = "trials" if todo.trials else "cells"
+    return f"[bold]{todo.cells} {what}[/bold]: {' × '.join(product)}; {todo.finished} finished{trained}"
 
 
 def table_of(results: CompareResults) -> Table:

@@ -2,8 +2,9 @@
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from harp.runs.claim import Claim, OtherRun
 from harp.runs.directory import RunDirectory
 from harp.runs.opening import check_budget, open_data, open_run
 from harp.stages.evaluate import attacks_of, how_of, is_evaluated
-from harp.stages.pipeline import cell_is_done
+from harp.stages.pipeline import cell_is_done, is_trained
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,12 @@ class Todo:
     finished: int
     """Cells that are done already."""
     cells: int
+    trials: bool = False
+    """Whether ``rest`` are trials, among which settings are to be chosen; cells are counted among them."""
 
 
 def outstanding(plan: ComparePlan, *, overwrite: bool = False) -> Todo:
-    """What a look at the directories leaves to do; changes nothing.
+    """What a look at the directories leaves to do; changes nothing. Of a plan that tunes, the trials, before it has choices.
 
     Raises ValueError for parents that are none, for budgets that cannot be met, and, unless they may be overwritten,
     for runs of other settings.
@@ -58,9 +61,13 @@ def outstanding(plan: ComparePlan, *, overwrite: bool = False) -> Todo:
             raise ValueError(f"parents names {parent}, which is pruned already; name the dense run that it came from")
     data = _open_as_parents(plan)
     tests = len(data.test)
-    for recipe in {(c.recipe.prune.granularity, c.recipe.prune.keep): c.recipe for c in plan.cells}.values():
+    for recipe in {c.key[1:]: c.recipe for c in plan.trials or plan.cells}.values():
         check_budget(recipe, data)
     first = tuple(_trainings(plan, overwrite))
+    if plan.tune and not plan.choices:
+        trials = [cell for cell in plan.trials if not _is_trained(cell, overwrite)]
+        rest = [_job_of(cell, plan, overwrite, test=False) for cell in trials]
+        return Todo(first, tuple(rest), len(plan.trials) - len(trials), len(plan.trials), trials=True)
     cells = [cell for cell in plan.cells if not _is_done(cell, tests, overwrite)]
     rest = [*_evaluations(plan, tests), *(_job_of(cell, plan, overwrite) for cell in cells)]
     return Todo(first, tuple(rest), len(plan.cells) - len(cells), len(plan.cells))
@@ -69,11 +76,7 @@ def outstanding(plan: ComparePlan, *, overwrite: bool = False) -> Todo:
 def finished(plan: ComparePlan) -> CompareResults:
     """The cells and parents that are done, read back."""
     tests, recipe = len(_open_as_parents(plan).test), plan.recipe
-    made = [
-        Entry(c.method, c.recipe.prune.keep, c.recipe.prune.granularity, c.recipe.seed, c.passes, c.final)
-        for c in plan.cells
-        if _is_sound(c, tests)
-    ]
+    made = [Entry(*c.key, c.recipe.seed, c.passes, c.final, dict(c.point)) for c in plan.cells if _is_sound(c, tests)]
     dense = [
         Entry(DENSE, 1.0, "weight", seed, 0, parent)
         for parent, seed in sorted(plan.dense.items(), key=lambda item: item[1])
@@ -102,10 +105,18 @@ def _is_sound(cell: Cell, tests: int) -> bool:
 
 
 def _is_done(cell: Cell, tests: int, overwrite: bool) -> bool:
+    return _if_ours(partial(cell_is_done, cell.recipe, cell.parent, cell.out, tests), cell, overwrite)
+
+
+def _is_trained(cell: Cell, overwrite: bool) -> bool:
+    return _if_ours(partial(is_trained, cell.recipe, cell.parent, cell.out), cell, overwrite)
+
+
+def _if_ours(is_done: Callable[[], bool], cell: Cell, overwrite: bool) -> bool:
     if not RunDirectory(cell.parent).finished:
         return False
     try:
-        return cell_is_done(cell.recipe, cell.parent, cell.out, tests)
+        return is_done()
     except OtherRun:
         if not overwrite:
             raise
@@ -143,11 +154,11 @@ def _evaluations(plan: ComparePlan, tests: int) -> Iterator[Job]:
         yield Job(f"{name}, evaluated", words, _log(plan, f"{name}-evaluated"), needs=parent)
 
 
-def _job_of(cell: Cell, plan: ComparePlan, overwrite: bool) -> Job:
+def _job_of(cell: Cell, plan: ComparePlan, overwrite: bool, *, test: bool = True) -> Job:
     theirs = plan.recipe_of_parent(cell.recipe.seed)
     words = flags(changes(flat(to_json(theirs)), flat(to_json(cell.recipe))))
     out = ("--out", str(cell.out), *(("--overwrite",) if overwrite else ()))
-    words = ("cell", str(cell.parent), *words, *out)
+    words = ("cell", str(cell.parent), *words, *out, *(() if test else ("--no-evaluate",)))
     return Job(cell.name, words, _log(plan, cell.name), cell, needs=cell.parent)
 
 

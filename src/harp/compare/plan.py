@@ -1,12 +1,13 @@
 """What to compare: one cell per combination, each with its own recipe and command line."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harp.cost.passes import equalised, passes
-from harp.recipes import PRESETS, Granularity, Recipe, normal_spelling, respelled
+from harp.compare.grid import Axis, Choices, Key, Point, label, points_of, recipe_at
+from harp.cost.passes import passes
+from harp.recipes import PRESETS, Granularity, Recipe, normal_spelling
 from harp.runs.opening import recipe_of
 from harp.stages.evaluate import attacks_of
 from harp.stages.pipeline import FINAL, MASKS
@@ -21,6 +22,12 @@ class Cell:
     parent: Path
     out: Path
     recipe: Recipe
+    point: Point = ()
+    """The settings that were tuned."""
+
+    @property
+    def key(self) -> Key:
+        return self.method, self.recipe.prune.keep, self.recipe.prune.granularity
 
     @property
     def masks(self) -> Path:
@@ -42,6 +49,7 @@ class ComparePlan:
 
     ``parents`` are dense runs, which the seeds use in turn. If there are none, ``preset`` names the recipe to train one
     parent per seed. ``baseline`` is one of the methods; None is hydra, or the first method if hydra is not among them.
+    ``tune`` is a grid of settings to choose from for each method; there are no cells before there are ``choices``.
     """
 
     recipe: Recipe
@@ -53,6 +61,8 @@ class ComparePlan:
     baseline: str | None = None
     parents: tuple[Path, ...] = ()
     preset: str = ""
+    tune: tuple[Axis, ...] = ()
+    choices: Choices = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("methods", "keeps", "granularities", "seeds"):
@@ -65,7 +75,7 @@ class ComparePlan:
         if self.baseline is not None and normal_spelling(self.baseline) not in self.spellings:
             raise ValueError(f"baseline={self.baseline!r} must be one of the methods: {', '.join(self.spellings)}")
         attacks_of(self.recipe.test, self.recipe)
-        names = [cell.name for cell in self.cells]  # makes every recipe, so that each setting is checked
+        names = [cell.name for cell in self.trials or self.cells]  # makes every recipe, so that each setting is checked
         if len(set(names)) < len(names):
             raise ValueError(f"keeps={self.keeps} has two that agree to six digits, by which runs are named")
 
@@ -83,13 +93,27 @@ class ComparePlan:
     @property
     def cells(self) -> tuple[Cell, ...]:
         """Seed by seed, so that a stopped comparison has whole ones to show."""
+        if not self.tune:
+            return tuple(self._cell(*key, seed, ()) for key, seed in self._keys())
+        return tuple(self._cell(*key, seed, self.choices[key]) for key, seed in self._keys() if key in self.choices)
+
+    @property
+    def trials(self) -> tuple[Cell, ...]:
+        """Every point of the grid for every cell: to be pruned and finetuned, and not to be tested."""
+        if not self.tune:
+            return ()
         return tuple(
-            self._cell(method, keep, granularity, seed)
-            for seed in self.seeds
-            for keep in sorted(self.keeps, reverse=True)
-            for granularity in self.granularities
-            for method in self.spellings
+            self._cell(*key, seed, point)
+            for key, seed in self._keys()
+            for point in points_of(self.tune, self._shared(*key[1:], seed), key[0])
         )
+
+    def _keys(self) -> Iterator[tuple[tuple[str, float, Granularity], int]]:
+        for seed in self.seeds:
+            for keep in sorted(self.keeps, reverse=True):
+                for granularity in self.granularities:
+                    for method in self.spellings:
+                        yield (method, keep, granularity), seed
 
     @property
     def dense(self) -> dict[Path, int]:
@@ -112,16 +136,19 @@ class ComparePlan:
         start = PRESETS[self.preset][1]
         return replace(start, task=mine.task, pretrain=mine.pretrain, compute=mine.compute, seed=seed)
 
-    def _cell(self, method: str, keep: float, granularity: Granularity, seed: int) -> Cell:
-        prune = self.recipe.prune.at(keep, granularity)
-        name = f"{method}-{keep:g}{f'-{granularity}' if prune.of_channels else ''}-s{seed}"
-        recipe = same_passes(replace(self.recipe, seed=seed, prune=prune), method)
-        return Cell(name, method, self.parent_of(seed), self.out / name, recipe)
+    def _shared(self, keep: float, granularity: Granularity, seed: int) -> Recipe:
+        return replace(self.recipe, seed=seed, prune=self.recipe.prune.at(keep, granularity))
+
+    def _cell(self, method: str, keep: float, granularity: Granularity, seed: int, point: Point) -> Cell:
+        shared = self._shared(keep, granularity, seed)
+        name = f"{method}-{keep:g}{f'-{granularity}' if shared.prune.of_channels else ''}-s{seed}"
+        name += f"@{label(point)}" if point else ""
+        return Cell(name, method, self.parent_of(seed), self.out / name, recipe_at(point, shared, method), point)
 
 
 def same_passes(recipe: Recipe, method: str) -> Recipe:
     """The recipe with this method and exactly its plug-ins, and as many passes as any other."""
-    return equalised(respelled(recipe, method), recipe)
+    return recipe_at((), recipe, method)
 
 
 def _check_distinct(name: str, values: Sequence[Any]) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from harp.pruning import method_named
-from harp.recipes import ADMM, Pruning, Recipe, Training, respelled
+from harp.recipes import Pruning, Recipe, Training, respelled
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ def prune_passes(settings: Pruning) -> Passes:
 def stage_passes(settings: Training) -> Passes:
     """What a stage costs that runs all of its epochs."""
     attack, loss = _step(settings)
+    attack += Passes(1, 0) * (settings.distill > 0)  # the parent answers once a step
     plain = (attack + loss) * (settings.epochs * settings.steps_per_batch)
     # The plug-ins take the loss twice, on images attacked once.
     return plain + loss * (_epochs_moved(settings) * settings.steps_per_batch)
@@ -102,7 +103,7 @@ def _step(settings: Training) -> tuple[Passes, Passes]:
 
 def _epochs_moved(settings: Training) -> float:
     """Epochs in which each step moves scores (S2AP) or weights (AWP) first."""
-    if isinstance(settings, Pruning) and settings.method != ADMM:
+    if isinstance(settings, Pruning) and "weights" not in method_named(settings.method).learn:
         # The weights rest, so AWP has nothing to move.
         return max(settings.epochs - settings.s2ap_start, 0.0) if settings.s2ap_rho > 0 else 0.0
     return float(settings.epochs) if settings.awp_gamma > 0 else 0.0

@@ -30,7 +30,11 @@ class CompareEstimate:
 def dry_run_compare(plan: ComparePlan, todo: Todo, at_a_time: int) -> CompareEstimate:
     """The time that is left for what is outstanding, when so many jobs run at a time."""
     cells = [job.cell for job in todo.rest if job.cell is not None]
-    done = [seconds for cell in plan.cells if cell not in cells and (seconds := spent(cell)) is not None]
+    done = [
+        seconds
+        for cell in (plan.trials if todo.trials else plan.cells)
+        if cell not in cells and (seconds := spent(cell)) is not None
+    ]
     if done and not todo.first:
         seconds = [len(cells) * each / at_a_time for each in (min(done), statistics.mean(done), max(done))]
         return CompareEstimate(Range(*seconds), f"from the {len(done)} cells that are finished")
@@ -40,7 +44,7 @@ def dry_run_compare(plan: ComparePlan, todo: Todo, at_a_time: int) -> CompareEst
     passes = sum(cell.passes for cell in cells) + len(todo.first) * stage_passes(pretrain).total
     training = passes * pass_s
     standing = standing_below(plan.dense, plan.recipe)
-    evaluation = time_to_evaluate(plan.recipe, standing) * len(todo.rest)
+    evaluation = time_to_evaluate(plan.recipe, standing) * (0 if todo.trials else len(todo.rest))
     validation = validation_seconds(plan.recipe, data) * _epochs(plan, cells, todo, len(data.train))
     fixed = training + validation
     return CompareEstimate(

@@ -146,8 +146,13 @@ def batch_seconds(
     """Median seconds of one rank's ``share`` of a batch with every optimiser step on it, reading included."""
     budget = (budget_of(model) or make_budget(model, settings, data)) if isinstance(settings, Pruning) else None
     attacked = attacked_in(stage, settings, recipe.compute.engine, Ranks(), log.info)
+    teacher = build_network(recipe, data).to(fabric.device).eval() if settings.distill else None
     course = make_course(
-        *("dry run", recipe, settings, model, data.train, lambda model: (0.0, 0.0)), budget=budget, attacked=attacked
+        *("dry run", recipe, settings, model, data.train, lambda model: (0.0, 0.0)),
+        budget=budget,
+        classes=len(data.classes),
+        teacher=teacher,
+        attacked=attacked,
     )
     optimizer = fabric.setup_optimizers(make_optimizer(model.train(), settings, rule=course.rule))
     if course.rule is not None:

@@ -1,11 +1,13 @@
 """The method: masks, budgets and strategies on any ``nn.Module``. Needs torch and nothing else."""
 
 from harp.pruning.admm import Admm, starting_rho
-from harp.pruning.budget import Budget, Term, budget_of, density_of, weight_budget, weight_layers
+from harp.pruning.budget import Budget, Term, budget_of, density_of, weight_layers
 from harp.pruning.channels import ChannelBudget, channel_budget, macs, shrink
+from harp.pruning.counting import budget_of_sites, weight_budget
 from harp.pruning.counts import exact_counts
 from harp.pruning.descent import Descent
 from harp.pruning.estimators import layer_sum, marginal
+from harp.pruning.gradual import Gradual
 from harp.pruning.keeps import STARTS
 from harp.pruning.lifecycle import (
     attach_frozen_masks,
@@ -13,6 +15,7 @@ from harp.pruning.lifecycle import (
     bake_masks,
     freeze_masks,
     keep_logits,
+    keep_zeros,
     outside_masks,
     trainable,
 )
@@ -20,7 +23,13 @@ from harp.pruning.mask import Mask, hold_masks, masks
 from harp.pruning.methods import (
     ERK,
     GLOBAL,
+    GMP,
+    GMP_ERK,
+    GMP_GLOBAL,
+    GMP_LAMP,
+    GRADUAL,
     HARP,
+    HARP_PUBLISHED,
     HYDRA,
     LAMP,
     LWM,
@@ -40,7 +49,13 @@ from harp.pruning.summary import Summary, summary
 __all__ = [
     "ERK",
     "GLOBAL",
+    "GMP",
+    "GMP_ERK",
+    "GMP_GLOBAL",
+    "GMP_LAMP",
+    "GRADUAL",
     "HARP",
+    "HARP_PUBLISHED",
     "HYDRA",
     "LAMP",
     "LWM",
@@ -52,6 +67,7 @@ __all__ = [
     "Budget",
     "ChannelBudget",
     "Descent",
+    "Gradual",
     "Mask",
     "Method",
     "Penalty",
@@ -64,12 +80,14 @@ __all__ = [
     "attach_masks",
     "bake_masks",
     "budget_of",
+    "budget_of_sites",
     "channel_budget",
     "density_of",
     "exact_counts",
     "freeze_masks",
     "hold_masks",
     "keep_logits",
+    "keep_zeros",
     "layer_sum",
     "learned_scores",
     "learned_weights",

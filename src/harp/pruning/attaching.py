@@ -7,14 +7,35 @@ from torch.nn.utils.parametrize import register_parametrization
 
 from harp.pruning.mask import parametrizations
 
+_ORDER = "_harp_parameter_order"
+
 
 def attach(model: nn.Module, name: str, part: nn.Module) -> None:
     """Let ``part`` compute the weight ``name`` of the model from now on."""
     prefix, _, tensor_name = name.rpartition(".")
     module = model.get_submodule(prefix)
+    order = parameter_order(module) if parametrizations(module) else tuple(module._parameters)
     register_parametrization(module, tensor_name, part, unsafe=True)
+    setattr(type(module), _ORDER, order)
+    if isinstance(module, nn.RNNBase):
+        setattr(type(module), "_flat_weights", property(_flat_weights, _ignore))  # noqa: B010
     module.get_submodule("parametrizations").train(module.training)
     setattr(type(module), "__setattr__", _set)  # noqa: B010 - torch made this class for this module alone
+
+
+def parameter_order(module: nn.Module) -> tuple[str, ...]:
+    """The parameters of a module with masks, in the order of the plain one."""
+    order = vars(type(module)).get(_ORDER)
+    return tuple(module._parameters) if order is None else order
+
+
+def _flat_weights(module: nn.RNNBase) -> list[Any]:
+    """What a recurrent layer computes with, and otherwise keeps in a list that a mask would not reach."""
+    return [getattr(module, name, None) for name in module._flat_weights_names]
+
+
+def _ignore(module: nn.RNNBase, weights: list[Any]) -> None:
+    """A move to another device makes the list anew."""
 
 
 def _set(module: nn.Module, name: str, value: Any) -> None:

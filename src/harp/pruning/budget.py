@@ -1,10 +1,8 @@
 """A budget is a polynomial in the keep fractions of the masks, Σ cost · Π keep[site], and a limit on it."""
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from harp.pruning.counts import exact_counts
-from harp.pruning.deprecation import keyword_only
 from harp.pruning.mask import Mask, masks
 from harp.pruning.methods import Method
-from harp.pruning.prunable import computed_weights, prunable_shapes, prunable_weights, refuse_computed, refuse_shared
-from harp.pruning.using import check_plain, patterns, uses
-from harp.pruning.weights import WeightProjection, attach_frozen_weight_masks, attach_weight_masks
-
-log = logging.getLogger(__name__)
+from harp.pruning.prunable import prunable_shapes
+from harp.pruning.weights import (
+    WeightProjection,
+    attach_frozen_weight_masks,
+    attach_open_weight_masks,
+    attach_weight_masks,
+)
 
 Layers = dict[str, dict[str, int]]
 """``{"kept": …, "total": …}`` by the name of a weight."""
@@ -51,6 +50,10 @@ class Budget:
 
     keep: float
     terms: tuple[Term, ...]
+    uncounted: tuple[tuple[str, int], ...] = field(default=(), kw_only=True)
+    """Further parameters of two dimensions or more, which are neither pruned nor counted, and how large they are."""
+    parameters: int = field(default=0, kw_only=True)
+    """All that the network learns."""
 
     def __post_init__(self) -> None:
         if isinstance(self.keep, bool) or not isinstance(self.keep, Real) or not 0 < self.keep <= 1:
@@ -58,7 +61,17 @@ class Budget:
 
     def __repr__(self) -> str:
         weights = f"{self.limit:,} of {self.total:,.0f} weights may stay"
-        return f"{type(self).__name__}(keep={self.keep:g}: {weights}, in {len(self.sites)} layers)"
+        return f"{type(self).__name__}(keep={self.keep:g}: {weights}, in {len(self.sites)} layers{self.left_out})"
+
+    @property
+    def left_out(self) -> str:
+        """What the budget does not count, in words; empty where it counts every matrix."""
+        if not self.uncounted:
+            return ""
+        shown = ", ".join(f"{name} ({size / max(1, self.parameters):.1%})" for name, size in self.uncounted[:3])
+        more = f" and {len(self.uncounted) - 3} others" if len(self.uncounted) > 3 else ""
+        size = sum(size for _, size in self.uncounted)
+        return f"; not counted: {shown}{more}, {size:,} of {self.parameters:,} parameters"
 
     def table(self) -> str:
         """One line per layer: its name and how many weights it has."""
@@ -125,6 +138,10 @@ class Budget:
         """Give the model the masks with which a method starts."""
         attach_weight_masks(model, self._sizes(), self.keep, self.limit, method)
 
+    def attach_open(self, model: nn.Module) -> None:
+        """Attach masks that keep everything, under which the weights learn."""
+        attach_open_weight_masks(model, self._sizes(), self.keep, self.limit)
+
     def attach_frozen(self, model: nn.Module, chosen: Mapping[str, Tensor]) -> None:
         """Attach masks that were learned before, by the names of this budget's sites."""
         attach_frozen_weight_masks(model, chosen)
@@ -134,12 +151,13 @@ class Budget:
         fixed = {name: mask.count for name, mask in found.items() if mask.logit is None}
         keeps = {name: float(mask.keep.detach()) for name, mask in found.items() if name not in fixed}
         sizes = {name: found[name].size for name in keeps}
+        most = {name: found[name].most for name in keeps}
         spent = sum(fixed.values())
-        if not len(sizes) <= self.limit - spent <= sum(sizes.values()):
+        if not len(sizes) <= self.limit - spent <= sum(most.values()):
             raise ValueError(
                 f"the fixed quotas keep {spent} weights and the budget {self.limit}: the state is of another"
             )
-        return fixed | exact_counts(keeps, sizes, self.limit - spent)
+        return fixed | exact_counts(keeps, sizes, self.limit - spent, most=most)
 
     def projection(self, model: nn.Module, method: Method) -> Projection:
         """The sparse set of this budget, for Robust-ADMM to pull the weights to."""
@@ -171,7 +189,7 @@ class Budget:
 
 def weight_layers(model: nn.Module, counts: Mapping[str, int]) -> Layers:
     """What stays of every prunable weight when the masks on weights keep so many entries each."""
-    sizes = {name: shape.numel() for name, shape in prunable_shapes(model).items()}
+    sizes = {name: shape.numel() for name, shape in prunable_shapes(model, counts).items()}
     return {name: {"kept": counts.get(name, total), "total": total} for name, total in sizes.items()}
 
 
@@ -205,67 +223,3 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
         for row in rows
     )
     return "\n".join(line.rstrip() for line in lines)
-
-
-@keyword_only("keep", 1)
-def weight_budget(
-    model: nn.Module, *, keep: float, exclude: Sequence[str] = (), example: Tensor | None = None
-) -> Budget:
-    """At most ``round(keep · N)`` of the N convolution, linear and attention-projection weights may stay.
-
-    ``exclude`` are name patterns (``"classifier.*"``) of weights that are neither pruned nor counted in N.
-    Raises ValueError for a pattern that matches nothing, a weight that two modules share or that is computed (by weight
-    norm, say), or a budget smaller than the number of layers (each keeps at least one weight).
-
-    With an ``example``, a batch of images, one forward pass is watched: a weight that is remade before it is used
-    (standardised, say) is a ValueError, since its zeros would not stay; weights that inference never uses are a warning.
-    """
-    if isinstance(exclude, str):
-        raise TypeError(f"exclude={exclude!r} must be a sequence of patterns; write [{exclude!r}]")
-    check_plain(model)
-    if masks(model):
-        raise ValueError("the model already has masks; make the budget before attach_masks, or bake_masks(model) first")
-    weights, computed = prunable_weights(model), computed_weights(model)
-    unmatched = [p for p in exclude if not any(fnmatchcase(name, p) for name in [*weights, *computed])]
-    if unmatched:
-        raise ValueError(f"exclude patterns {unmatched} match no weight; the prunable weights are {list(weights)}")
-
-    def stays_out(name: str) -> bool:
-        return any(fnmatchcase(name, pattern) for pattern in exclude)
-
-    refuse_computed([name for name in computed if not stays_out(name)])
-    refuse_shared(model, [name for name in weights if not stays_out(name)])
-    terms = tuple(Term(float(w.numel()), (name,)) for name, w in weights.items() if not stays_out(name))
-    if not terms:
-        raise ValueError("nothing is left to prune: the model has no convolution or linear weight outside `exclude`")
-    budget = Budget(keep, terms)
-    if budget.limit < len(terms):
-        raise ValueError(
-            f"keep={keep:g} leaves {budget.limit} of {budget.total:.0f} weights for {len(terms)} layers, and every layer "
-            f"keeps at least one; choose keep >= {len(terms) / budget.total:.3g} or leave layers out with `exclude`"
-        )
-    if example is not None:
-        _look_at_a_pass(model, example, {name: weights[name] for name in budget.sites}, list(weights))
-    return budget
-
-
-def _look_at_a_pass(model: nn.Module, example: Tensor, weights: Mapping[str, nn.Parameter], every: list[str]) -> None:
-    found = uses(model, example, weights)
-    if found.remade:
-        names, shown = sorted(found.remade), ", ".join(sorted(found.remade)[:3])
-        more = f" and {len(names) - 3} others" if len(names) > 3 else ""
-        raise ValueError(
-            f"{shown}{more} {'is' if len(names) == 1 else 'are'} remade in the forward pass (standardised, for instance): the network computes with other "
-            f"weights than those that a mask would be on, and its zeros would not stay. Use plain layers, or leave out "
-            f"what is remade: exclude={patterns(names, every)}"
-        )
-    idle = [name for name in weights if name not in found.used]
-    if idle and not found.branches:  # another image may go another way
-        count = sum(weights[name].numel() for name in idle)
-        log.warning(
-            "%s of the %s weights that the budget counts are never used in eval mode, and would hold their part of what "
-            "stays; leave them out: exclude=%s",
-            f"{count:,}",
-            f"{sum(weight.numel() for weight in weights.values()):,}",
-            patterns(idle, every),
-        )

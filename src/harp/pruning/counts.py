@@ -4,12 +4,18 @@ import math
 from collections.abc import Mapping
 
 
-def exact_counts(keeps: Mapping[str, float], sizes: Mapping[str, int], total: int) -> dict[str, int]:
+def exact_counts(
+    keeps: Mapping[str, float], sizes: Mapping[str, int], total: int, *, most: Mapping[str, int] | None = None
+) -> dict[str, int]:
     """Integer quotas of exactly ``total`` entries, at least one a layer, as near as possible to the fractions ``keeps``.
 
     Rounded fractions that spend ``total`` stay as they are. Otherwise all logits are shifted by one common offset, found
     by bisection, until they do; what rounding down leaves over is handed out by largest remainder, ties by order.
+    With ``most``, no layer gets more than that.
     """
+    if most is not None:
+        capped = {n: keep * sizes[n] / most[n] if most[n] < sizes[n] else keep for n, keep in keeps.items()}
+        return exact_counts({n: min(keep, 1.0) for n, keep in capped.items()}, most, total)
     if not len(sizes) <= total <= sum(sizes.values()):
         raise ValueError(
             f"total={total} must lie between the {len(sizes)} layers and their {sum(sizes.values())} entries"

@@ -62,6 +62,7 @@ class Descent:
         self.learned = {name: found[name] for name in budget.sites if found[name].logit is not None}
         self.fixed = {name: found[name].keep.item() for name in budget.sites if found[name].logit is None}
         self.floors = torch.tensor([mask.keep_min for mask in self.learned.values()], dtype=torch.float64)
+        self.tops = torch.tensor([mask.keep_max for mask in self.learned.values()], dtype=torch.float64)
         self.done = 0
         self.velocity = torch.zeros(len(self.learned), dtype=torch.float64)
 
@@ -118,7 +119,7 @@ class Descent:
         """The budget's share at these logits, and its gradient with respect to them."""
         with torch.enable_grad():
             r = r.detach().requires_grad_(True)
-            keeps = self.floors + (1 - self.floors) * torch.sigmoid(r)
+            keeps = self.floors + (self.tops - self.floors) * torch.sigmoid(r)
             used = self.budget.share({**self.fixed, **dict(zip(self.learned, keeps, strict=True))})
             (slopes,) = torch.autograd.grad(used, r)
         return float(used.detach()), slopes

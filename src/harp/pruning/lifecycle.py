@@ -5,27 +5,20 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from harp.pruning.attaching import parameter_order
 from harp.pruning.budget import Budget, budget_of
 from harp.pruning.channels.reader import Reader
 from harp.pruning.mask import Mask, masks, parametrizations
-from harp.pruning.methods import HARP, WEIGHTS, Method
-from harp.pruning.prunable import PRUNED_TENSORS
+from harp.pruning.methods import GRADUAL, HARP, WEIGHTS, Method
+from harp.pruning.prunable import NORMALISATION, prunable_weights, refuse_shared
 from harp.pruning.weights import attach_frozen_weight_masks
-
-NORMALISATION = (
-    nn.modules.batchnorm._BatchNorm,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-    nn.modules.instancenorm._InstanceNorm,
-)
-"""Modules whose parameters go on learning while the weights rest."""
 
 
 def attach_masks(model: nn.Module, budget: Budget, method: Method = HARP) -> nn.Module:
     """Give every weight, or group of channels, of the budget a mask. Weights rest from now on; scores, keep fractions and norms learn.
 
-    Learned keep fractions live in (0.1 · budget.keep, 1); fixed ones spend exactly the budget from the start. Raises
+    Learned keep fractions live in (0.1 · budget.keep, 1); fixed ones spend exactly the budget from the start. Under the
+    masks of gradual pruning (GMP) weights learn, and nothing is removed before `harp.pruning.Gradual` renews them. Raises
     ValueError when the model already has masks, is not the one the budget was made for, has a weight that is not
     finite, or one that sits beside another parametrization.
     """
@@ -38,6 +31,11 @@ def attach_masks(model: nn.Module, budget: Budget, method: Method = HARP) -> nn.
             "method=METHODS['r-admm'] learns weights, before there are masks: add the loss of harp.pruning.Admm(model, "
             "budget, steps, rho=…) to yours, and cut with attach_masks(model, budget, LWM) at the end"
         )
+    if method.learn == GRADUAL:
+        budget.attach_open(model)
+        for mask in masks(model).values():
+            mask.budget = budget
+        return model
     budget.attach(model, method)
     _rest(model, budget)
     return model
@@ -55,6 +53,19 @@ def attach_frozen_masks(model: nn.Module, chosen: Mapping[str, Tensor], budget: 
     for mask in masks(model).values():
         mask.budget = budget
     return model
+
+
+def keep_zeros(model: nn.Module) -> nn.Module:
+    """Attach frozen masks where the weights of a pruned network are zero, so that training does not revive them.
+
+    The others learn as before; ``bake_masks(model)`` takes the masks away again. Raises ValueError for a network that has no
+    zero among its convolution, linear and attention-projection weights, and for one that has masks.
+    """
+    zeros = {name: weight.detach() != 0 for name, weight in prunable_weights(model).items() if not weight.all()}
+    if not zeros and not masks(model):
+        raise ValueError("the model has no weight that is zero: prune it first, and bake_masks(model) leaves zeros")
+    refuse_shared(model, list(zeros))
+    return attach_frozen_masks(model, zeros)
 
 
 def freeze_masks(model: nn.Module) -> nn.Module:
@@ -174,9 +185,11 @@ def _bake(module: nn.Module) -> None:
         with torch.no_grad():
             weight.copy_(chain())
         plain[tensor_name] = weight
+    order = parameter_order(module)
     module.__class__ = type(module).__bases__[0]
     del module._modules["parametrizations"]
     module._parameters.clear()
-    # Weights come first again, as in the plain network: the state of an optimiser counts parameters.
-    order = {name: place for place, name in enumerate(PRUNED_TENSORS)}
-    module._parameters.update(sorted(plain.items(), key=lambda item: order.get(item[0], len(order))))
+    # In the order of the plain network again: the state of an optimiser counts parameters.
+    module._parameters.update({name: plain[name] for name in order})
+    if isinstance(module, nn.RNNBase):
+        module._init_flat_weights()

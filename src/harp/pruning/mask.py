@@ -32,7 +32,8 @@ class Mask(nn.Module):
     """weight ↦ weight ⊙ mask, where the mask keeps the ``round(keep · n)`` entries of largest |score|, at least one.
 
     ``scores`` only has to broadcast against the weight: its shape is the granularity. ``keep`` is
-    a_min + (1 − a_min) · sigmoid(logit) when it is learned, and ``quota`` / n, a fixed number of entries, when it is
+    a_min + (a_max − a_min) · sigmoid(logit) when it is learned, where a_max is 1, or the share of the
+    weight's entries that are not zero already; and ``quota`` / n, a fixed number of entries, when it is
     not (a sigmoid cannot say 1, and an integer survives ``.half()``).
     """
 
@@ -48,11 +49,20 @@ class Mask(nn.Module):
     quota: Tensor | None
     mask: Tensor | None
 
-    def __init__(self, scores: Tensor, keep: float, *, learn: frozenset[str], keep_min: float, estimator: Estimator):
+    def __init__(
+        self,
+        scores: Tensor,
+        keep: float,
+        *,
+        learn: frozenset[str],
+        keep_min: float,
+        estimator: Estimator,
+        keep_max: float = 1.0,
+    ):
         super().__init__()
         if not 0 < keep <= 1:
             raise ValueError(f"keep={keep} must lie in (0, 1]")
-        self.keep_min = keep_min
+        self.keep_min, self.keep_max = keep_min, keep_max
         self.estimator = estimator
         self.held: Tensor | None = None
         self.chosen = self.product = self.watched = None
@@ -64,7 +74,7 @@ class Mask(nn.Module):
         self.register_buffer("quota", None)
         self.register_buffer("mask", None)
         if "keeps" in learn:
-            self.logit = nn.Parameter(scores.new_tensor(logit_of(keep, keep_min)))
+            self.logit = nn.Parameter(scores.new_tensor(logit_of(keep, keep_min, keep_max)))
         else:
             self.quota = torch.tensor(_whole(keep, scores.numel()), device=scores.device)
 
@@ -78,6 +88,11 @@ class Mask(nn.Module):
         return self._learned().numel() if self.mask is None else self.mask.numel()
 
     @property
+    def most(self) -> int:
+        """The most entries that it can keep."""
+        return round(self.keep_max * self.size)
+
+    @property
     def keep(self) -> Float[Tensor, ""]:
         """The fraction kept now; differentiable in ``logit`` while it is learned."""
         if self.mask is not None:
@@ -85,7 +100,7 @@ class Mask(nn.Module):
         if self.quota is not None:
             return self.quota / self.size
         assert self.logit is not None
-        return self.keep_min + (1 - self.keep_min) * torch.sigmoid(self.logit.float())
+        return self.keep_min + (self.keep_max - self.keep_min) * torch.sigmoid(self.logit.float())
 
     @property
     def count(self) -> int:
@@ -225,11 +240,11 @@ class _MaskedWeight(torch.autograd.Function):
         return grad_weight, grad_scores, grad_keep, None, None, None
 
 
-def logit_of(keep: float, keep_min: float) -> float:
-    """The exact inverse of keep = keep_min + (1 − keep_min) · sigmoid(logit)."""
-    if not keep_min < keep < 1:
-        raise ValueError(f"a learned keep fraction must start inside ({keep_min:g}, 1), got keep={keep:g}")
-    return math.log((keep - keep_min) / (1 - keep))
+def logit_of(keep: float, keep_min: float, keep_max: float = 1.0) -> float:
+    """The exact inverse of keep = keep_min + (keep_max − keep_min) · sigmoid(logit)."""
+    if not keep_min < keep < keep_max:
+        raise ValueError(f"a learned keep fraction must start inside ({keep_min:g}, {keep_max:g}), got keep={keep:g}")
+    return math.log((keep - keep_min) / (keep_max - keep))
 
 
 def _whole(keep: float, size: int) -> int:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
-from harp.pruning.estimators import marginal
+from harp.pruning.estimators import layer_sum, marginal
 from harp.pruning.keeps import Split, erk, global_magnitude, lamp, starting_at, uniform
 from harp.pruning.mask import Estimator
 from harp.pruning.scores import magnitude, random, scaled_magnitude
@@ -13,23 +14,32 @@ from harp.recipes import brought, register_name
 
 BOTH, NOTHING = frozenset({"scores", "keeps"}), frozenset[str]()
 WEIGHTS = frozenset({"weights"})
+GRADUAL = frozenset({"weights", "masks"})
+"""Weights learn under masks that follow them (harp.pruning.Gradual)."""
 
 
 @dataclass(frozen=True)
 class Method:
     """``scores(weight)`` and ``keeps(weights, keep)`` say where a method starts, ``learn`` what it changes from there.
 
-    ``estimator`` turns the gradient of a mask into that of its keep fraction (:mod:`harp.pruning.estimators`).
+    ``estimator`` turns the gradient of a mask into that of its keep fraction (:mod:`harp.pruning.estimators`), and
+    ``rule`` says how learned fractions reach the budget: by descent on a schedule, or by the growing penalty of the paper.
     """
 
     scores: Callable[[Tensor], Tensor]
     keeps: Split
     learn: frozenset[str] = NOTHING
     estimator: Estimator = marginal
+    rule: Literal["descent", "ramp"] = "descent"
 
     def __post_init__(self) -> None:
-        if not (self.learn <= BOTH or self.learn == WEIGHTS):
-            raise ValueError(f"learn={set(self.learn)} may contain only 'scores' and 'keeps', or 'weights' alone")
+        if not (self.learn <= BOTH or self.learn in (WEIGHTS, GRADUAL)):
+            raise ValueError(
+                f"learn={set(self.learn)} may contain only 'scores' and 'keeps', or be 'weights' alone or 'weights' and "
+                "'masks'"
+            )
+        if self.rule not in ("descent", "ramp"):
+            raise ValueError(f"rule={self.rule!r} must be 'descent' or 'ramp'")
 
 
 HARP = Method(scaled_magnitude, starting_at(0.1, uniform), BOTH)
@@ -40,10 +50,16 @@ GLOBAL = Method(magnitude, global_magnitude)
 ERK = Method(magnitude, erk)
 LAMP = Method(magnitude, lamp)
 RANDOM = Method(random, uniform)
+HARP_PUBLISHED = Method(scaled_magnitude, starting_at(0.1, uniform), BOTH, layer_sum, rule="ramp")
+GMP = Method(magnitude, uniform, GRADUAL)
+GMP_ERK = Method(magnitude, erk, GRADUAL)
+GMP_LAMP = Method(magnitude, lamp, GRADUAL)
+GMP_GLOBAL = Method(magnitude, global_magnitude, GRADUAL)
 R_ADMM = Method(magnitude, uniform, WEIGHTS)  # they learn before there are masks (harp.pruning.Admm); LWM's cut them
 
 METHODS: dict[str, Method] = {
     "harp": HARP,
+    "harp-published": HARP_PUBLISHED,
     "rates-only": RATES_ONLY,
     "hydra": HYDRA,
     "lwm": LWM,
@@ -51,6 +67,10 @@ METHODS: dict[str, Method] = {
     "erk": ERK,
     "lamp": LAMP,
     "random": RANDOM,
+    "gmp": GMP,
+    "gmp-erk": GMP_ERK,
+    "gmp-lamp": GMP_LAMP,
+    "gmp-global": GMP_GLOBAL,
     "r-admm": R_ADMM,
 }
 """By the names of recipes and the command line."""

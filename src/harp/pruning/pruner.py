@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harp.pruning.budget import Budget, weight_budget
+from harp.pruning.budget import Budget
+from harp.pruning.counting import weight_budget
 from harp.pruning.descent import Descent
+from harp.pruning.gradual import Gradual
 from harp.pruning.lifecycle import attach_masks, bake_masks, freeze_masks, keep_logits
 from harp.pruning.mask import masks
-from harp.pruning.methods import HARP, Method
+from harp.pruning.methods import GRADUAL, HARP, Method
 from harp.pruning.remembered import Remembered
 
 log = logging.getLogger(__name__)
@@ -41,7 +43,12 @@ class Pruner:
     ):
         if steps is not None and steps < 1:
             raise ValueError(f"steps={steps} must be at least 1: the optimizer steps of the whole prune stage")
-        if steps is None and "keeps" in method.learn:
+        if method.rule == "ramp":
+            raise ValueError(
+                "method=HARP_PUBLISHED has the penalty of the paper, which joins your loss: attach_masks(model, budget, "
+                "method), and harp.Penalty in your loop"
+            )
+        if steps is None and ("keeps" in method.learn or method.learn == GRADUAL):
             raise ValueError("steps=None: say how many optimizer steps the prune stage has, e.g. 20 * len(loader)")
         if budget is None:
             if keep is None:
@@ -50,8 +57,8 @@ class Pruner:
         elif keep is not None or exclude:
             raise ValueError(f"keep={keep} and exclude={list(exclude)} are settled by the budget; leave them out")
         attach_masks(model, budget, method)
-        self.model, self.budget, self.steps, self.done = model, budget, steps, 0
-        self.descent = None if steps is None else Descent(model, budget, steps)
+        self.model, self.budget, self.steps, self.done, self.frozen = model, budget, steps, 0, False
+        self.rule = None if steps is None else _rule(model, budget, steps, method)
         self._before: dict[nn.Parameter, Tensor] = {}
         """Where keep fractions were when their gradient came, before any optimizer moved them."""
         self._hooks = [logit.register_post_accumulate_grad_hook(self._note) for logit in keep_logits(model)]
@@ -70,6 +77,8 @@ class Pruner:
         Does nothing once the masks are frozen, so that one loop can serve pruning and finetuning.
         """
         logits = keep_logits(self.model)
+        if isinstance(self.rule, Gradual) and not self.frozen:
+            return self.rule.step()
         if all(mask.frozen for mask in masks(self.model).values()):
             return
         if logits and all(logit.grad is None for logit in logits):
@@ -80,8 +89,8 @@ class Pruner:
         for logit, value in self._before.items():
             logit.copy_(value)
         self._before.clear()
-        if self.descent is not None:
-            self.descent.step()
+        if self.rule is not None:
+            self.rule.step()
         self.done += 1
         if self.done == _LOOKED_BACK:
             self._look_back()
@@ -103,6 +112,9 @@ class Pruner:
         for scores in self._scores:
             scores.grad = None  # an optimizer that still holds them leaves them alone
         self._hooks, self._scores, self._start = [], [], []
+        if isinstance(self.rule, Gradual):
+            self.rule.cut()
+        self.frozen = True
         return freeze_masks(self.model)
 
     def bake(self) -> nn.Module:
@@ -111,12 +123,12 @@ class Pruner:
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed stage needs beside the states of model and optimizer."""
-        return {"done": self.done, "descent": None if self.descent is None else self.descent.state_dict()}
+        return {"done": self.done, "descent": None if self.rule is None else self.rule.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.done = state["done"]
-        if self.descent is not None:
-            self.descent.load_state_dict(state["descent"])
+        if self.rule is not None:
+            self.rule.load_state_dict(state["descent"])
 
     def _note(self, logit: Tensor) -> None:
         assert isinstance(logit, nn.Parameter)
@@ -130,3 +142,7 @@ class Pruner:
                 self.done,
             )
         self._start = []
+
+
+def _rule(model: nn.Module, budget: Budget, steps: int, method: Method) -> Descent | Gradual:
+    return Gradual(model, budget, steps, method=method) if method.learn == GRADUAL else Descent(model, budget, steps)

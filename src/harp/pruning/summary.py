@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from harp.pruning.budget import aligned, budget_of, weight_layers
 from harp.pruning.channels.following.watching import evaluating
 from harp.pruning.mask import masks
-from harp.pruning.prunable import prunable_shapes
+from harp.pruning.prunable import other_parameters, prunable_shapes
 from harp.pruning.using import as_example
 
 
@@ -35,6 +35,8 @@ class Summary:
     """``print`` it for a table."""
 
     layers: tuple[LayerSummary, ...]
+    uncounted: tuple[tuple[str, int], ...] = ()
+    """Other parameters of two dimensions or more, and how large they are."""
 
     @property
     def kept(self) -> int:
@@ -57,16 +59,19 @@ class Summary:
     def __str__(self) -> str:
         rows = [(x.name, " x ".join(map(str, x.shape)), *_numbers(x.kept, x.share, x.macs)) for x in self.layers]
         last = ("all layers", "", *_numbers(self.kept, self.share, self.macs))
-        return aligned([("layer", "shape", "kept", "share", "MACs"), *rows, last])
+        others = [(name, "not counted", f"{size:,}", "", "") for name, size in self.uncounted]
+        return aligned([("layer", "shape", "kept", "share", "MACs"), *rows, last, *others])
 
 
 def summary(model: nn.Module, example: Tensor | None = None) -> Summary:
-    """What is kept of each convolution, linear and attention-projection weight; with a batch of images, its MACs, too.
+    """What is kept of each convolution, linear, bilinear, recurrent and attention-projection weight; with a batch of images, its MACs, too.
 
     Under masks, what they keep now. In a plain network, the entries that are not zero. MACs are counted for convolutions
     and linear layers that the forward pass calls.
     """
-    shapes, found = prunable_shapes(model), masks(model)
+    found = masks(model)
+    shapes = prunable_shapes(model, found)
+    others = tuple((name, p.numel()) for name, p in other_parameters(model).items())
     if found:
         budget, counts = budget_of(model), {name: mask.count for name, mask in found.items()}
         layers = weight_layers(model, counts) if budget is None else budget.layers(model, counts)
@@ -80,7 +85,8 @@ def summary(model: nn.Module, example: Tensor | None = None) -> Summary:
                 name, tuple(shape), kept[name], shape.numel(), kept[name] * uses[name] if name in uses else None
             )
             for name, shape in shapes.items()
-        )
+        ),
+        others,
     )
 
 

@@ -43,10 +43,12 @@ class _Origin:
 
 @dataclass
 class Uses:
-    """``used`` weights, those ``remade`` by another operation than a mask, and whether the pass reads numbers off images."""
+    """``used`` weights, those ``remade`` by another operation than a mask, those that are ``factors`` of products with what
+    comes from the image, and whether the pass reads numbers off images."""
 
     used: set[str] = field(default_factory=set)
     remade: set[str] = field(default_factory=set)
+    factors: set[str] = field(default_factory=set)
     branches: bool = False
 
 
@@ -164,6 +166,8 @@ class _Watch(TorchDispatchMode):
         if name in PRODUCTS:
             for (argument, tensor), origin in zip(tensors, origins, strict=True):
                 self._look_at(argument, tensor, origin)
+                if image and not (origin.image or origin.product or argument.startswith("attn_")):
+                    self.found.factors.update(origin.weights)
             made = _Origin(image=True) if image else _Origin(weights=weights, product=True)
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor):
@@ -188,13 +192,18 @@ def _thinned(model: nn.Module, weights: Mapping[str, nn.Parameter]) -> Iterator[
     names = {id(weight): name for name, weight in weights.items()}
     held = [(module, name, p) for module in model.modules() for name, p in module._parameters.items() if p is not None]
     stand_ins = {id(p): _stand_in(p, thin=id(p) in names) for _, _, p in held}
+    recurrent = [(module, module._flat_weights) for module in model.modules() if isinstance(module, nn.RNNBase)]
     for module, name, parameter in held:
         module._parameters[name] = stand_ins[id(parameter)]
+    for module, _ in recurrent:  # they compute with a list of their own
+        module._flat_weights = [module._parameters.get(name) for name in module._flat_weights_names]
     try:
         yield {name: stand_ins[key] for key, name in names.items()}
     finally:
         for module, name, parameter in held:
             module._parameters[name] = parameter
+        for module, flat in recurrent:
+            module._flat_weights = flat
 
 
 def _stand_in(parameter: nn.Parameter, *, thin: bool) -> nn.Parameter:

@@ -10,25 +10,18 @@ from harp.recipes.lengths import (
     steps_of,
     steps_per_epoch,
 )
-from harp.recipes.methods import ADMM, OWN_METHODS, brought, method_names, register_name
+from harp.recipes.methods import ADMM, GMP, LEARN_WEIGHTS, OWN_METHODS, brought, method_names, register_name
 from harp.recipes.plain import from_json, recipe_in, to_json
 from harp.recipes.presets import PRESETS
-from harp.recipes.settings import (
-    S2AP_HOSTS,
-    Compute,
-    Evaluating,
-    Granularity,
-    Objective,
-    Pruning,
-    Recipe,
-    Task,
-    Training,
-    data_title,
-)
+from harp.recipes.setting import with_setting
+from harp.recipes.settings import Compute, Evaluating, Recipe, Task, data_title
 from harp.recipes.spelling import PLUG_INS, normal_spelling, respelled
+from harp.recipes.training import S2AP_HOSTS, Granularity, Objective, Pruning, Training
 
 __all__ = [
     "ADMM",
+    "GMP",
+    "LEARN_WEIGHTS",
     "OWN_METHODS",
     "PLUG_INS",
     "PRESETS",
@@ -63,4 +56,5 @@ __all__ = [
     "threat_words",
     "to_json",
     "with_fields",
+    "with_setting",
 ]

@@ -4,7 +4,8 @@ import math
 from dataclasses import replace
 from typing import TypeVar
 
-from harp.recipes.settings import Recipe, Training
+from harp.recipes.settings import Recipe
+from harp.recipes.training import Training
 
 FEW_STEPS = 100
 """Fewer optimiser steps than this hardly move a network; the shortest stage of a preset has more than twice as many."""

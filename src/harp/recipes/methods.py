@@ -5,7 +5,11 @@ from importlib.metadata import EntryPoint, entry_points
 
 ADMM = "r-admm"
 """The method that makes no masks while it learns: it moves weights."""
-OWN_METHODS = ("harp", "rates-only", "hydra", "lwm", "global", "erk", "lamp", "random", ADMM)
+GMP = ("gmp", "gmp-erk", "gmp-lamp", "gmp-global")
+"""The methods that prune little by little while weights learn."""
+LEARN_WEIGHTS = (ADMM, *GMP)
+"""Those in whose prune stage weights learn."""
+OWN_METHODS = ("harp", "rates-only", "hydra", "lwm", "global", "erk", "lamp", "random", "harp-published", *GMP, ADMM)
 GROUP = "harp.methods"
 """The entry points by which a package brings methods: ``name = "package.module:METHOD"``."""
 _FORM = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")

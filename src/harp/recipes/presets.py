@@ -1,8 +1,10 @@
-"""Recipes by name. Paper settings: Zhao and Wressnegger, ICLR 2023, section 4 and appendix."""
+"""Recipes by name. Paper settings: Zhao and Wressnegger, ICLR 2023, section 4 and appendix; the method 'harp' among them
+comes down to the budget by harp's own descent, 'harp-published' by the paper's rule."""
 
 from typing import Any
 
-from harp.recipes.settings import Compute, Evaluating, Pruning, Recipe, Task, Training
+from harp.recipes.settings import Compute, Evaluating, Recipe, Task
+from harp.recipes.training import Pruning, Training
 
 
 def _presets() -> dict[str, tuple[str, Recipe]]:
@@ -14,9 +16,12 @@ def _presets() -> dict[str, tuple[str, Recipe]]:
     names = {"vgg16": "vgg16_bn", "resnet18": "resnet18", "wrn28-4": "wrn28_4"}
     for data, title in (("cifar10", "CIFAR-10"), ("svhn", "SVHN")):
         for short, model in names.items():
-            presets[f"{data}-{short}"] = (f"the paper's settings for {title} and {model}; a GPU", _paper(data, model))
+            presets[f"{data}-{short}"] = (
+                f"the paper's settings for {title} and {model}, but harp's descent; a GPU",
+                _paper(data, model),
+            )
     presets["imagenet-resnet50"] = (
-        "the paper's settings for ImageNet and ResNet-50, Free-AT; GPUs",
+        "the paper's settings for ImageNet and ResNet-50, Free-AT, but harp's descent; GPUs",
         _imagenet(),
     )
     return presets

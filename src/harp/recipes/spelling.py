@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from harp.recipes.methods import is_method, unknown
+from harp.recipes.methods import LEARN_WEIGHTS, is_method, unknown
 from harp.recipes.settings import Recipe
 
 
@@ -25,7 +25,7 @@ class Switch:
 
 PLUG_INS = {
     "s2ap": (Switch("prune", "s2ap_rho", 0.01, of=("harp", "hydra")),),
-    "awp": (Switch("finetune", "awp_gamma", 0.01), Switch("prune", "awp_gamma", 0.01, of=("r-admm",))),
+    "awp": (Switch("finetune", "awp_gamma", 0.01), Switch("prune", "awp_gamma", 0.01, of=LEARN_WEIGHTS)),
 }
 """In the order in which they are spelled."""
 

@@ -1,7 +1,7 @@
 """A comparison read back: its cells by method, keep and granularity, each with what its seeds reached."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -24,6 +24,8 @@ class Entry:
     seed: int
     passes: int | float
     path: Path
+    tuned: Mapping[str, str] = field(default_factory=dict)
+    """The settings that were chosen for it, if any were tuned."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,9 @@ class CompareResults:
                 f"{len(self.seeds)} seeds from {plural(parents, 'parent', 'parents')}: seeds that share one differ in pruning and "
                 "finetuning only, so the spread leaves out part of what another parent would change."
             )
+        if settings := dict.fromkeys((e.method, e.keep, tuple(e.tuned.items())) for e in self.entries if e.tuned):
+            chosen = (f"{method_name(m)} at keep {k:g} {', '.join(f'{n}={v}' for n, v in s)}" for m, k, s in settings)
+            found.append(f"Settings were chosen for each method on validation images: {'; '.join(chosen)}.")
         for group in self.groups:
             lost = [seed for seed, run in group.runs.items() if _is_at_chance(run, self.images)]
             if lost:
@@ -154,6 +159,7 @@ def _record(entry: Entry, results: CompareResults) -> dict[str, object]:
         "kept": run.kept,
         "total": run.total,
         "passes": entry.passes,
+        "tuned": dict(entry.tuned) or None,
         "run": str(entry.path),
     }
 

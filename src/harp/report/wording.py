@@ -14,6 +14,7 @@ ATTACKS = {
 }
 METHODS = {
     "harp": "HARP",
+    "harp-published": "HARP as published",
     "hydra": "HYDRA",
     "lwm": "LWM",
     "global": "global magnitude",
@@ -21,6 +22,10 @@ METHODS = {
     "lamp": "LAMP",
     "random": "random",
     "rates-only": "rates only",
+    "gmp": "GMP",
+    "gmp-erk": "GMP-ERK",
+    "gmp-lamp": "GMP-LAMP",
+    "gmp-global": "GMP-global",
     "r-admm": "R-ADMM",
 }
 NORMS = {"linf": "ℓ∞", "l2": "ℓ2"}

@@ -9,12 +9,17 @@ from torch import Tensor, nn
 from harp.cards import CARD_FORMAT
 from harp.environment import environment
 from harp.pruning import Budget, weight_layers
-from harp.recipes import ADMM, Recipe, data_title
+from harp.recipes import LEARN_WEIGHTS, Recipe, Training, data_title
 from harp.runtime.preprocessing import Preprocessing
 from harp.training.progress import EpochMetrics
 
 _MEASURES = {"macs": " of MACs", "parameters": " of parameters", "both": " of MACs and parameters"}
-_LABELS = {"rates-only": "Rates only", "global": "Global magnitude", "random": "Random"}
+_LABELS = {
+    "harp-published": "HARP as published",
+    "rates-only": "Rates only",
+    "global": "Global magnitude",
+    "random": "Random",
+}
 
 
 def make_card(
@@ -35,6 +40,7 @@ def make_card(
     preprocessing: Preprocessing | None = None,
     shape: tuple[int, int, int] | None = None,
     engine: str = "torch",
+    fractions: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The card of a finished stage. ``model`` is plain; ``chosen`` are its masks by the names of the ``budget``'s sites,
     empty when it is dense. ``engine`` is what attacks ran on while it learned."""
@@ -61,6 +67,8 @@ def make_card(
         "keep": recipe.prune.keep if method else 1.0,
         "layers": layers,
         "channels": None if budget is None else budget.channels(counts),
+        "fractions": None if fractions is None else dict(fractions),
+        "uncounted": {} if budget is None else dict(budget.uncounted),
         "parameters": sum(p.numel() for p in model.parameters()),
         "best_epoch": best.epoch if best else None,
         "validation": {
@@ -93,9 +101,10 @@ def name_of(recipe: Recipe, stage: str) -> str:
 
 
 def plug_ins(recipe: Recipe, stage: str) -> tuple[str, ...]:
-    """The plug-ins that took part up to this stage since the dense network, or in it."""
+    """The plug-ins that took part up to this stage since the dense network, or in it; EMA if its weights are an average."""
     if stage == "pretrain":
-        return ("AWP",) if recipe.pretrain.awp_gamma > 0 else ()
-    awp = recipe.prune.method == ADMM and recipe.prune.awp_gamma > 0
+        return ("AWP",) * (recipe.pretrain.awp_gamma > 0) + ("EMA",) * (recipe.pretrain.ema > 0)
+    last: Training = recipe.finetune if stage == "finetune" else recipe.prune
+    awp = recipe.prune.method in LEARN_WEIGHTS and recipe.prune.awp_gamma > 0
     awp |= stage == "finetune" and recipe.finetune.awp_gamma > 0
-    return ("S2AP",) * (recipe.prune.s2ap_rho > 0) + ("AWP",) * awp
+    return ("S2AP",) * (recipe.prune.s2ap_rho > 0) + ("AWP",) * awp + ("EMA",) * (last.ema > 0)

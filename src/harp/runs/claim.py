@@ -1,6 +1,5 @@
 """Whose a run directory is: only a stage of the same settings goes on there, and nothing that is not a run is deleted."""
 
-import hashlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harp.files import PARTIAL, read_json, write_json
+from harp.files import PARTIAL, read_json, sha256_of, write_json
 from harp.recipes import Recipe, from_json, to_json
 from harp.runs.directory import RunDirectory
 
@@ -60,7 +59,7 @@ class Claim:
             "weights": None if self.weights is None else str(self.weights),
             "weights_key": self.weights_key,
             "train_weights": self.train_weights,
-            "source_sha256": None if source is None else _sha256(source),
+            "source_sha256": None if source is None else sha256_of(source),
             "split_seed": self.split_seed,
             "recipe": to_json(self.recipe),
         }
@@ -173,8 +172,3 @@ def _as_written_now(recipe: dict[str, Any]) -> dict[str, Any]:
 def _deciding(record: dict[str, Any], stage: str) -> dict[str, Any]:
     parts = {name: record["recipe"].get(name) for name in _DECIDES[stage]}
     return {**{key: record[key] for key in record if key != "recipe"}, **parts}
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,6 +1,7 @@
 """Opening what a run directory holds: its recipe, its data, its network."""
 
 import os
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,17 @@ from harp.checkpoint import load_tensors, load_weights
 from harp.data import ImageData, Streamed, load_data, split
 from harp.data.soundness import known_broken, leave_out
 from harp.data.source import MOVED
-from harp.files import read_json
+from harp.files import read_json, sha256_of
 from harp.models import build_model
-from harp.pruning import Budget, attach_frozen_masks, channel_budget, masks, outside_masks, weight_budget
+from harp.pruning import (
+    Budget,
+    attach_frozen_masks,
+    budget_of_sites,
+    channel_budget,
+    masks,
+    outside_masks,
+    weight_budget,
+)
 from harp.pruning.channels import Widths, resize
 from harp.recipes import Pruning, Recipe, recipe_in
 from harp.runs.directory import RunDirectory
@@ -122,17 +131,21 @@ def _network(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> nn.Mo
     return build_model(task.model, shape=shape, classes=classes, mean_std=mean_std)
 
 
-def make_budget(model: nn.Module, settings: Pruning, data: ImageData, *, look: bool = True) -> Budget:
+def make_budget(
+    model: nn.Module, settings: Pruning, data: ImageData, *, sites: Collection[str] | None = None
+) -> Budget:
     """The budget that a stage's settings name, measured on the network itself.
 
-    ``look`` at a pass through it before it is pruned: it may make its weights anew.
+    Without the ``sites`` of masks that were made already, a pass through it is looked at: it may make its weights anew.
     """
     example = torch.zeros(1, *data.shape)
     if settings.of_channels:
         measures = ("macs", "parameters") if settings.measure == "both" else (settings.measure,)
         keeps = dict.fromkeys(measures, settings.keep)
         return channel_budget(model, example, keep=keeps, exclude=settings.exclude, multiple_of=settings.multiple_of)
-    return weight_budget(model, keep=settings.keep, exclude=settings.exclude, example=example if look else None)
+    if sites is not None:
+        return budget_of_sites(model, keep=settings.keep, exclude=settings.exclude, sites=sites)
+    return weight_budget(model, keep=settings.keep, exclude=settings.exclude, include=settings.include, example=example)
 
 
 def check_budget(recipe: Recipe, data: ImageData) -> None:
@@ -152,12 +165,34 @@ def load_network(path: Path, data: ImageData) -> nn.Module:
         return load_weights(resize(model, _read_widths(run)), run.model)
     load_weights(model, run.model)
     if run.masks.exists():
-        budget, chosen = make_budget(model, recipe.prune, data, look=False), load_tensors(run.masks)
+        chosen = load_tensors(run.masks)
+        budget = make_budget(model, recipe.prune, data, sites=list(chosen))
         attach_frozen_masks(model, chosen, budget)
         _check_masks(run, model, budget)
     elif (method := read_json(run.card).get("method")) is not None:
         raise ValueError(f"{path} was pruned by {method} and has lost its {run.masks.name}; make it again")
     return model
+
+
+def open_teacher(path: Path, data: ImageData) -> nn.Module:
+    """The dense network that a run came from, itself if it is dense: what distillation asks.
+
+    Raises ValueError where it is not there any more, or is not what it was.
+    """
+    run, card = open_run(path), read_json(RunDirectory(path).card)
+    while card.get("method") is not None:
+        parent = RunDirectory(Path(os.path.normpath(run.path / card["parent"])))
+        if not parent.finished:
+            raise ValueError(
+                f"distill needs the dense network that {run.path} came from, and {parent.path} is not there; put it back, "
+                "or set distill to 0"
+            )
+        if read_json(run.recipe)["source_sha256"] != sha256_of(parent.model):
+            raise ValueError(
+                f"distill needs the network that {run.path} came from, and {parent.path} has changed since"
+            )
+        run, card = parent, read_json(parent.card)
+    return load_network(run.path, data).requires_grad_(False).eval()
 
 
 def open_network(path: Path) -> nn.Module:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harp.cost.passes import equalised
-from harp.recipes import ADMM, PRESETS, S2AP_HOSTS, Recipe, from_parent, normal_spelling, respelled
+from harp.recipes import LEARN_WEIGHTS, PRESETS, S2AP_HOSTS, Recipe, from_parent, normal_spelling, respelled
 from harp.runs.claim import OtherRun, delete_run
 from harp.runs.directory import RunDirectory
 from harp.runs.opening import check_budget, open_data, open_dense, split_seed_of
@@ -73,8 +73,12 @@ def run_all(
     return finals
 
 
-def run_cell(recipe: Recipe, parent: Path, out: Path, *, overwrite: bool = False, watch: Watch = SILENT) -> Path:
+def run_cell(
+    recipe: Recipe, parent: Path, out: Path, *, test: bool = True, overwrite: bool = False, watch: Watch = SILENT
+) -> Path:
     """Prune a dense run into ``out/masks``, finetune that into ``out/final``, and evaluate it. Interrupted, it continues.
+
+    Without ``test`` it is not evaluated, and the test set is not looked at.
 
     ``overwrite`` replaces runs of other settings, and runs a cell again that is finished to the last evaluation.
     """
@@ -84,7 +88,8 @@ def run_cell(recipe: Recipe, parent: Path, out: Path, *, overwrite: bool = False
         _clear(recipe, parent, out)
     masked = once(prune, recipe, parent, out / MASKS)
     final = once(finetune, recipe, masked, out / FINAL)
-    evaluate_run(final, recipe.test, recipe.compute, watch=watch)
+    if test:
+        evaluate_run(final, recipe.test, recipe.compute, watch=watch)
     return final
 
 
@@ -93,11 +98,14 @@ def cell_is_done(recipe: Recipe, parent: Path, out: Path, tests: int) -> bool:
 
     Raises OtherRun when the directory holds runs of other settings.
     """
+    return is_trained(recipe, parent, out) and is_evaluated(out / FINAL, recipe.test, tests)
+
+
+def is_trained(recipe: Recipe, parent: Path, out: Path) -> bool:
+    """Whether both runs of a cell are finished, evaluated or not. Raises OtherRun as :func:`cell_is_done` does."""
     if not claim_for_child("prune", recipe, parent, out / MASKS).is_done():
         return False
-    if not claim_for_child("finetune", recipe, out / MASKS, out / FINAL).is_done():
-        return False
-    return is_evaluated(out / FINAL, recipe.test, tests)
+    return claim_for_child("finetune", recipe, out / MASKS, out / FINAL).is_done()
 
 
 def _clear(recipe: Recipe, parent: Path, out: Path) -> None:
@@ -147,5 +155,5 @@ def recipe_for(spelling: str, recipe: Recipe) -> Recipe:
         return equalised(respelled(recipe, spelling), recipe)
     bare = respelled(recipe, spelling).prune
     rho = recipe.prune.s2ap_rho if bare.method in S2AP_HOSTS else 0.0
-    gamma = recipe.prune.awp_gamma if bare.method == ADMM else 0.0
+    gamma = recipe.prune.awp_gamma if bare.method in LEARN_WEIGHTS else 0.0
     return equalised(replace(recipe, prune=replace(bare, s2ap_rho=rho, awp_gamma=gamma)), recipe)

@@ -13,14 +13,15 @@ from harp.checkpoint import save_tensors
 from harp.data import ImageData
 from harp.evaluation import Ranks
 from harp.files import write_json, write_json_lines
-from harp.pruning import Budget, attach_masks, bake_masks, budget_of, freeze_masks, masks
+from harp.pruning import Budget, Gradual, attach_masks, bake_masks, budget_of, freeze_masks, masks
 from harp.pruning.channels import widths
 from harp.recipes import Training, few_steps, in_epochs
 from harp.runs.card import make_card, of_smaller
 from harp.runs.claim import Claim
 from harp.runs.directory import RunDirectory
+from harp.runs.fractions import of_fractions
 from harp.runs.inputs import changes
-from harp.runs.opening import with_validation
+from harp.runs.opening import open_teacher, with_validation
 from harp.stages.attacked import attacked_in
 from harp.stages.opening import open_inputs
 from harp.stages.validation import validator
@@ -69,6 +70,7 @@ class Stage:
         if few is not None:
             log.warning("%s: %s", self.claim.stage, few)
         course, run, records = self._course(model, settings, budget), self.claim.run, []
+        start = {name: float(m.keep.detach()) for name, m in masks(model).items() if m.logit is not None}
         self.begin(f"{what}; {settings.epochs} epochs of {len(self.data.train):,} images")
         watch = self.watch
         try:
@@ -86,7 +88,10 @@ class Stage:
             ) from error
         if budget is not None and not masks(model):
             attach_masks(model, budget, method_of(self.claim.recipe.prune))
-        return self.finish(model, records, engine=course.attacked.name if course.attacked else "torch")
+        if isinstance(course.rule, Gradual):
+            course.rule.cut()  # the best epoch may be one of nearly the budget
+        found: dict[str, Any] = {"engine": course.attacked.name if course.attacked else "torch"}
+        return self.finish(model, records, found | ({"fractions": of_fractions(start, records)} if start else {}))
 
     def _course(self, model: nn.Module, settings: Training, budget: Budget | None) -> Course:
         recipe, data, world = self.claim.recipe, self.data, self.fabric.world_size
@@ -101,7 +106,15 @@ class Stage:
             budget=budget,
             world=world,
             attacked=attacked,
+            classes=len(data.classes),
+            teacher=self._teacher(settings),
         )
+
+    def _teacher(self, settings: Training) -> nn.Module | None:
+        if settings.distill == 0 or self.claim.parent is None:
+            return None
+        layout = self.claim.recipe.compute.channels_last
+        return place(open_teacher(self.claim.parent, self.data), self.fabric.device, channels_last=layout)
 
     def begin(self, what: str) -> None:
         """Make the directory this stage's, the first rank for all."""
@@ -110,7 +123,9 @@ class Stage:
         self.fabric.barrier()
         self.watch.on_start(self.claim.stage, what)
 
-    def finish(self, model: nn.Module, records: list[EpochMetrics], engine: str = "torch") -> RunDirectory:
+    def finish(
+        self, model: nn.Module, records: list[EpochMetrics], found: dict[str, Any] | None = None
+    ) -> RunDirectory:
         """Freeze and bake what was learned, write model, masks and, last, the card."""
         chosen, budget = {}, None
         if masks(model):
@@ -119,7 +134,7 @@ class Stage:
             chosen = {name: mask.current().cpu() for name, mask in masks(model).items()}
             bake_masks(model)
         if self.fabric.is_global_zero:
-            self._write(model, chosen, records, budget, engine)
+            self._write(model, chosen, records, budget, found or {})
         self.fabric.barrier()
         return settled(self.claim, self.watch)
 
@@ -129,7 +144,7 @@ class Stage:
         chosen: dict[str, Tensor],
         records: list[EpochMetrics],
         budget: Budget | None,
-        engine: str,
+        found: dict[str, Any],
     ) -> None:
         recipe, run, data = self.claim.recipe, self.claim.run, self.data
         card = make_card(
@@ -148,9 +163,11 @@ class Stage:
             budget=budget,
             preprocessing=data.preprocessing,
             shape=data.shape,
-            engine=engine,
+            **found,
         )
         parent = None if self.claim.parent is None else RunDirectory(self.claim.parent)
+        if parent is not None and "fractions" not in found:
+            card["fractions"] = read_card(parent.card).values.get("fractions")
         if parent is not None and parent.widths.exists():
             card |= of_smaller(read_card(parent.card).values)
             write_json(run.widths, widths(model))

@@ -8,11 +8,13 @@ from harp.attacks import PGD, Threat
 from harp.data import Images
 from harp.objectives import Objective, free_at, mart, n_fgsm, natural, pgd_at, trades
 from harp.pruning import (
+    GRADUAL,
     LWM,
     STARTS,
     Admm,
     Budget,
     Descent,
+    Gradual,
     Method,
     Penalty,
     Ramp,
@@ -26,8 +28,11 @@ from harp.pruning import (
     starting_rho,
 )
 from harp.recipes import ADMM, Pruning, Recipe, Training, steps_per_epoch
+from harp.training.averaging import Average
 from harp.training.loop import Attacked, Course, Validate
+from harp.training.mixing import Mixing
 from harp.training.optimizer import KeepRule
+from harp.training.targets import Targets
 
 VALIDATION_STEPS = 10
 """Steps of the PGD that evaluates every epoch."""
@@ -77,11 +82,13 @@ def keep_rule(model: nn.Module, budget: Budget, settings: Pruning, steps: int) -
     if settings.method == ADMM:
         rho = starting_rho(settings.lr, steps) if settings.admm_rho is None else settings.admm_rho
         return Admm(model, budget, steps, rho=rho, growth=settings.admm_growth, rounds=settings.admm_rounds)
+    row = method_of(settings)
+    if row.learn == GRADUAL:
+        return Gradual(model, budget, steps, method=row, settle=settings.gmp_settle, every=settings.gmp_every)
     if all(mask.logit is None for mask in masks(model).values()):
         return None
-    return (
-        Penalty(model, budget, Ramp(settings.gamma_step)) if settings.rule == "ramp" else Descent(model, budget, steps)
-    )
+    ramp = "ramp" in (settings.rule, row.rule)
+    return Penalty(model, budget, Ramp(settings.gamma_step)) if ramp else Descent(model, budget, steps)
 
 
 def sharpness_of(model: nn.Module, settings: Training) -> Sharpness | None:
@@ -91,6 +98,13 @@ def sharpness_of(model: nn.Module, settings: Training) -> Sharpness | None:
     if settings.awp_gamma > 0 and learned_weights(model):
         return Sharpness(settings.awp_gamma, learned_weights)
     return None
+
+
+def targets_of(settings: Training, classes: int, teacher: nn.Module | None) -> Targets | None:
+    """What labels become; None where they stay as they are."""
+    if not (settings.label_smoothing or settings.distill or settings.cutmix or settings.random_erasing):
+        return None
+    return Targets(classes, settings.label_smoothing, settings.distill, teacher)
 
 
 def make_course(
@@ -104,8 +118,11 @@ def make_course(
     budget: Budget | None = None,
     world: int = 1,
     attacked: Attacked | None = None,
+    classes: int = 0,
+    teacher: nn.Module | None = None,
 ) -> Course:
-    """The course of a stage on ``world`` ranks, to be run or to be timed. ``budget`` is given while masks learn."""
+    """The course of a stage on ``world`` ranks, to be run or to be timed. ``budget`` is given while masks learn, the
+    ``teacher`` for distillation, and ``classes`` where labels are not single ones."""
     threat, rule = Threat(recipe.task.norm, recipe.task.eps), None
     if isinstance(settings, Pruning) and budget is not None:
         steps = settings.epochs * steps_per_epoch(len(images), settings.batch_size, world) * settings.steps_per_batch
@@ -121,6 +138,9 @@ def make_course(
         rule=rule,
         sharpness=sharpness_of(model, settings),
         attacked=attacked,
+        average=Average(model, settings.ema) if settings.ema > 0 else None,
+        targets=targets_of(settings, classes, teacher),
+        mixing=Mixing(settings.random_erasing, settings.cutmix) if settings.random_erasing or settings.cutmix else None,
     )
 
 

@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, runtime_checkable
@@ -22,9 +23,12 @@ from harp.data import Images
 from harp.objectives import FreeAT, Objective, on_batch, replays_of
 from harp.pruning import Budget, Sharpness, hold_masks, perturbed
 from harp.recipes import Training, images_used
+from harp.training.averaging import Average
 from harp.training.distributed import Shares, average_gradients, averaged_buffers, mean_over, share
+from harp.training.mixing import Mixing
 from harp.training.optimizer import KeepRule, lr_factor, make_optimizer, set_lr
 from harp.training.progress import EpochMetrics, Progress, StepProgress
+from harp.training.targets import Targets
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +69,10 @@ class Course:
     sharpness: Sharpness | None = None
     attacked: Attacked | None = None
     """What attacks are made on; None is the model itself."""
+    average: Average | None = None
+    """Evaluated and kept, if there is one, in place of the weights that the steps lead to."""
+    targets: Targets | None = None
+    mixing: Mixing | None = None
 
 
 def fit(
@@ -111,6 +119,8 @@ class _Run:
         self.parts: dict[str, Any] = {"rule": course.rule, "objective": None if free is None else Shares(fabric, free)}
         if course.attacked is not None:
             self.parts["attacked"] = course.attacked
+        if course.average is not None:
+            self.parts["average"] = course.average
         if (scaler := getattr(fabric.strategy.precision, "scaler", None)) is not None:
             self.parts["scaler"] = scaler  # of 16-mixed: how much it scales the loss decides which steps overflow
         self.last_save = time.monotonic()
@@ -146,6 +156,8 @@ class _Run:
             now = progress.epoch + progress.step / steps
             set_lr(self.optimizer, lr_factor(course.settings, now))
             torch.manual_seed(seed_of(course.seed, course.stage, progress.epoch, progress.step, fabric.global_rank))
+            if course.mixing is not None and course.targets is not None:
+                x, y = course.mixing(x, y, course.targets)
             replays = range(replays_of(course.objective))
             losses = [train_step(self.model, course, fabric, self.optimizer, x, y, epoch=now) for _ in replays]
             loss = self._mean(sum(losses) / len(losses))
@@ -160,17 +172,19 @@ class _Run:
         if not _finite(self.model):
             raise self._diverged("a weight is no longer finite")
         torch.manual_seed(seed_of(self.course.seed, self.course.stage, "validate"))
-        accuracies, lr = self._validate(), self.optimizer.param_groups[0]["lr"]
-        self.progress.finish_epoch(self.model, self.course.budget, self.course.rule, lr, accuracies)
+        lr, average = self.optimizer.param_groups[0]["lr"], self.course.average
+        try:
+            with nullcontext() if average is None else average.in_place():
+                accuracies = self._validate()
+                self.progress.finish_epoch(self.model, self.course.budget, self.course.rule, lr, accuracies)
+        except KeyboardInterrupt:
+            self.stop()
         self.save()
         return self.progress.records[-1]
 
     def _validate(self) -> tuple[float, float]:
         """Accuracies on the validation split, which the ranks share."""
-        try:
-            clean, robust = self.course.validate(self.model)
-        except KeyboardInterrupt:
-            self.stop()
+        clean, robust = self.course.validate(self.model)
         return self._mean(clean), self._mean(robust)
 
     def save(self) -> None:
@@ -222,7 +236,8 @@ def train_step(
     with averaged_buffers(fabric, model):
         with hold_masks(model):
             with fabric.autocast():
-                robust_loss = on_batch(course.objective, model, x, y, course.attacked)
+                y, target = (y, None) if course.targets is None else _targets(course.targets, x, y)
+                robust_loss = on_batch(course.objective, model, x, y, target=target, attacked=course.attacked)
             loss = _take_gradients(model, robust_loss, fabric, optimizer)
         if course.sharpness is not None and epoch >= course.sharpness.warmup:
             with perturbed(model, course.sharpness), hold_masks(model):
@@ -236,7 +251,15 @@ def train_step(
     optimizer.step()
     if course.rule is not None:
         course.rule.step()
+    if course.average is not None:
+        course.average.step()
     return loss.item()
+
+
+def _targets(targets: Targets, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """What the attack is made for, and what the loss is taken of."""
+    mixed = targets.for_attack(x, y)
+    return mixed, targets.for_loss(mixed)
 
 
 def _take_gradients(model: nn.Module, loss: Callable[[], Tensor], fabric: Fabric, optimizer: Any) -> Tensor:

@@ -17,7 +17,7 @@ from harp.pruning.channels.shrinking import rehearse
 from harp.pruning.deprecation import keyword_only
 from harp.pruning.mask import Mask, masks
 from harp.pruning.methods import Method
-from harp.pruning.prunable import prunable_shapes, prunable_weights
+from harp.pruning.prunable import FOLLOWED_TYPES, prunable_shapes, prunable_weights
 from harp.pruning.using import as_example
 
 Measure = Literal["macs", "parameters"]
@@ -91,6 +91,11 @@ class ChannelBudget(Budget):
 
         attach_channel_masks(model, self, method)
 
+    def attach_open(self, model: nn.Module) -> None:
+        raise ValueError(
+            f"budget={self} is on channels, and gradual pruning removes single weights: take weight_budget"
+        )
+
     def attach_frozen(self, model: nn.Module, chosen: Mapping[str, Tensor]) -> None:
         from harp.pruning.channels.starts import attach_frozen_channel_masks
 
@@ -106,7 +111,7 @@ class ChannelBudget(Budget):
 
     def layers(self, model: nn.Module, counts: Mapping[str, int]) -> Layers:
         """A weight stays when what it reads and what it writes does."""
-        every = {name: shape.numel() for name, shape in prunable_shapes(model).items()}
+        every = {name: shape.numel() for name, shape in prunable_shapes(model, types=FOLLOWED_TYPES).items()}
         return {n: {"kept": self.coupling.entries(n, counts), "total": total} for n, total in every.items()}
 
     def counted(self, layers: Layers) -> Layers:
@@ -205,11 +210,11 @@ def _check(
         raise ValueError(f"example has shape {tuple(example.shape)} and must hold at least one image")
     if masks(model):
         raise ValueError("the model already has masks; make the budget before attach_masks, or bake_masks(model) first")
-    names = [*prunable_weights(model), *(name for name, _ in model.named_modules() if name)]
+    names = [*prunable_weights(model, types=FOLLOWED_TYPES), *(name for name, _ in model.named_modules() if name)]
     unmatched = [pattern for pattern in exclude if not any(fnmatchcase(name, pattern) for name in names)]
     if unmatched:
         raise ValueError(
-            f"exclude patterns {unmatched} match no weight and no module; the weights are {list(prunable_weights(model))}"
+            f"exclude patterns {unmatched} match no weight and no module; the weights are {list(prunable_weights(model, types=FOLLOWED_TYPES))}"
         )
 
 

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from harp.pruning.channels.following.classes import FREE, STUCK, Classes
-from harp.pruning.prunable import prunable_weights
+from harp.pruning.prunable import FOLLOWED_TYPES, prunable_weights
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Trace(TorchDispatchMode):
         self.calling = ""
         self.training = False
         self.only_trained = frozenset[str]()
-        self._weights = prunable_weights(model)
+        self._weights = prunable_weights(model, types=FOLLOWED_TYPES)
         self._tensors = _by_storage(model)
         self._numbers: dict[int, Tensor] = {}
         self._alive: list[torch.UntypedStorage] = []

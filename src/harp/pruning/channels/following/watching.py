@@ -15,7 +15,7 @@ from harp.pruning.channels.following.classes import STUCK
 from harp.pruning.channels.following.combining import floats_in
 from harp.pruning.channels.following.operations import follow, read_off
 from harp.pruning.channels.following.tracing import Call, Trace
-from harp.pruning.prunable import prunable_weights
+from harp.pruning.prunable import FOLLOWED_TYPES, prunable_weights
 from harp.pruning.using import as_example, images_for, patterns, run, untouched, uses
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def _only_trained(model: nn.Module, example: Tensor) -> tuple[frozenset[str], bo
 
     Logs a warning of those that neither uses.
     """
-    weights = prunable_weights(model)
+    weights = prunable_weights(model, types=FOLLOWED_TYPES)
     first = {id(weight): name for name, weight in reversed(weights.items())}
     weights = {name: weight for name, weight in weights.items() if first[id(weight)] == name}
     used = uses(model, example, weights).used
