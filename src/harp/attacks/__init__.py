@@ -1,8 +1,10 @@
 """Everything that attacks is ``(model, x, y) -> x_adv``."""
 
 from harp.attacks.autoattack import AutoAttack, AutoAttackResult, autoattack
+from harp.attacks.bounded import Bounded, bounded
 from harp.attacks.guard import as_images, as_labels, attacking, check_images, check_module, dtype_of, logits_of
 from harp.attacks.pgd import PGD, Attack, ascend, check_attack, check_steps, cw_margin, fgsm
+from harp.attacks.settled import Settled, settled
 from harp.attacks.threat import Threat
 
 __all__ = [
@@ -10,12 +12,15 @@ __all__ = [
     "Attack",
     "AutoAttack",
     "AutoAttackResult",
+    "Bounded",
+    "Settled",
     "Threat",
     "as_images",
     "as_labels",
     "ascend",
     "attacking",
     "autoattack",
+    "bounded",
     "check_attack",
     "check_images",
     "check_module",
@@ -24,4 +29,5 @@ __all__ = [
     "dtype_of",
     "fgsm",
     "logits_of",
+    "settled",
 ]

@@ -20,7 +20,7 @@ from harp.report.wording import (
     whole_percent,
 )
 
-ORDER = ("clean", "fgsm", "pgd", "cw", "autoattack")  # from the weakest attack to the strongest
+ORDER = ("clean", "fgsm", "pgd", "cw", "autoattack", "settled")  # from the weakest attack to the strongest
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Breakdown:
 
 def attack_order(attack: str) -> tuple[int, str]:
     family = attack.partition("-")[0]
-    return (ORDER.index(family) if family in ORDER else len(ORDER) - 1), attack
+    return (ORDER.index(family) if family in ORDER else ORDER.index("autoattack")), attack
 
 
 def test_of(each: Evaluation) -> Test:
