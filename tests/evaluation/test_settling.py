@@ -88,7 +88,10 @@ def test_dead_units_are_seen_through_and_the_card_says_what_each_round_found():
     both = evaluate(model, data, Settled(base))
     assert both.correct < alone.correct
     assert list(both.per_attack)[:3] == ["apgd-ce", "apgd-t", "smooth"]
-    assert any(f"after AutoAttack found {alone.correct - both.correct} more of 24 images (smooth" in note for note in both.notes)
+    assert any(
+        f"after AutoAttack found {alone.correct - both.correct} more of 24 images (smooth" in note
+        for note in both.notes
+    )
     assert model.passes <= 3.2 * cost, "the looks before and after count little on more images"
 
 

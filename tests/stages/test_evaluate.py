@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from harp.attacks import AutoAttack, Settled, Threat
+from harp.attacks import AutoAttack, Minimal, Settled, Threat
 from harp.cards import Evaluation, read_card
 from harp.checkpoint import load_tensors, save_tensors
 from harp.files import write_json
@@ -193,8 +193,21 @@ def test_a_settled_evaluation_is_asked_for_by_name_and_answers_from_the_card(run
 
 
 def test_the_dense_parent_of_a_pruned_run_is_found_while_it_is_there(run, tiny):
-    pruned = prune(Recipe(recipe_of(run).task, prune=Pruning(method="lwm", keep=0.5, epochs=1), compute=CPU), run, tiny / "p").path
+    pruned = prune(
+        Recipe(recipe_of(run).task, prune=Pruning(method="lwm", keep=0.5, epochs=1), compute=CPU), run, tiny / "p"
+    ).path
     assert dense_parent(run) is None
     assert dense_parent(pruned).resolve() == run.resolve()
     run.rename(tiny / "gone")
     assert dense_parent(pruned) is None
+
+
+def test_minimal_distances_are_asked_for_by_name_at_one_radius(run, monkeypatch):
+    monkeypatch.setattr(Minimal, "steps", 4)
+    settings = Evaluating(attack="minimal", images=12, batch_size=4)
+    found, begun = work(run, settings)
+    assert begun == ["clean", "minimal"]
+    assert len(found[1].distances) == 12
+    assert work(run, settings) == (found, [])
+    with pytest.raises(ValueError, match=r"eps=.* must be one radius for attack='minimal'"):
+        evaluate_run(run, replace(settings, eps=(0.1, 0.2)), CPU)

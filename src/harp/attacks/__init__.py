@@ -3,6 +3,7 @@
 from harp.attacks.autoattack import AutoAttack, AutoAttackResult, autoattack
 from harp.attacks.bounded import Bounded, bounded
 from harp.attacks.guard import as_images, as_labels, attacking, check_images, check_module, dtype_of, logits_of
+from harp.attacks.minimal import Minimal
 from harp.attacks.pgd import PGD, Attack, ascend, check_attack, check_steps, cw_margin, fgsm
 from harp.attacks.settled import Settled, settled
 from harp.attacks.threat import Threat
@@ -13,6 +14,7 @@ __all__ = [
     "AutoAttack",
     "AutoAttackResult",
     "Bounded",
+    "Minimal",
     "Settled",
     "Threat",
     "as_images",

@@ -37,9 +37,7 @@ def bounded(attack: Attack, threat: Threat) -> Bounded:
     return Bounded(attack, threat)
 
 
-def outside(
-    x_adv: Float[Tensor, "batch ..."], x: Float[Tensor, "batch ..."], threat: Threat
-) -> Bool[Tensor, " batch"]:
+def outside(x_adv: Float[Tensor, "batch ..."], x: Float[Tensor, "batch ..."], threat: Threat) -> Bool[Tensor, " batch"]:
     """Which images are not inside the threat, by more than rounding, or not finite."""
     delta = (x_adv - x).flatten(1)
     distance = delta.abs().amax(1) if threat.norm == "linf" else delta.norm(dim=1)

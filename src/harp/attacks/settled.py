@@ -79,7 +79,9 @@ class Settled:
         ]
         return tuple(sorted(can, key=lambda each: not each.cures & set(doubts)))
 
-    def ahead(self, doubts: Collection[str], found: Mapping[str, int], affordable: int | float, classes: int) -> Sequence[Round]:
+    def ahead(
+        self, doubts: Collection[str], found: Mapping[str, int], affordable: int | float, classes: int
+    ) -> Sequence[Round]:
         """The rounds that are still to be run, after those that ``found`` so many images each; empty once it is settled.
 
         ``affordable`` are the passes per image that may still be spent.
@@ -127,7 +129,10 @@ class Settled:
         """The whole of it on one batch, judged by what AutoAttack met there alone."""
         x = as_images(model, x)
         result, classes = self.base.run(model, x, y), logits_of(model, x[:1]).shape[1]
-        x_adv, counts = result.x_adv.clone(), {name: float(left.float().mean()) for name, left in result.survived.items()}
+        x_adv, counts = (
+            result.x_adv.clone(),
+            {name: float(left.float().mean()) for name, left in result.survived.items()},
+        )
         doubts = [*([FLAT] if result.flat else []), *([SQUARE] if square_note(counts) else [])]
         found: dict[str, int] = {}
         affordable = (MOST - 1) * sum(self.base.cost(name, classes) for name in result.survived)

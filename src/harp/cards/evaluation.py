@@ -15,6 +15,7 @@ from harp.cards.answers import (
     read_calibration,
     read_confusion,
 )
+from harp.cards.distances import Distances, median_distance, read_distances, withstanding
 from harp.cards.fields import Fields
 from harp.recipes import how_words, threat_words, with_fields
 
@@ -24,9 +25,9 @@ _TOLERANCE = 1e-6
 _ENTRIES = (
     *("attack", "norm", "eps", "images", "correct", "accuracy", "low", "high", "seed", "elapsed_s", "per_attack"),
     *("notes", "right", "step_size", "random_start", "restarts", "chance", "inputs", "engine"),
-    *("confusion", "calibration"),
+    *("confusion", "calibration", "distances"),
 )
-_LATER = {"inputs": "", "confusion": [], "calibration": []}
+_LATER = {"inputs": "", "confusion": [], "calibration": [], "distances": []}
 """Entries that cards of earlier versions have not."""
 
 
@@ -79,6 +80,10 @@ class Evaluation:
     calibration: Calibration = ()
     """Of clean images: (images, right ones, mean confidence) in 15 bins of confidence. Empty when unknown."""
 
+    distances: Distances = ()
+    """Of the attack ``"minimal"``: how far the nearest image is that fools the network, in `evaluation_order`; 0 where the image
+    is wrong as it is, None where none was found."""
+
     def __post_init__(self) -> None:
         wilson(self.correct, self.images)  # raises when the counts make no sense
         if self.norm not in (None, "linf", "l2"):
@@ -100,6 +105,8 @@ class Evaluation:
             raise ValueError(f"chance={self.chance} must be a fraction in [0, 1], or None")
         if self.right and sum(bits_of(self.right, self.images)) != self.correct:
             raise ValueError(f"right={self.right!r} does not mark {self.correct} of {self.images} images")
+        if self.distances and len(self.distances) != self.images:
+            raise ValueError(f"distances has {len(self.distances)} entries, expected one per image, {self.images}")
         check_answers(self.confusion, self.calibration, self.images, self.correct)
 
     @property
@@ -131,6 +138,18 @@ class Evaluation:
         return calibration_error(self.calibration)
 
     @property
+    def median_distance(self) -> float | None:
+        """The radius at which half of the images are right; None when unknown, or where none is large enough."""
+        return median_distance(self.distances)
+
+    def at(self, eps: float) -> tuple[float, float, float]:
+        """The accuracy at another radius, with the ends of its interval. Raises ValueError without distances."""
+        if not self.distances:
+            raise ValueError(f"{self.attack} measured no distances; the attack 'minimal' does")
+        correct = withstanding(self.distances, eps)
+        return correct / self.images, *wilson(correct, self.images)
+
+    @property
     def how(self) -> tuple[str, ...]:
         """What the attack's name does not tell, in words; empty where all of it is the default."""
         return how_words(self.step_size, self.random_start, self.restarts)
@@ -138,7 +157,13 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in _ENTRIES}
         rows = {"confusion": as_rows(self.confusion), "calibration": as_rows(self.calibration)}
-        return {**plain, "per_attack": dict(self.per_attack), "notes": list(self.notes), **rows}
+        return {
+            **plain,
+            "per_attack": dict(self.per_attack),
+            "notes": list(self.notes),
+            **rows,
+            "distances": list(self.distances),
+        }
 
     @classmethod
     def from_json(cls, record: Any, where: str = "an evaluation") -> "Evaluation":
@@ -171,6 +196,8 @@ class Evaluation:
             under += f" {threat_words(self.norm, self.eps)}"
         under += "".join(f", {word}" for word in self.how)
         interval = f"[{self.low * 100:.1f}, {self.high * 100:.1f}]"
+        middle = self.median_distance
+        under += "" if middle is None else f"; median distance {threat_words(self.norm or 'l2', middle)}"
         return f"{self.accuracy * 100:.1f} % {interval} of {self.images} {under}"
 
 
@@ -198,6 +225,7 @@ def _values_of(fields: Fields) -> dict[str, Any]:
         "engine": fields.text("engine"),
         "confusion": read_confusion(fields),
         "calibration": read_calibration(fields),
+        "distances": read_distances(fields),
     }
 
 

@@ -67,7 +67,9 @@ class Fields:
         """The list of lists of so many numbers at `key`; empty when the key is missing or null."""
         values = self._list(key, list, f"a list of lists of {width} numbers")
         for row in values:
-            if len(row) != width or not all(isinstance(each, int | float) and not isinstance(each, bool) for each in row):
+            if len(row) != width or not all(
+                isinstance(each, int | float) and not isinstance(each, bool) for each in row
+            ):
                 self.fail(key, f"a list of lists of {width} numbers")
         return tuple(values)
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harp.attacks import PGD, Settled, Threat, attacking
+from harp.attacks import PGD, Minimal, Settled, Threat, attacking
 from harp.attacks.autoattack import AutoAttack, classified
 from harp.attacks.settled import MOST
 from harp.cards import wilson
@@ -23,7 +23,7 @@ from harp.evaluation.phases import Phase, phases_of, seed_for
 from harp.evaluation.sanity import misleading
 from harp.pruning import hold_masks
 
-_Timed = PGD | AutoAttack | None
+_Timed = PGD | AutoAttack | Minimal | None
 Attacked = _Timed | Settled
 
 _SHORT, _LONG = 2, 8
@@ -113,7 +113,10 @@ class Clock:
             phases = phases_of(attack, classes, seed_for(attack, None))
             for number, phase in enumerate(phases):
                 pace = self._pace(phase, _withstood(attack), x, logits.argmax(1), classes, pass_s)
-                entering = (Range(1, 1, 1), standing and standing.clean, standing and standing.robust)[min(number, 2)]
+                again = 1 if phase.measures is not None else 2  # these take all images that are right clean
+                entering = (Range(1, 1, 1), standing and standing.clean, standing and standing.robust)[
+                    min(number, again)
+                ]
                 assert entering is not None
                 counts = (entering.low, entering.expected, entering.high)
                 total += Range(*(pace.seconds(phase.cost, images * share, self.batch_size) for share in counts))
@@ -195,10 +198,17 @@ def _withstood(attack: _Timed) -> _Timed:
     return attack and replace(attack, threat=replace(attack.threat, eps=_HARMLESS * attack.threat.eps))
 
 
-def _shortened(phase: Phase, attack: PGD | AutoAttack, iterations: int, classes: int) -> tuple[Phase, int | float]:
+def _shortened(
+    phase: Phase, attack: PGD | AutoAttack | Minimal, iterations: int, classes: int
+) -> tuple[Phase, int | float]:
     """A part of an attack with few iterations, and what they cost in the units of the whole."""
     if isinstance(attack, PGD):
         part = phases_of(replace(attack, steps=iterations, restarts=1), classes, 0)[-1]
+        return part, part.cost
+    if isinstance(attack, Minimal):
+        part = next(
+            each for each in phases_of(replace(attack, steps=iterations), classes, 0) if each.name == phase.name
+        )
         return part, part.cost
     short = replace(attack, iterations=iterations, target_classes=1, queries=_QUERIES * iterations)
     part = next(part for part in phases_of(short, classes, 0) if part.name == phase.name)

@@ -1,7 +1,5 @@
 """What a network answers, image by image: its classes, how sure it is, and what both give away."""
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -88,8 +86,3 @@ def _is_clear(here: Tensor, there: Tensor, others: float, labels: Tensor, classe
     balance = torch.bincount(labels[here], minlength=classes) - torch.bincount(labels[there], minlength=classes)
     seen = int((balance != 0).sum())
     return seen >= min(classes, number) / 2 and int((balance > 0).sum()) >= _CLASSES * seen
-
-
-def merged(old: Sequence[Tensor], fresh: Sequence[Tensor]) -> list[Tensor]:
-    """What was found last of each image; a number below zero is none."""
-    return [torch.where(new >= 0, new, known) for known, new in zip(old, fresh, strict=True)]

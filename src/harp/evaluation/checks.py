@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from harp.attacks import PGD, Attack, AutoAttack, Bounded, Settled, as_labels, check_images, logits_of
+from harp.attacks import PGD, Attack, AutoAttack, Bounded, Minimal, Settled, as_labels, check_images, logits_of
 from harp.attacks.settled import OTHER, SATURATED
 from harp.evaluation.behaviour import misbehaving
 from harp.evaluation.notes import Note
@@ -35,7 +35,7 @@ def first_notes(
     match attack:
         case AutoAttack() | Settled():
             notes = [*_authors(attack, model, x, y, classes), *misleading(model, few, theirs)]
-        case PGD() | Bounded():
+        case PGD() | Bounded() | Minimal():
             notes = [*probabilities(model, few), *misleading(model, few, theirs)]
         case None:
             notes = []

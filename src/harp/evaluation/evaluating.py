@@ -86,7 +86,7 @@ def evaluate(
         check_attack(attack)
     data = as_images(data, images)
     order = _chosen(data, images, batch_size)
-    labels = data.labels[order]
+    labels = data.labels[order].long()
     seed = seed_for(attack, seed)
     place = _device_of(model) if device is None else torch.device(device)
     networks = Networks(model, engine)
@@ -118,7 +118,7 @@ def evaluate(
 
 def _last_look(attack: Attack | None, asked: Asked, journal: Journal, classes: int) -> list[str]:
     """What there is to note of a whole evaluation: do the labels fit, and of `Settled`, which doubt remains."""
-    said = about_labels(journal, asked.data.labels[asked.order], classes)
+    said = about_labels(journal, asked.data.labels[asked.order].long(), classes)
     if not isinstance(attack, Settled):
         return said
     left = few_left(journal, asked.order, _LEFT)

@@ -1,6 +1,7 @@
 """What an interrupted evaluation knows so far: a small JSON file, replaced whole after every batch."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,8 @@ class Journal:
     """The latest answer to each image, -1 where it is not known."""
     confidence: Float[Tensor, " images"] = field(default_factory=lambda: torch.empty(0, dtype=torch.double))
     """How sure the network was of its answer to each clean image, -1 where it is not known."""
+    distance: Float[Tensor, " images"] = field(default_factory=lambda: torch.empty(0, dtype=torch.double))
+    """How far the nearest image is that fooled the network, where that was looked for; infinite where none is known."""
     elapsed_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -49,6 +52,8 @@ class Journal:
             self.predicted = torch.full((self.images,), -1)
         if not len(self.confidence):
             self.confidence = torch.full((self.images,), -1.0, dtype=torch.double)
+        if not len(self.distance):
+            self.distance = torch.full((self.images,), torch.inf, dtype=torch.double)
 
     @property
     def survivors(self) -> Bool[Tensor, " images"]:
@@ -79,6 +84,7 @@ class Journal:
                 "doubts": self.doubts,
                 "predicted": self.predicted.tolist(),
                 "confidence": [round(sure, 6) for sure in self.confidence.tolist()],
+                "distance": [None if away == math.inf else away for away in self.distance.tolist()],
                 "elapsed_s": self.elapsed_s,
             },
         )
@@ -108,7 +114,7 @@ def open_journal(path: Path | None, identity: Identity, images: int) -> Journal:
 def _parse(record: dict[str, Any], images: int) -> Journal:
     if record["format"] != FORMAT:
         raise ValueError(f"format {record['format']!r}, this version reads {FORMAT}")
-    record = {"same": None, "doubts": [], "predicted": [], "confidence": [], **record}
+    record = {"same": None, "doubts": [], "predicted": [], "confidence": [], "distance": [], **record}
     record = {**record, "identity": {"engine": "torch", **record["identity"]}}  # before there was another
     if record["identity"].get("images") != images:  # the flags below could not be read; the caller tells what differs
         return Journal(dict(record["identity"]), images)
@@ -135,6 +141,7 @@ def _parse(record: dict[str, Any], images: int) -> Journal:
         doubts=record["doubts"],
         predicted=_numbers(record["predicted"], images, torch.long),
         confidence=_numbers(record["confidence"], images, torch.double),
+        distance=_numbers(record["distance"], images, torch.double),
         elapsed_s=float(elapsed_s),
     )
 
@@ -143,7 +150,7 @@ def _numbers(values: Any, images: int, dtype: torch.dtype) -> Tensor:
     """One number per image, or none at all, as journals of earlier versions have."""
     if not isinstance(values, list) or len(values) not in (0, images):
         raise ValueError(f"{len(values)} numbers for {images} images")
-    return torch.tensor(values, dtype=dtype)
+    return torch.tensor([math.inf if value is None else value for value in values], dtype=dtype)
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -1,11 +1,12 @@
 """From a finished journal to the `Evaluation` that goes on the card."""
 
+import math
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from harp.attacks import PGD, Attack, AutoAttack, Settled
+from harp.attacks import PGD, Attack, AutoAttack, Minimal, Settled
 from harp.attacks.autoattack import square_note
 from harp.attacks.settled import OTHER
 from harp.cards import Evaluation
@@ -26,7 +27,7 @@ def outcome(attack: Attack | None, journal: Journal, notes: list[str], seed: int
     """What a finished evaluation found; ``labels`` are those of its images, in order."""
     *_, right = journal.finished.values()
     remaining = {name: float(left.float().mean()) for name, left in journal.finished.items() if name != "clean"}
-    whole = isinstance(attack, AutoAttack | Settled)
+    whole = isinstance(attack, AutoAttack | Settled | Minimal)
     threat = threat_of(attack)
     chosen = {} if not isinstance(attack, PGD) else {name: getattr(attack, name) for name in _CHOSEN}
     said = [*notes, *(square_note(remaining) if isinstance(attack, AutoAttack) else [])]
@@ -45,10 +46,17 @@ def outcome(attack: Attack | None, journal: Journal, notes: list[str], seed: int
         chance=int(labels.bincount().max()) / len(labels),
         confusion=confusion(labels, journal.predicted),
         calibration=calibration(journal.confidence, right) if attack is None else (),
+        distances=_distances(journal) if isinstance(attack, Minimal) else (),
     )
     if found.at_chance:
         return replace(found, notes=(*found.notes, chance_words(found.chance or 0.0)))
     return found
+
+
+def _distances(journal: Journal) -> tuple[float | None, ...]:
+    """Of each image; 0 where it is wrong as it is, None where nothing fooled the network."""
+    known = torch.where(journal.finished["clean"], journal.distance, 0.0).tolist()
+    return tuple(None if away == math.inf else round(away, 9) for away in known)
 
 
 def about_labels(journal: Journal, labels: Tensor, classes: int) -> list[str]:
@@ -57,9 +65,7 @@ def about_labels(journal: Journal, labels: Tensor, classes: int) -> list[str]:
     return texts(shifted_labels(labels, clean, journal.confidence, classes))
 
 
-def about_rounds(
-    attack: Settled, journal: Journal, classes: int, model: nn.Module, x: Tensor, y: Tensor
-) -> list[str]:
+def about_rounds(attack: Settled, journal: Journal, classes: int, model: nn.Module, x: Tensor, y: Tensor) -> list[str]:
     """What the rounds found, and the doubt that remains; ``x`` are a few of the images that are left."""
     doubts, found = doubts_of(journal, attack, classes), found_by_rounds(journal, attack, classes)
     suite = attack.base.suite(classes)

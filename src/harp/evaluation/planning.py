@@ -17,7 +17,10 @@ def plan_of(attack: Attack | None, classes: int, seed: int) -> Plan:
     phases = phases_of(attack, classes, seed)
     if not isinstance(attack, Settled):
         return lambda journal: phases
-    return lambda journal: [*phases, *(_phase(attack, one, classes) for one in _rounds(attack, classes, phases, journal))]
+    return lambda journal: [
+        *phases,
+        *(_phase(attack, one, classes) for one in _rounds(attack, classes, phases, journal)),
+    ]
 
 
 def found_by_rounds(journal: Journal, attack: Settled, classes: int) -> dict[str, int]:

@@ -36,7 +36,9 @@ def probabilities(model: nn.Module, x: Tensor) -> list[Note]:
     """Whether the network ends in a softmax, which flattens the losses that attacks climb."""
     answer = logits_of(model, x)
     if (answer >= 0).all() and torch.allclose(answer.sum(1), torch.ones_like(answer[:, 0]), atol=1e-5):
-        return [Note("the model seems to answer with probabilities; attacks need logits: leave out its softmax", SATURATED)]
+        return [
+            Note("the model seems to answer with probabilities; attacks need logits: leave out its softmax", SATURATED)
+        ]
     return []
 
 
@@ -53,7 +55,9 @@ def wavering(model: nn.Module, x: Tensor) -> list[Note]:
         try:
             together, again = logits_of(model, x), logits_of(model, x)
         except (RuntimeError, ValueError) as error:
-            return [_other(f"the model's answer depends on the batch: it cannot answer {len(x)} images at once ({error})")]
+            return [
+                _other(f"the model's answer depends on the batch: it cannot answer {len(x)} images at once ({error})")
+            ]
         change = _difference(together, again)
         if change > rounding / 10:
             return [

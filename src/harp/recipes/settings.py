@@ -233,8 +233,8 @@ class Pruning(Training):
 class Evaluating:
     """How a finished network is evaluated on the test set."""
 
-    attack: Literal["clean", "fgsm", "pgd", "cw", "autoattack", "settled"] = "autoattack"
-    """The attack to run. Report `autoattack`, or `settled`: AutoAttack, and more where there is reason to doubt it."""
+    attack: Literal["clean", "fgsm", "pgd", "cw", "autoattack", "settled", "minimal"] = "autoattack"
+    """The attack to run. Report `autoattack`, or `settled`, which goes on where that is in doubt; `minimal` measures distances."""
     images: int | None = 1000
     """Number of test images, drawn at random with a fixed seed; None takes all."""
     eps: tuple[float, ...] = ()

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from harp.attacks import PGD, AutoAttack, Settled, Threat, autoattack, fgsm, settled
+from harp.attacks import PGD, AutoAttack, Minimal, Settled, Threat, autoattack, fgsm, settled
 from harp.cards import Evaluation, read_card
 from harp.checkpoint import save_tensors
 from harp.data import ImageData, Images
@@ -26,7 +26,7 @@ from harp.stages.opening import open_inputs
 from harp.stages.watch import SILENT, Watch
 from harp.training.distributed import launch, make_fabric, place
 
-Asked = PGD | AutoAttack | Settled
+Asked = PGD | AutoAttack | Settled | Minimal
 """What can be asked for by name."""
 EXAMPLES = 8
 """Images shown in the report."""
@@ -93,7 +93,12 @@ def attacks_of(settings: Evaluating, recipe: Recipe) -> list[Asked | None]:
     radii = settings.eps or (recipe.task.eps,)
     if settings.attack == "clean":
         return [None]
+    if settings.attack == "minimal" and len(set(radii)) > 1:
+        raise ValueError(
+            f"eps={settings.eps} must be one radius for attack='minimal': it finds the accuracy at all of them"
+        )
     make: Callable[[Threat], Asked] = {
+        "minimal": lambda at: Minimal(at, seed=recipe.seed),
         "settled": lambda at: settled(at, seed=recipe.seed),
         "fgsm": fgsm,
         "pgd": lambda at: PGD(at, steps=settings.steps, step_size=settings.step_size),
@@ -170,7 +175,7 @@ class _Work:
             attack,
             images=self.images,
             batch_size=self.settings.batch_size,
-            seed=None if isinstance(attack, AutoAttack | Settled) else self.seed,
+            seed=None if isinstance(attack, AutoAttack | Settled | Minimal) else self.seed,
             state=self._state(attack, "torch" if engine is None else "sparse"),
             on_progress=tick,
             should_stop=self.watch.should_stop,
