@@ -211,3 +211,27 @@ def test_minimal_distances_are_asked_for_by_name_at_one_radius(run, monkeypatch)
     assert work(run, settings) == (found, [])
     with pytest.raises(ValueError, match=r"eps=.* must be one radius for attack='minimal'"):
         evaluate_run(run, replace(settings, eps=(0.1, 0.2)), CPU)
+
+
+def test_corruptions_go_to_the_card_and_a_stop_loses_nothing_that_was_finished(run):
+    clean = Evaluating(attack="clean", images=12, batch_size=4)
+    seen: list[int] = []
+
+    def stop() -> bool:
+        return len(seen) == 3
+
+    watch = Watch(
+        on_images=lambda name, done, total: seen.append(done) if name == "corruptions" else None, should_stop=stop
+    )
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_run(run, clean, CPU, corruptions=True, watch=watch)
+    assert read_card(run / "card.json").corruptions is None
+    again: list[int] = []
+    watch = Watch(on_images=lambda name, done, total: again.append(done) if name == "corruptions" else None)
+    evaluate_run(run, clean, CPU, corruptions=True, watch=watch)
+    found = read_card(run / "card.json").corruptions
+    assert found is not None
+    assert (found.images, found.versions, len(again)) == (12, 75, 72)
+    assert list(RunDirectory(run).evaluations.iterdir()) == []
+    evaluate_run(run, clean, CPU, corruptions=True)
+    assert read_card(run / "card.json").corruptions == found

@@ -1,5 +1,6 @@
 """Accuracy over every radius at once, of networks whose images were measured: one line per network."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from harp.cards import Evaluation
@@ -49,7 +50,7 @@ def _chart(norm: str, found: Mapping[Run, Evaluation], looks: Mapping[Run, Look]
 def _far(found: Evaluation) -> float:
     """The distance that nearly all images have at most, of those with any."""
     known = sorted(each for each in found.distances if each)
-    return known[int(FARTHEST * (len(known) - 1))] if known else found.eps or 1.0
+    return known[math.ceil(FARTHEST * (len(known) - 1))] if known else found.eps or 1.0
 
 
 def _median(found: Evaluation) -> str:

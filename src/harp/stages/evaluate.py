@@ -21,6 +21,7 @@ from harp.runs.inputs import identity
 from harp.runs.opening import load_network, open_run, recipe_of
 from harp.runtime.torch import SparseModule
 from harp.stages.ancestry import load_dense_parent
+from harp.stages.corruptions import add_corruptions
 from harp.stages.engine import choose_engine
 from harp.stages.opening import open_inputs
 from harp.stages.watch import SILENT, Watch
@@ -37,9 +38,17 @@ _DIGITS = 1e-5
 
 
 def evaluate_run(
-    path: Path, settings: Evaluating, compute: Compute, *, accept_changes: bool = False, watch: Watch = SILENT
+    path: Path,
+    settings: Evaluating,
+    compute: Compute,
+    *,
+    corruptions: bool = False,
+    accept_changes: bool = False,
+    watch: Watch = SILENT,
 ) -> list[Evaluation]:
     """Clean accuracy, then accuracy under the attack at each eps. Results that the card has already are not computed again.
+
+    With ``corruptions`` also accuracy under common corruptions, which goes to the card alone.
 
     After an interruption the same call continues, on any number of devices. Several devices share the batches of each
     attack and get the same result as one; the first one writes.
@@ -56,6 +65,19 @@ def evaluate_run(
     work = _Work(run, model, data, images, settings, recipe.seed, watch, ranks, opened.inputs)
     work = replace(work, engine=_engine_for(work, attacks, compute))
     results = [work.result_of(attack) for attack in _with_parent(attacks, path, work, compute)]
+    if corruptions:
+        add_corruptions(
+            run,
+            model,
+            data.test,
+            images=images,
+            batch_size=settings.batch_size,
+            device=fabric.device,
+            seed=recipe.seed,
+            inputs=identity(opened.inputs),
+            watch=watch,
+            ranks=ranks,
+        )
     if settings.attack != "clean" and ranks.rank == 0 and not run.examples.exists():
         shown, stop = _to_show(attacks, recipe.task.eps), watch.should_stop
         examples = collect_examples(model, data.test, shown, k=EXAMPLES, seed=recipe.seed, should_stop=stop)
