@@ -58,8 +58,8 @@ def data_title(data: str, root: Path | str | None) -> str:
 class Evaluating:
     """How a finished network is evaluated on the test set."""
 
-    attack: Literal["clean", "fgsm", "pgd", "cw", "autoattack"] = "autoattack"
-    """The attack to run. Report `autoattack`; the others are quick checks."""
+    attack: Literal["clean", "fgsm", "pgd", "cw", "autoattack", "settled", "minimal"] = "autoattack"
+    """The attack to run. Report `autoattack`, or `settled`, which goes on where that is in doubt; `minimal` measures distances."""
     images: int | None = 1000
     """Number of test images, drawn at random with a fixed seed; None takes all."""
     eps: tuple[float, ...] = ()
