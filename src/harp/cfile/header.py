@@ -80,13 +80,13 @@ def _declarations(network: Network, name: str, classes: tuple[str, ...] | None) 
     upper = name.upper()
     text = f"""\
 /* image: {upper}_INPUTS floats, which stay as they are; result: {upper}_OUTPUTS floats. */
-void {name}_run(const float *image, float *result);
+void {name}_run(const float* image, float* result);
 
 /* pixels: {upper}_INPUTS bytes in the order (row, column, channel); image: as {name}_run() takes it. */
-void {name}_pixels(const uint8_t *pixels, float *image);
+void {name}_pixels(const uint8_t* pixels, float* image);
 """
     if len(network.output) == 1:
-        text += f"\n/* The place of the largest result, the first of equal ones. */\nint {name}_class(const float *result);\n"
+        text += f"\n/* The place of the largest result, the first of equal ones. */\nint {name}_class(const float* result);\n"
         if classes is not None:
-            text += f"\n/* In UTF-8. */\nextern const char *const {name}_classes[{upper}_OUTPUTS];\n"
+            text += f"\n/* In UTF-8. */\nextern const char* const {name}_classes[{upper}_OUTPUTS];\n"
     return text

@@ -12,7 +12,8 @@ _LONGEST = 4095
 
 def number(value: float) -> str:
     """A float constant that reads back as the same float. Raises ValueError where there is none."""
-    single = np.float32(value)
+    with np.errstate(over="ignore"):
+        single = np.float32(value)
     if not np.isfinite(single):
         raise ValueError(f"{value!r} is not a finite float32: it cannot be a constant of C")
     text = np.format_float_scientific(single, unique=True, trim="0") if single else "0.0"

@@ -94,13 +94,13 @@ def _part(name: str) -> str:
 
 def _run(name: str, calls: list[Call]) -> str:
     lines = [f"  {line}" for call in calls for line in call.statements]
-    return f"void {name}_run(const float *image, float *result) {{\n" + "\n".join(lines) + "\n}\n"
+    return f"void {name}_run(const float* image, float* result) {{\n" + "\n".join(lines) + "\n}\n"
 
 
 def _pixels(name: str, network: Network) -> str:
     channels, height, width = network.sizes[0]
     return f"""\
-void {name}_pixels(const uint8_t *pixels, float *image) {{
+void {name}_pixels(const uint8_t* pixels, float* image) {{
   int32_t channel, i;
   for (channel = 0; channel < {channels}; channel++) {{
     for (i = 0; i < {height * width}; i++) *image++ = (float)pixels[i * {channels} + channel] / 255.0f;
@@ -115,7 +115,7 @@ def _class(name: str, network: Network, classes: tuple[str, ...] | None) -> str:
         return ""
     count = network.output[0]
     text = f"""\
-int {name}_class(const float *result) {{
+int {name}_class(const float* result) {{
   int best = 0, i;
   for (i = 1; i < {count}; i++) {{
     if (result[i] > result[best]) best = i;
@@ -126,4 +126,4 @@ int {name}_class(const float *result) {{
     if classes is None:
         return text
     listed = "".join(f"    {string(each)},\n" for each in classes)
-    return f"{text}\nconst char *const {name}_classes[{count}] = {{\n{listed}}};\n"
+    return f"{text}\nconst char* const {name}_classes[{count}] = {{\n{listed}}};\n"

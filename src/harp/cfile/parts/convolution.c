@@ -1,8 +1,8 @@
 struct convolution {
   struct weights weights;
-  int32_t height, width;           /* of a channel of the input */
-  int32_t rows, columns;           /* of a channel of the result */
-  int32_t outputs;                 /* channels of the result */
+  int32_t height, width;             /* of a channel of the input */
+  int32_t rows, columns;             /* of a channel of the result */
+  int32_t outputs;                   /* channels of the result */
   int32_t inputs, outputs_per_group; /* of one group */
   int32_t kernel_height, kernel_width;
   int32_t stride_down, stride_across;
