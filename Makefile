@@ -17,6 +17,7 @@ test: $(VENV)/.installed-dev
 
 # Runs what takes minutes. The engine is also compiled by itself and for Windows, on Debian with
 #     apt-get install cmake g++ g++-mingw-w64-x86-64        and, to run what was compiled for Windows:  wine64
+# C files are run on an emulated Cortex-M4:  apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
 # Without these the tests that need them are skipped and say so.
 test-slow: $(VENV)/.installed-dev
 	$(TESTS) -m slow
@@ -30,7 +31,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/clang-format --dry-run --Werror $(wildcard $(addprefix $(ENGINE)/,*.h *.cpp */*.h */*.cpp)) tests/runtime/*.cpp
+	$(BIN)/clang-format --dry-run --Werror $(wildcard $(addprefix $(ENGINE)/,*.h *.cpp */*.h */*.cpp)) tests/runtime/*.cpp $(wildcard src/harp/cfile/parts/*.c benchmarks/cortex_m/*.c)
 	$(BIN)/clang-tidy --quiet $(TIDIED) -- -std=c++17 -I$(ENGINE) -DHARP_KERNELS=baseline_kernels
 
 docs: $(VENV)/.installed-docs

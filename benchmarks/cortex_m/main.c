@@ -1,6 +1,6 @@
-/* Runs a network on every image of images.bin, on an emulated Cortex-M4 without an operating system, and prints through the
- * debugger's door (semihosting): one line of results per image as the bits of floats, the ticks of the clock per image, of
- * a loop whose instructions are known, and the bytes of stack. */
+/* Runs a network on every image of images.bin, on an emulated Cortex-M4 without an operating system, and prints through
+ * the debugger's door (semihosting): one line of results per image as the bits of floats, the ticks of the clock per
+ * image, of a loop whose instructions are known, and the bytes of stack. */
 #include <stdint.h>
 
 void network_run(const float* image, float* result);
@@ -106,5 +106,5 @@ static void fault(void) {
 }
 
 __attribute__((section(".vectors"), used)) static const void* const vectors[] = {
-    stack_top, (const void*)start, (const void*)fault, (const void*)fault,
+    stack_top,          (const void*)start, (const void*)fault, (const void*)fault,
     (const void*)fault, (const void*)fault, (const void*)fault};

@@ -9,7 +9,8 @@ import pytest
 
 from harp.runtime.graph import Graph
 
-DRAWN = Path(__file__).parents[1] / "runtime" / "conftest.py"
+ROOT = Path(__file__).parents[2]
+DRAWN = ROOT / "tests" / "runtime" / "conftest.py"
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +22,11 @@ def draw_graph() -> Callable[[int, float, int], Graph]:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.random_graph
+
+
+@pytest.fixture
+def root() -> Path:
+    return ROOT
 
 
 @pytest.fixture
