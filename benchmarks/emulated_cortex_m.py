@@ -72,7 +72,9 @@ def _build(program: Path, sources: list[Path], macros: tuple[str, ...], folder: 
 
 def _sizes(program: Path) -> tuple[int, int]:
     """Bytes of flash without the images, and of static memory."""
-    sections = {name: int(size) for name, size in re.findall(r"^(\.\S+)\s+(\d+)", _run([SIZE, "-A", str(program)]), re.M)}
+    sections = {
+        name: int(size) for name, size in re.findall(r"^(\.\S+)\s+(\d+)", _run([SIZE, "-A", str(program)]), re.M)
+    }
     return sections[".text"] + sections.get(".data", 0), sections.get(".data", 0) + sections.get(".bss", 0)
 
 

@@ -104,7 +104,9 @@ def measured(subject: Subject, onnx2c: Path | None) -> Iterator[dict[str, Any]]:
             yield record(subject, f"harp, {values}", emulated([file], subject, folder), expected)
     if onnx2c is not None:
         with tempfile.TemporaryDirectory(prefix="harp-m4-") as folder:
-            yield record(subject, "onnx2c, dense f32", emulated(dense(subject, onnx2c, Path(folder)), subject, folder), expected)
+            yield record(
+                subject, "onnx2c, dense f32", emulated(dense(subject, onnx2c, Path(folder)), subject, folder), expected
+            )
 
 
 def emulated(sources: list[Path], subject: Subject, folder: str) -> Found:

@@ -35,7 +35,13 @@ def test_a_sum_is_not_written_over_a_term_that_is_read_later():
 
 
 def test_a_convolution_is_written_over_its_residual_and_never_over_its_input():
-    layers = [layer("conv", 0), layer("conv", 1), layer("conv", 2, residual=1), layer("conv", 3, residual=3), layer("conv", 4)]
+    layers = [
+        layer("conv", 0),
+        layer("conv", 1),
+        layer("conv", 2, residual=1),
+        layer("conv", 3, residual=3),
+        layer("conv", 4),
+    ]
     arena = plan(layers, [10] * 6, {})
     assert arena.places[3] == arena.places[1] != arena.places[2]
     assert arena.places[4] != arena.places[3]

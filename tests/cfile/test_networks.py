@@ -154,4 +154,16 @@ def test_the_file_is_c99_to_the_letter(name, draw_graph: Callable[..., Graph], t
     for seed in range(3):
         write = write_c(tmp_path / "net.c", draw_graph(seed, 0.3, 9), values="f16", tolerance=1e9)
         subprocess.run([name, *FLAGS, "-Wshadow", "-c", write.path, "-o", os.devnull], check=True)
-    subprocess.run([name, "-x", "c++", "-fsyntax-only", "-Wall", "-Werror", "-Wno-pragma-once-outside-header", Path(tmp_path / "net.h")], check=True)
+    subprocess.run(
+        [
+            name,
+            "-x",
+            "c++",
+            "-fsyntax-only",
+            "-Wall",
+            "-Werror",
+            "-Wno-pragma-once-outside-header",
+            Path(tmp_path / "net.h"),
+        ],
+        check=True,
+    )

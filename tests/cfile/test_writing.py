@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,7 +115,9 @@ def test_whatever_a_card_says_is_text(cc, tmp_path):
 
 
 def test_rounding_that_changes_too_much_is_refused_with_the_amount(no_compiler, tmp_path):
-    with pytest.raises(ValueError, match=r"values='int8' in numpy results are off by at most 0\.0\d+ .*tolerance=1e-06"):
+    with pytest.raises(
+        ValueError, match=r"values='int8' in numpy results are off by at most 0\.0\d+ .*tolerance=1e-06"
+    ):
         write_c(tmp_path / "net.c", network(), values="int8", tolerance=1e-6)
     assert not list(tmp_path.iterdir())
 
@@ -218,5 +219,11 @@ def test_what_is_no_float_is_refused():
 
 
 def test_names_and_comments_are_made_harmless():
-    assert [identifier(stem) for stem in ("net", "my-net_2", "1net", "__", "é")] == ["net", "my_net_2", "net_1net", "net", "net"]
+    assert [identifier(stem) for stem in ("net", "my-net_2", "1net", "__", "é")] == [
+        "net",
+        "my_net_2",
+        "net_1net",
+        "net",
+        "net",
+    ]
     assert comment_text("*/ /* ??/ \\\n ü") == "* / / * ? ?/ ? ? ?"

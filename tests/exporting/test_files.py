@@ -108,7 +108,9 @@ def test_eight_bits_are_smaller_than_halves_and_as_near_as_allowed(model, exampl
     eight = harp.export(model, example, tmp_path / "eight.harp", values="int8")
     assert eight.size_bytes < half.size_bytes
     assert half.agreement.difference < eight.agreement.difference < 5e-2
-    with pytest.raises(ValueError, match=r"values='int8' in PyTorch logits are off by at most 0\.0\d+ of .*tolerance=0\.0001"):
+    with pytest.raises(
+        ValueError, match=r"values='int8' in PyTorch logits are off by at most 0\.0\d+ of .*tolerance=0\.0001"
+    ):
         harp.export(model, example, tmp_path / "none.harp", values="int8", tolerance=1e-4)
     assert not (tmp_path / "none.harp").exists()
 

@@ -57,4 +57,3 @@ def compiled(source: str, header: str, name: str, images: np.ndarray, outputs: i
         given = np.ascontiguousarray(images, np.float32).tobytes()
         ran = subprocess.run([place / "program"], input=given, capture_output=True, timeout=_LIMIT_S, check=True)
     return np.frombuffer(ran.stdout, np.float32).reshape(len(images), outputs)
-

@@ -71,7 +71,9 @@ def _check(layer: Layer) -> None:
     """Raise ValueError for what these functions do not compute."""
     place = f" ({layer.name!r})" if layer.name else ""
     if layer.kind not in KINDS:
-        raise ValueError(f"{layer.kind}{place} cannot be written in C: expected {', '.join(KINDS)}; run it in harp.runtime")
+        raise ValueError(
+            f"{layer.kind}{place} cannot be written in C: expected {', '.join(KINDS)}; run it in harp.runtime"
+        )
     if layer.activation not in ("none", "gelu_tanh", *ACTIVATIONS):
         raise ValueError(f"activation {layer.activation!r}{place} cannot be written in C; run it in harp.runtime")
 

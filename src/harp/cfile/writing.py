@@ -25,7 +25,19 @@ TOLERANCES: Mapping[str, float] = {"f32": 1e-4, "f16": 1e-2, "int8": 5e-2}
 """How far results may be off, relative to the largest, unless the caller says."""
 NOISE = 64
 """Images of random pixels, where nobody gives real ones."""
-_HEADERS_OF_C = ("assert", "complex", "ctype", "errno", "fenv", "float", "inttypes", "iso646", "limits", "locale", "math")
+_HEADERS_OF_C = (
+    "assert",
+    "complex",
+    "ctype",
+    "errno",
+    "fenv",
+    "float",
+    "inttypes",
+    "iso646",
+    "limits",
+    "locale",
+    "math",
+)
 _HEADERS_OF_C += ("setjmp", "signal", "stdarg", "stdbool", "stddef", "stdint", "stdio", "stdlib", "string", "tgmath")
 _HEADERS_OF_C += ("time", "wchar", "wctype")
 
@@ -77,7 +89,9 @@ def write_c(
     network = network_of(graph, values)
     classes = class_names(told)
     if classes is not None and (len(classes),) != network.output:
-        raise ValueError(f"the card names {len(classes)} classes, and the network gives {network.output}: export it again")
+        raise ValueError(
+            f"the card names {len(classes)} classes, and the network gives {network.output}: export it again"
+        )
     header = header_text(network, name, told, classes)
     source = source_text(network, name, f"{path.stem}.h", classes)
     if images is None:

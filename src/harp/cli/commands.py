@@ -32,5 +32,5 @@ PLAIN = ("info", "classify")
 def command(name: str, arguments: list[str]) -> Command:
     """The function behind a name of the table. A file instead of a run is exported without what runs need."""
     if name == "export" and any(word.endswith(".harp") for word in arguments[:1]):
-        return getattr(import_module(".export_file", __package__), "export_file")
+        return import_module(".export_file", __package__).export_file
     return getattr(import_module(f".{COMMANDS[name]}", __package__), name)

@@ -15,7 +15,9 @@ def export_file(arguments: list[str], stop: StopRequest) -> None:
         "harp export", description="Write the network of a .harp file as C. A run is exported with `harp export RUN`."
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="a .harp file that `harp export` wrote")
-    parser.add_argument("--out", type=Path, required=True, help="the file to write, e.g. net.c; net.h is written beside it")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="the file to write, e.g. net.c; net.h is written beside it"
+    )
     parser.add_argument("--format", choices=["c"], required=True, help="c: C99, for microcontrollers")
     parser.add_argument("--values", choices=["f32", "f16", "int8"], default="f32", help="how weights are stored (f32)")
     parser.add_argument(
@@ -34,7 +36,9 @@ def export_file(arguments: list[str], stop: StopRequest) -> None:
     graph, card = read_sparse(asked.file)
     images = None if asked.images is None else _images(asked.images, card, graph.input)
     done = write_c(asked.out, graph, card=card, values=asked.values, images=images, tolerance=asked.tolerance)
-    print(f"{done.constant_bytes:,} bytes of constants in {done.path}, {done.kept:,} weights; {done.header.name} beside it")
+    print(
+        f"{done.constant_bytes:,} bytes of constants in {done.path}, {done.kept:,} weights; {done.header.name} beside it"
+    )
     print(f"{done.arena_bytes:,} bytes of static memory for values")
     where = "images" if images is not None else "images of random pixels (--images names real ones)"
     print(f"Checked on {done.images} {where}: {done}")
