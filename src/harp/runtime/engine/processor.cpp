@@ -10,6 +10,8 @@
 
 #if defined(HARP_X86)
 #include <cpuid.h>
+#elif defined(HARP_ARM32)
+#include <sys/auxv.h>
 #endif
 
 namespace harp {
@@ -48,6 +50,9 @@ const Kernels* find_kernels(const std::string& isa) {
   const Features here = features();
   if (here.avx512) known.push_back(avx512_kernels());
   if (here.avx2) known.push_back(avx2_kernels());
+#elif defined(HARP_ARM32)
+  constexpr unsigned long NEON = 1ul << 12, VFPV4 = 1ul << 16;  // as Linux says it
+  if ((getauxval(AT_HWCAP) & (NEON | VFPV4)) == (NEON | VFPV4)) known.push_back(neon_kernels());
 #endif
   known.push_back(baseline_kernels());
   std::string names;
