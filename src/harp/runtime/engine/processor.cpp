@@ -8,6 +8,10 @@
 
 #include "workers.h"
 
+#if defined(HARP_X86) && !defined(__x86_64__) && !defined(_M_X64)
+#undef HARP_X86  // the other half of a universal library
+#endif
+
 #if defined(HARP_X86)
 #include <cpuid.h>
 #elif defined(HARP_ARM32)
