@@ -35,7 +35,7 @@ double peak(std::int64_t rounds) {
 constexpr const char* ISA = "AVX-512";
 #elif defined(__AVX2__)
 constexpr const char* ISA = "AVX2";
-#elif defined(__aarch64__)
+#elif defined(__ARM_NEON)
 constexpr const char* ISA = "NEON";
 #else
 constexpr const char* ISA = "baseline";
