@@ -58,7 +58,8 @@ def reshaped(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> Non
     before, after = trace.numbers(given["self"]), trace.numbers(out)
     trace.size(before, after)
     numbers = squeezed(after)
-    heads = trace.split(numbers)
+    more = sum(size > 1 for size in numbers.shape) > sum(size > 1 for size in squeezed(before).shape)
+    heads = trace.split(numbers if more else None)
     along = trace.classes.varying(after)
     if len(along) < 2 or len(along) <= len(trace.classes.varying(before)):
         return
@@ -86,7 +87,11 @@ def taken(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> None:
         dims = [dim for dim, index in enumerate(given["indices"]) if index is not None]
     dims = {dim % numbers.dim() for dim in ([dims] if isinstance(dims, int) else dims)}
     if dims & {*trace.classes.varying(numbers)}:
-        trace.classes.pin(numbers)
+        if trace.comes_from_image(given["self"]):
+            trace.classes.pin(numbers)
+        else:  # a table of parameters, of which a column may go
+            columns = numbers.permute(*sorted({*range(numbers.dim())} - dims), *sorted(dims))
+            trace.classes.merge(columns.reshape(-1, numbers.numel() // columns.shape[: numbers.dim() - len(dims)].numel()).tolist())
     moved(trace, func, given, out)
 
 

@@ -50,7 +50,7 @@ def attended(trace: Trace, func: Any, given: dict[str, Any], out: Any) -> None:
 def _macs(func: Any, given: dict[str, Any], out: Any) -> int:
     """As torch's counter has it, which does not know every kernel of attention."""
     formula = flop_registry.get(func.overloadpacket)
-    return 0 if formula is None else formula(**given, out_val=out) // 2
+    return 0 if formula is None else formula(*given.values(), out_val=out) // 2
 
 
 def _varies_over_batches(trace: Trace, numbers: Tensor) -> bool:

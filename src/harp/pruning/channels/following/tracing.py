@@ -66,7 +66,7 @@ class Trace(TorchDispatchMode):
         self.calling = ""
         self.training = False
         self.only_trained = frozenset[str]()
-        self._splits: list[Tensor] = []
+        self._splits: list[Tensor | None] = []
         self._weights = prunable_weights(model)
         self._tensors = _by_storage(model)
         self._numbers: dict[int, Tensor] = {}
@@ -104,8 +104,9 @@ class Trace(TorchDispatchMode):
         if not self.training and macs:
             self.products.append((squeezed(numbers).flatten(), macs))
 
-    def split(self, numbers: Tensor) -> int | None:
-        """Note that a dimension became several; which of them is heads or channels, as a former trace has found."""
+    def split(self, numbers: Tensor | None) -> int | None:
+        """Note a reshape, and its result where a dimension became several; which of them is heads or channels, as a
+        former trace has found."""
         self._splits.append(numbers)
         return self.known_whole_dims.get(len(self._splits) - 1)
 
@@ -122,8 +123,10 @@ class Trace(TorchDispatchMode):
         one_each = one_each.unique()
         first, second = (*one_each[one_each > STUCK].tolist(), 0, 0)[:2]
         for index, split in reversed([*enumerate(self._splits)]):
+            if split is None or not second:
+                continue
             places = [(split == number).nonzero() for number in (first, second)]
-            if second and all(len(place) for place in places):
+            if all(len(place) for place in places):
                 differ = (places[0][0] != places[1][0]).nonzero().flatten().tolist()
                 if len(differ) == 1:
                     self.whole_dims.setdefault(index, differ[0])
