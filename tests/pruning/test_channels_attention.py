@@ -126,7 +126,10 @@ def test_the_number_of_heads_is_in_the_widths():
 
 def test_widths_of_before_heads_could_go_still_fit():
     model = transformer()
-    older = {name: {k: v for k, v in entry.items() if "head" not in k and k != "attn_dim"} for name, entry in widths(model).items()}
+    older = {
+        name: {k: v for k, v in entry.items() if "head" not in k and k != "attn_dim"}
+        for name, entry in widths(model).items()
+    }
     assert resize(model, {name: entry for name, entry in older.items() if entry}).attn.num_heads == 4
 
 

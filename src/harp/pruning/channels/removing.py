@@ -1,5 +1,7 @@
 """Cuts every tensor to the channels that stay, and tells the modules."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -41,8 +43,18 @@ def silence(model: nn.Module, coupling: Coupling, alive: Tensor) -> None:
 
 
 def _changed(coupling: Coupling, module: str, stays: Tensor) -> dict[int, int]:
-    """How many of the channels that a module reshapes there were, and are; where that is one number."""
+    """How many channels there were and are, where a module reshapes them and that is one number.
+
+    What its parent reshapes counts, too: that may have called one of its functions, a table of positions say.
+    """
+    parent = module.rpartition(".")[0]
+    found = _one_number(coupling.written.get(parent, ()) if parent else (), stays)
+    found |= _one_number(coupling.written.get(module, ()), stays)
+    return {before: now for before, now in found.items() if now != before}
+
+
+def _one_number(places: Sequence[Tensor], stays: Tensor) -> dict[int, int]:
     found: dict[int, set[int]] = {}
-    for place in coupling.written.get(module, ()):
+    for place in places:
         found.setdefault(len(place), set()).add(int(stays[place].sum()))
-    return {before: now for before, (now, *others) in found.items() if not others and now != before}
+    return {before: now for before, (now, *others) in found.items() if not others}

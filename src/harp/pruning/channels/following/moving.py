@@ -91,7 +91,9 @@ def taken(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> None:
             trace.classes.pin(numbers)
         else:  # a table of parameters, of which a column may go
             columns = numbers.permute(*sorted({*range(numbers.dim())} - dims), *sorted(dims))
-            trace.classes.merge(columns.reshape(-1, numbers.numel() // columns.shape[: numbers.dim() - len(dims)].numel()).tolist())
+            trace.classes.merge(
+                columns.reshape(-1, numbers.numel() // columns.shape[: numbers.dim() - len(dims)].numel()).tolist()
+            )
     moved(trace, func, given, out)
 
 
