@@ -116,6 +116,10 @@ REDUCED = [
 ]
 
 
+ALONG = ["_softmax", "_log_softmax", "cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "sort"]
+"""Along one dimension, whose entries have to be one channel, or stay."""
+
+
 def floats_in(given: Any) -> list[Tensor]:
     return [t for t in tree_leaves(given) if isinstance(t, Tensor) and (t.is_floating_point() or t.is_complex())]
 
@@ -168,10 +172,11 @@ def reduced(trace: Trace, func: Any, given: dict[str, Any], out: Any) -> None:
         trace.put(tensor, numbers)
 
 
-def softmax(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> None:
+def along(trace: Trace, func: Any, given: dict[str, Any], out: Any) -> None:
     numbers = trace.numbers(given["self"])
-    trace.classes.blend(numbers, [given["dim"]])
-    trace.put(out, numbers)
+    trace.classes.blend(numbers, [given.get("dim", -1)])
+    for tensor in tensors_in(out):
+        trace.put(tensor, numbers)
 
 
 def glu(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> None:

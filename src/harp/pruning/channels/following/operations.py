@@ -7,12 +7,14 @@ import torch
 
 from harp.pruning.channels.following.classes import STUCK
 from harp.pruning.channels.following.combining import (
+    ALONG,
     EACH_ENTRY,
     MADE,
     MIXED,
     POOLED,
     RANDOM,
     REDUCED,
+    along,
     drawn,
     each_entry,
     floats_in,
@@ -21,7 +23,6 @@ from harp.pruning.channels.following.combining import (
     nothing,
     pooled,
     reduced,
-    softmax,
 )
 from harp.pruning.channels.following.layers import batch_norm, convolution, group_norm, layer_norm, linear
 from harp.pruning.channels.following.moving import (
@@ -117,7 +118,7 @@ def _rules() -> dict[str, Rule]:
         **each(ATTENDED, attended),
         **each(POOLED, pooled),
         **each(REDUCED, reduced),
-        **each(["_softmax", "_log_softmax"], softmax),
+        **each(ALONG, along),
         **each(["native_batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit"], batch_norm),
         **each(["cudnn_batch_norm", "miopen_batch_norm", "_batch_norm_no_update"], batch_norm),
         **each(["mm", "addmm"], linear),
