@@ -16,7 +16,7 @@ from harp.pruning.channels.widths import own_tensors, snapshot
 from harp.pruning.using import images_for, untouched
 
 _TOLERANCE = 1000
-"""In units of the last place, relative to the largest output: sums of other lengths round differently."""
+"""In units of the last place of the largest output: sums of other lengths round differently."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ def settled(model: nn.Module, example: Tensor, coupling: Coupling) -> Coupling:
     The last channel of each group is removed, and the outputs are compared with those of the network in which no weight
     reads it. Where that fails, the groups at fault are found by halving.
     """
+    if example.is_floating_point():  # images of nothing tell nothing
+        generator = torch.Generator().manual_seed(0)
+        example = torch.rand(1, *example.shape[1:], generator=generator).to(example)
     groups, causes = list(coupling.sizes), dict[str, str]()
     while groups and (failure := _try(model, example, coupling, groups)):
         name, failure = _at_fault(model, example, coupling, groups, failure)
@@ -129,7 +132,7 @@ def difference(before: Sequence[Tensor], now: Sequence[Tensor]) -> Failure | Non
     for old, new in zip(before, now, strict=True):
         if not bool(old.isfinite().all()):
             continue
-        scale = float(old.abs().max().clamp_min(1)) if old.numel() else 1.0
+        scale = float(old.abs().max()) if old.numel() else 0.0
         allowed = min(_TOLERANCE * torch.finfo(old.dtype).eps, 0.1) * scale if old.is_floating_point() else 0.0
         if not bool(((old - new).abs() <= allowed).all()):
             return Failure("the smaller network says something else than the larger one")

@@ -1,7 +1,5 @@
 """Cuts every tensor to the channels that stay, and tells the modules."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +25,7 @@ def remove(model: nn.Module, coupling: Coupling, alive: Tensor) -> None:
         if mine:
             whole = (f"{prefix}.weight" if prefix else "weight") in coupling.whole
             fit_sizes(module, {name: tensor.shape for name, tensor in own.items()}, whole=whole)
-        follow_sizes(module, _changed(coupling, prefix, stays))
+        _tell(module, prefix, coupling, stays)
 
 
 @torch.no_grad()
@@ -42,19 +40,18 @@ def silence(model: nn.Module, coupling: Coupling, alive: Tensor) -> None:
         set_tensor(model.get_submodule(prefix), name, torch.where(kept, weight.detach(), 0))
 
 
-def _changed(coupling: Coupling, module: str, stays: Tensor) -> dict[int, int]:
-    """How many channels there were and are, where a module reshapes them and that is one number.
+def _tell(module: nn.Module, prefix: str, coupling: Coupling, stays: Tensor) -> None:
+    """Let a module remember how many channels there are now that it reshapes.
 
     What its parent reshapes counts, too: that may have called one of its functions, a table of positions say.
     """
-    parent = module.rpartition(".")[0]
-    found = _one_number(coupling.written.get(parent, ()) if parent else (), stays)
-    found |= _one_number(coupling.written.get(module, ()), stays)
-    return {before: now for before, now in found.items() if now != before}
-
-
-def _one_number(places: Sequence[Tensor], stays: Tensor) -> dict[int, int]:
-    found: dict[int, set[int]] = {}
+    parent = prefix.rpartition(".")[0]
+    places = (*(coupling.written.get(parent, ()) if parent else ()), *coupling.written.get(prefix, ()))
+    held = [frozenset(place.tolist()) for place in places]
+    longest = {each: max(len(p) for p, other in zip(places, held, strict=True) if other == each) for each in held}
+    whole = {len(place): len(place) == len(each) < longest[each] for place, each in zip(places, held, strict=True)}
+    now: dict[int, set[int]] = {}
     for place in places:
-        found.setdefault(len(place), set()).add(int(stays[place].sum()))
-    return {before: now for before, (now, *others) in found.items() if not others}
+        now.setdefault(len(place), set()).add(int(stays[place].sum()))
+    changed = {before: after for before, (after, *others) in now.items() if not others and after != before}
+    follow_sizes(module, changed, frozenset(before for before in changed if whole[before]))

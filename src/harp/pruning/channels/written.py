@@ -1,12 +1,13 @@
 """Sizes that a module remembers as plain numbers, such as ``num_heads``, and computes with in its forward."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from torch import nn
 
 _SIZE = re.compile("head|dim|chan|chs|width|feature|planes|group|embed|hidden|inner|shape|split|out_|in_")
+_COUNT = re.compile("head|group")
 _OTHER = re.compile("^(attn_)?head_?(dim|size|ch)|dim_?(per_)?head|per_head|window|kernel|stride|patch|depth|img|ratio")
 
 
@@ -21,13 +22,16 @@ def remembered(module: nn.Module) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name[0] != "_" and _is_size(value)}
 
 
-def follow_sizes(module: nn.Module, changed: Mapping[int, int]) -> None:
-    """Set those that were the number of channels before to what it is now."""
+def follow_sizes(module: nn.Module, changed: Mapping[int, int], heads: Set[int]) -> None:
+    """Set those that were the number of channels before to what it is now.
+
+    Those of ``heads`` count groups of channels; only what is called so, or a shape, is taken for such a number.
+    """
     for name, value in remembered(module).items():
-        if isinstance(value, int):
-            setattr(module, name, changed.get(value, value))
-        else:
+        if not isinstance(value, int):
             setattr(module, name, type(value)(changed.get(size, size) for size in value))
+        elif value in changed and (value not in heads or _COUNT.search(name)):
+            setattr(module, name, changed[value])
 
 
 def _is_size(value: Any) -> bool:
