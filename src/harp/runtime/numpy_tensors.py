@@ -81,7 +81,7 @@ def _rows_softmax(layer: Layer, size: Size, x: np.ndarray) -> np.ndarray:
 def _normalised(layer: Layer, x: np.ndarray, flags: Sequence[int]) -> np.ndarray:
     """Along the last axis."""
     centred, scaled, shifted = flags
-    eps, vectors = _constants(layer)[0], _constants(layer)[1:].reshape(scaled + shifted, -1)
+    eps, vectors = _constants(layer)[0], _constants(layer)[1:].reshape(-1, x.shape[-1])
     if centred:
         x = x - x.mean(-1, keepdims=True)
     x = x / np.sqrt((x * x).mean(-1, keepdims=True) + eps)
