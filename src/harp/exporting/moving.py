@@ -251,6 +251,8 @@ def _slice_scatter(
     """A tensor of which some entries come from another."""
     like = into if isinstance(into, Value) else source
     assert isinstance(like, Value)
+    if isinstance(source, Value) and source.shape == draft.shape:
+        return source
     axis = like.axis(dim)
     values = [
         part if isinstance(part, Value) else draft.constant(part.expand(1, *part.shape[1:]).squeeze(like.batch))

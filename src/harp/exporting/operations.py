@@ -35,11 +35,39 @@ def _conv(
     groups: int,
 ) -> Value:
     _need_constant(weight, bias)
+    if value.merged and value.batch == 0 and len(value.shape) == 4 and not isinstance(padding, str):
+        return _conv_of_windows(draft, value, (weight, bias), _pair(stride), _pair(padding), _pair(dilation), groups)
     need_map(value)
     if isinstance(padding, str):
         value, padding = _padded_by_name(draft, value, padding, weight.shape[2:], _pair(dilation))
     how = {"stride": _pair(stride), "padding": _pair(padding), "dilation": _pair(dilation), "groups": groups}
     return draft.add("conv", value, tensors={"weight": weight, "bias": bias}, attributes=how)
+
+
+def _conv_of_windows(
+    draft: Draft,
+    value: Value,
+    weights: tuple[Tensor, Tensor | None],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> Value:
+    """Of several maps of each image: below each other with their padding in between, as one map."""
+    count, channels, height, width = value.shape
+    tall = draft.permuted(value, [1, 0, 2, 3])
+    tall = padded(draft, tall, [(0, 0), (0, 0), (padding[0], padding[0]), (0, 0)])
+    each = height + 2 * padding[0]
+    map_ = draft.reshaped(tall, (channels, count * each, width))
+    outputs, result_height, result_width = draft.shape[1:]
+    reach = dilation[0] * (weights[0].shape[2] - 1)
+    rows = count * each - reach
+    how = {"stride": (1, stride[1]), "padding": (0, padding[1]), "dilation": dilation, "groups": groups}
+    shape = (outputs, rows, result_width)
+    made = draft.add("conv", map_, shape=shape, tensors={"weight": weights[0], "bias": weights[1]}, attributes=how)
+    wanted = [window * each + row * stride[0] for window in range(count) for row in range(result_height)]
+    made = draft.reshaped(draft.taken(made, 1, wanted), (outputs, count, result_height, result_width))
+    return draft.permuted(made, [1, 0, 2, 3])
 
 
 def _padded_by_name(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from harp.exporting.arithmetic import add
 from harp.exporting.draft import Draft, UnsupportedError, Value
+from harp.exporting.einsum import einsum
 from harp.exporting.moving import interleaved, need_map, padded
 
 aten = torch.ops.aten
@@ -261,6 +262,7 @@ PRODUCTS: Mapping[Any, Callable[..., Any]] = {
     aten.addmm: _addmm,
     aten.baddbmm: _addmm,
     aten.scaled_dot_product_attention: _attention,
+    aten.einsum: einsum,
     aten.conv1d: _conv1d,
     aten.conv_transpose2d: transposed_conv,
 }

@@ -15,9 +15,11 @@ def sparse_module(model: nn.Module, example: Tensor, *, threads: int | None = No
 
     ``example`` is a batch of images as the model takes them, float32 (n, c, h, w), of one image or more. Masks may
     still learn: those of this moment count. The model stays as it is; :func:`refresh` takes over what it has learned.
-    Raises ValueError naming an operation that the engine lacks, as ``harp.export`` does.
+    Raises ValueError naming an operation that the engine lacks, as ``harp.export`` does, or computes forward only.
     """
-    return SparseModule(_graph(model, example), threads=threads)
+    module = SparseModule(_graph(model, example), threads=threads)
+    module.session.need_way_back()
+    return module
 
 
 def refresh(module: SparseModule, model: nn.Module, example: Tensor) -> None:

@@ -69,7 +69,7 @@ def _beside(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Node], Ca
 
 def _join(node: Node) -> Callable[..., Tensor]:
     axis = node.attributes["axis"] + 1
-    return lambda *parts: torch.cat([p.expand(max(q.shape[0] for q in parts), *p.shape[1:]) for p in parts], axis)
+    return lambda *parts: torch.cat(parts, axis)
 
 
 def _layer_norm(node: Node) -> Callable[..., Tensor]:
@@ -90,7 +90,7 @@ def _layer_norm(node: Node) -> Callable[..., Tensor]:
 
 def _group_norm(node: Node) -> Callable[..., Tensor]:
     of = node.attributes
-    return lambda x, weight=None, bias=None: F.group_norm(x, of["groups"], weight, bias, of["eps"])
+    return lambda x, weight=None, bias=None: torch.group_norm(x, of["groups"], weight, bias, of["eps"])
 
 
 _REDUCED: Mapping[str, Callable[..., Tensor]] = {
@@ -139,7 +139,7 @@ TENSOR_LAYERS: Mapping[str, Callable[[Node], Callable[..., Tensor]]] = {
     "div": _beside(torch.div),
     "maximum": _beside(torch.maximum),
     "minimum": _beside(torch.minimum),
-    "constant": _plain(lambda value: value[None]),
+    "constant": _plain(lambda images, value: value.expand(images.shape[0], *value.shape)),
     "reshape": _reshape,
     "permute": _permute,
     "take": _take,

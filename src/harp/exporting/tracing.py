@@ -24,8 +24,6 @@ from harp.runtime.graph import Graph, Node
 
 _WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
 """What torch puts around a network, and what the network is called inside."""
-_DECOMPOSED = (torch.ops.aten.einsum.default,)
-"""Operations that torch says with others."""
 Known = dict[fx.Node, Any]
 """What each operation of a program computes: a Value, a constant tensor, a size, or several of those."""
 
@@ -99,7 +97,7 @@ def _program(model: nn.Module, example: Tensor) -> ExportedProgram:
     for batches in program.range_constraints.values():
         if batches.lower > 2 or batches.upper < sys.maxsize:
             raise ValueError(f"{name} branches on the size of a batch: it must do the same for one image as for many")
-    return program.run_decompositions({operation: operation.decompose for operation in _DECOMPOSED})  # pyright: ignore[reportArgumentType]
+    return program.run_decompositions({})
 
 
 def _inputs_of(program: ExportedProgram) -> Known:

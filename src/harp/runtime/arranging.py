@@ -82,6 +82,24 @@ def _on_map(writer: Writer, node: Node, shape: Shape, value: Forms) -> Forms:
     return Forms(shape, {0: number})
 
 
+def _conv(writer: Writer, node: Node, shape: Shape, value: Forms) -> Forms:
+    """With the zeros that a padding puts around its input as padding of its own: more on one side is a larger kernel."""
+    if value.unpadded is None or value.maps or value.view is not None:
+        return _on_map(writer, node, shape, value)
+    inside, before, after = value.unpadded
+    margins = []
+    for first, last, reach in zip(before[1:], after[1:], node.attributes["dilation"], strict=True):
+        if abs(first - last) % reach:
+            return _on_map(writer, node, shape, value)
+        margins.append((max(0, last - first) // reach, max(0, first - last) // reach))
+    padding = tuple(
+        own + max(first, last)
+        for own, first, last in zip(node.attributes["padding"], before[1:], after[1:], strict=True)
+    )
+    how = {**node.attributes, "padding": padding, "margins": tuple(margins)}
+    return Forms(shape, {0: writer.emit("conv", (writer.exact_map(inside),), shape, how, node.tensors)})
+
+
 def _along_channels(writer: Writer, node: Node, shape: Shape, value: Forms) -> Forms:
     """A softmax or affine along the first axis."""
     number = writer.map_of(value, 0)
@@ -329,7 +347,10 @@ def _joined(writer: Writer, parts: Sequence[Forms], axis: int, shape: Shape) -> 
 
 
 def _pad(writer: Writer, node: Node, shape: Shape, value: Forms) -> Forms:
-    return Forms(shape, make=lambda: _padded(writer, writer.view_of(value), node, shape))
+    before, after = node.attributes["before"], node.attributes["after"]
+    zeros_around = len(shape) == 3 and node.attributes["value"] == 0 and before[0] == after[0] == 0
+    inside = (value, before, after) if zeros_around else None
+    return Forms(shape, make=lambda: _padded(writer, writer.view_of(value), node, shape), unpadded=inside)
 
 
 def _padded(writer: Writer, view: View, node: Node, shape: Shape) -> View:
@@ -350,6 +371,7 @@ def _padded(writer: Writer, view: View, node: Node, shape: Shape) -> View:
 
 _HANDLERS: dict[str, Callable[..., Forms]] = {
     **dict.fromkeys(_ON_MAPS, _on_map),
+    "conv": _conv,
     **dict.fromkeys(_PAIRS, _pair),
     "softmax": _along_channels,
     "affine": _along_channels,

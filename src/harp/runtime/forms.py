@@ -26,6 +26,8 @@ class Forms:
     view: View | None = None
     make: Callable[[], View] | None = None
     """Of a value that is only made if somebody asks for it."""
+    unpadded: "tuple[Forms, tuple[int, ...], tuple[int, ...]] | None" = None
+    """Of a map with zeros around it: what is inside, and how many rows and columns are before and after."""
 
 
 class Writer:

@@ -173,8 +173,20 @@ def _weighted(layer: Layer, node: Node, kernel: tuple[int, ...]) -> Layer:
     rows = weight_rows(node.tensors["weight"], layer.attributes.get("groups", 1), int(np.prod(kernel)))
     if "bias" in node.tensors:
         rows = replace(rows, bias=array_of(node.tensors["bias"]))
+    if margins := layer.attributes.get("margins"):
+        rows, kernel = _enlarged(rows, (kernel[0], kernel[1]), margins)
     attributes = {**layer.attributes, "kernel": kernel}
     return replace(layer, kind="conv", attributes=attributes, rows=rows, weight=layer.source - 1)
+
+
+def _enlarged(rows: Rows, kernel: tuple[int, int], margins: Any) -> tuple[Rows, tuple[int, int]]:
+    """The same weights in a kernel with rows and columns of zeros before and after, which cost nothing."""
+    (top, bottom), (left, right) = margins
+    height, width = kernel[0] + top + bottom, kernel[1] + left + right
+    channel, place = rows.columns // rows.window, rows.columns % rows.window
+    y, x = place // kernel[1] + top, place % kernel[1] + left
+    columns = (channel * (height * width) + y * width + x).astype(np.int32)
+    return replace(rows, window=height * width, columns=columns), (height, width)
 
 
 def weight_rows(weight: Any, groups: int, window: int) -> Rows:

@@ -31,7 +31,8 @@ class NumpyEngine:
         values = {0: _in_unit_range(x)}
         with np.errstate(all="ignore"):  # numbers overflow to infinity here as they do in the engine, without a word
             for place, layer in enumerate(self._layers):
-                values[place + 1] = _compute(layer, values, sizes[place + 1])
+                result = _compute(layer, values, sizes[place + 1])
+                values[place + 1] = np.broadcast_to(result, (len(x), *result.shape[1:]))  # a constant is there once
                 for value in {*layer.inputs, layer.residual} - {-1}:
                     if self._last_reader[value] == place:
                         del values[value]

@@ -173,6 +173,10 @@ class Session:
         how = check_preprocessing(preprocessing or self.preprocessing, self.input)
         return classify(self, paths, how, self.classes, threads=self.threads, batch=batch)
 
+    def need_way_back(self) -> None:
+        """Raise ValueError naming a layer through which :meth:`record` cannot go back."""
+        need_way_back(self._layers)
+
     def record(self, x: np.ndarray) -> tuple[np.ndarray, Tape]:
         """The outputs for images, as a call gives them, and a tape that goes back to gradients of the images.
 
@@ -181,7 +185,7 @@ class Session:
         without the compiled engine.
         """
         _need_engine()
-        need_way_back(self._layers)
+        self.need_way_back()
         x = _check_images(x, self.input[0])
         values = self._shapes(_image_of(x))
         out = np.empty((len(x), math.prod(values[-1])), np.float32)

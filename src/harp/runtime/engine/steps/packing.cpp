@@ -1,4 +1,5 @@
 // Between tensors and maps, and what is done to the channels of a map.
+#include <algorithm>
 #include <limits>
 #include <stdexcept>
 
@@ -25,12 +26,15 @@ PackStep::PackStep(const Node& node, const Kernels* kernels, const Place* from, 
   whole.strides = {numbers[1], numbers[2], numbers[3], 0, 0, 0};
   whole.check(numbers_in(*from));
   check_map(*out);
+  // Counted from the number that lies first, since a table holds -1 where there is none.
+  first_ = std::min<std::int64_t>(0, (l.size.height - 1) * numbers[2]) +
+           std::min<std::int64_t>(0, (l.size.width - 1) * numbers[3]);
   for (int y = -l.top; y < l.rows + l.bottom; ++y)
     for (int x = -l.left; x < l.columns + l.right; ++x)
       for (int part = 0; part < l.parts(); ++part) {
         const int py = part / l.across * l.rows + y, px = part % l.across * l.columns + x;
         const bool inside = py >= 0 && py < l.size.height && px >= 0 && px < l.size.width;
-        from_.push_back(inside ? static_cast<std::int32_t>(py * numbers[2] + px * numbers[3]) : -1);
+        from_.push_back(inside ? static_cast<std::int32_t>(py * numbers[2] + px * numbers[3] - first_) : -1);
       }
   units_ = l.size.channels;
   grain_ = tuning::CHANNELS_PER_THREAD;
@@ -48,7 +52,7 @@ void PackStep::run(const Memory& memory, int group, int begin, int end, float*) 
   task.count = static_cast<int>(from_.size()) / l.parts();
   task.lanes = l.parts();
   task.fill = l.fill;
-  const float* from = source(memory, group) + details().numbers[0];
+  const float* from = source(memory, group) + details().numbers[0] + first_;
   for (int channel = begin; channel < end; ++channel) kernels->gather(task, from, channel);
 }
 

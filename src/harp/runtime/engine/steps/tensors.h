@@ -118,6 +118,7 @@ class PackStep : public TensorStep {
   void run(const Memory& memory, int group, int begin, int end, float* scratch) const override;
 
  private:
+  std::int64_t first_ = 0;
   std::vector<std::int32_t> from_;
 };
 
