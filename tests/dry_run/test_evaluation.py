@@ -1,6 +1,5 @@
 """How long evaluations take: what is timed, what is assumed, and that it comes true."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +12,9 @@ from harp.cli import main
 from harp.cli.dry_run import about
 from harp.data import InMemory
 from harp.dry_run.clock import UNTRAINED, Clock, Pace, Range, Standing
-from harp.dry_run.evaluation import standing_below, time_of_evaluation, time_to_evaluate
-from harp.recipes import PRESETS, Compute, Evaluating, Recipe, Task, Training
+from harp.dry_run.evaluation import standing_below, time_of_evaluation
+from harp.recipes import Compute, Evaluating, Recipe, Task, Training
 from harp.stages.evaluate import evaluate_run
-from harp.stages.pipeline import run_all
 from harp.stages.train import pretrain
 
 CPU = Compute(device="cpu", threads=1)

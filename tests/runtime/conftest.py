@@ -9,7 +9,6 @@ import pytest
 from harp.runtime.graph import ACTIVATIONS, REDUCTIONS, Graph, Node, Shape
 from harp.runtime.shapes import shapes
 
-
 TENSOR_KINDS = ["reshape", "permute", "take", "expand", "pad", "join", "beside_constant", "affine_last", "norm"]
 TENSOR_KINDS += ["rows", "matmul", "resample"]
 
@@ -37,7 +36,9 @@ class Draft:
 
     def add(self, op: str, inputs: tuple[int, ...] | None = None, tensors=None, **attributes) -> bool:
         """Whether the node fitted."""
-        node = Node(op, (len(self.nodes),) if inputs is None else inputs, attributes, tensors or {}, f"{op}{len(self.nodes)}")
+        node = Node(
+            op, (len(self.nodes),) if inputs is None else inputs, attributes, tensors or {}, f"{op}{len(self.nodes)}"
+        )
         try:
             found = shapes(Graph(self.input, (*self.nodes, node)))
         except ValueError:
@@ -59,7 +60,11 @@ class Draft:
         """Those that are defined for positive numbers alone get such."""
         op = self.pick(*ACTIVATIONS, *["relu"] * 8)
         attributes = {"leaky_relu": {"slope": 0.1}, "gelu": {"tanh": self.pick(True, False)}, "elu": {"alpha": 0.7}}
-        attributes |= {"at_least": {"bound": -0.3}, "at_most": {"bound": 0.4}, "power": {"exponent": self.pick(-1.0, 1.5)}}
+        attributes |= {
+            "at_least": {"bound": -0.3},
+            "at_most": {"bound": 0.4},
+            "power": {"exponent": self.pick(-1.0, 1.5)},
+        }
         if op in ("log", "sqrt", "rsqrt", "power"):
             self.add("sigmoid")
             self.add("at_least", bound=0.1)

@@ -25,9 +25,7 @@ def scaled(draft: Draft, value: Value, scale: Number, shift: Number = 0.0) -> Va
     return (affine if len(value.shape) in (1, 3) else affine_last)(draft, value, scale, shift)
 
 
-def _affine(
-    draft: Draft, op: str, value: Value, size: int, scale: Tensor | Number, shift: Tensor | Number
-) -> Value:
+def _affine(draft: Draft, op: str, value: Value, size: int, scale: Tensor | Number, shift: Tensor | Number) -> Value:
     numbers = {
         name: torch.as_tensor(number, dtype=torch.float64).cpu().expand(size)
         for name, number in (("scale", scale), ("shift", shift))

@@ -79,7 +79,9 @@ class Draft:
         """
         numbers = tuple(self.settled(value) for value in inputs)
         held = {name: _array(tensor) for name, tensor in (tensors or {}).items() if tensor is not None}
-        return self._append(Node(op, numbers, attributes or {}, held, self.name), self.shape if shape is None else shape)
+        return self._append(
+            Node(op, numbers, attributes or {}, held, self.name), self.shape if shape is None else shape
+        )
 
     def settled(self, value: Value) -> int:
         """The number of a value that has in the graph the shape that torch sees."""

@@ -1,4 +1,4 @@
-"""What moves the numbers of a tensor: other shapes and orders, parts, paddings, several tensors as one."""
+"""What moves the numbers of a tensor: other shapes and orders, and parts."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from harp.exporting.draft import Draft, UnsupportedError, Value
+from harp.exporting.padding import padded
 
 aten = torch.ops.aten
-_LOWEST = -3e38
-"""For minus infinity, which a graph does not hold."""
 
 
 def reshape(draft: Draft, value: Value, *where: Any) -> Value:
@@ -32,7 +31,9 @@ def unchanged(draft: Draft, value: Value, *how: Any) -> Value:
 
 def _permute(draft: Draft, value: Value, dims: Sequence[int]) -> Value:
     order = [dim % value.rank for dim in dims]
-    axes = [value.batch if dim == value.batch else value.axis(dim) for dim in order if dim != value.batch or value.merged]
+    axes = [
+        value.batch if dim == value.batch else value.axis(dim) for dim in order if dim != value.batch or value.merged
+    ]
     return draft.permuted(value, axes)
 
 
@@ -201,130 +202,6 @@ def need_map(value: Value) -> None:
         raise UnsupportedError(f"its input has the shape {value.shape} for each image: expected (c, h, w)")
 
 
-# Several as one
-
-
-def concatenate(draft: Draft, parts: Sequence[Value | Tensor], dim: int = 0) -> Value:
-    like = next(part for part in parts if isinstance(part, Value))
-    axis = like.axis(dim)
-    values = [part if isinstance(part, Value) else _constant_like(draft, part, like, axis) for part in parts]
-    values = [value for value in values if value is not None]
-    if any((value.rank, value.batch, value.merged) != (like.rank, like.batch, like.merged) for value in values):
-        raise UnsupportedError("it mixes the images of a batch")
-    if len(values) == 1:
-        return values[0]
-    if axis == 0 and len(like.shape) in (1, 3):
-        return draft.add("concat", *values)
-    return draft.add("join", *values, attributes={"axis": axis})
-
-
-def _constant_like(draft: Draft, tensor: Tensor, like: Value, axis: int) -> Value | None:
-    if tensor.numel() == 0:
-        return None
-    if tensor.dim() != like.rank or like.merged or tensor.shape[like.batch] != 1:
-        raise UnsupportedError(f"it appends a constant of shape {tuple(tensor.shape)}, which is not of every image")
-    made = draft.constant(tensor.squeeze(like.batch))
-    return Value(made.number, made.shape, like.batch)
-
-
-def _stack(draft: Draft, parts: Sequence[Value | Tensor], dim: int = 0) -> Value:
-    like = next(part for part in parts if isinstance(part, Value))
-    dim %= like.rank + 1
-    if like.merged or not all(isinstance(part, Value) for part in parts):
-        raise UnsupportedError("it stacks constants")
-    batch = like.batch + (dim <= like.batch)
-    axis = dim - (dim > batch)
-    shape = (*like.shape[:axis], 1, *like.shape[axis:])
-    seen = [Value(part.number, shape, batch) for part in parts if isinstance(part, Value)]
-    return concatenate(draft, seen, dim)
-
-
-def _slice_scatter(
-    draft: Draft,
-    into: Value | Tensor,
-    source: Value | Tensor,
-    dim: int = 0,
-    start: int | None = None,
-    end: int | None = None,
-    step: int = 1,
-) -> Value:
-    """A tensor of which some entries come from another."""
-    like = into if isinstance(into, Value) else source
-    assert isinstance(like, Value)
-    if isinstance(source, Value) and source.shape == draft.shape:
-        return source
-    axis = like.axis(dim)
-    values = [
-        part if isinstance(part, Value) else draft.constant(part.expand(1, *part.shape[1:]).squeeze(like.batch))
-        for part in (into, source)
-    ]
-    size = draft.shape[axis]
-    inside = list(range(size))[start:end:step]
-    place = {entry: values[0].shape[axis] + i for i, entry in enumerate(inside)}
-    shape = (*draft.shape[:axis], size + len(inside), *draft.shape[axis + 1 :])
-    both = draft.add("join", *values, shape=shape, attributes={"axis": axis})
-    return draft.taken(both, axis, [place.get(entry, entry) for entry in range(size)])
-
-
-def _select_scatter(draft: Draft, into: Value | Tensor, source: Value, dim: int, index: int) -> Value:
-    like = into if isinstance(into, Value) else source
-    rank = len(draft.shape) + 1
-    dim %= rank
-    axis = dim - 1
-    index %= draft.shape[axis]
-    if isinstance(source, Value):
-        source = Value(source.number, (*draft.shape[:axis], 1, *draft.shape[axis + 1 :]))
-    if like.batch or like.merged or dim == 0:
-        raise UnsupportedError("it writes into a tensor whose first dimension is not that of the images")
-    return _slice_scatter(draft, into, source, dim, index, index + 1)
-
-
-# Around the edges
-
-
-def padded(draft: Draft, value: Value, widths: Sequence[tuple[int, int]], filling: float = 0.0) -> Value:
-    """With so many entries of a filling before and after, for each axis; negative widths cut off."""
-    for axis, (before, after) in enumerate(widths):
-        if before < 0 or after < 0:
-            size = value.shape[axis]
-            value = draft.taken(value, axis, range(max(0, -before), size - max(0, -after)))
-    before, after = (tuple(max(0, pair[side]) for pair in widths) for side in (0, 1))
-    if not any(before) and not any(after):
-        return value
-    shape = tuple(sum(sizes) for sizes in zip(before, value.shape, after, strict=True))
-    how = {"before": before, "after": after, "value": max(float(filling), _LOWEST)}
-    return draft.add("pad", value, shape=shape, attributes=how)
-
-
-def _pad(draft: Draft, value: Value, pad: Sequence[int], mode: str = "constant", filling: float | None = None) -> Value:
-    pairs = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)]
-    widths = [(0, 0)] * len(value.shape)
-    for place, pair in enumerate(pairs):
-        if any(pair):
-            widths[value.axis(-1 - place)] = pair
-    if mode == "constant":
-        return padded(draft, value, widths, filling or 0.0)
-    for axis, (before, after) in enumerate(widths):
-        value = draft.taken(value, axis, _reflected(value.shape[axis], before, after, mode))
-    return value
-
-
-def _reflected(size: int, before: int, after: int, mode: str) -> list[int]:
-    """Which entry stands where, of those beyond the edges too."""
-    places = range(-before, size + after)
-    if mode == "circular":
-        return [place % size for place in places]
-    if mode == "replicate":
-        return [min(max(place, 0), size - 1) for place in places]
-    if mode == "reflect":
-        return [abs((place + size - 1) % (2 * size - 2) - size + 1) if size > 1 else 0 for place in places]
-    raise UnsupportedError(f"it has mode={mode!r}: expected constant, reflect, replicate or circular")
-
-
-def _pad_by(mode: str) -> Callable[..., Value]:
-    return lambda draft, value, pad, filling=None: _pad(draft, value, pad, mode, filling)
-
-
 # Between channels and positions
 
 
@@ -381,14 +258,6 @@ MOVING: Mapping[Any, Callable[..., Any]] = {
     aten.roll: _roll,
     aten.unfold: _unfold,
     aten.im2col: _im2col,
-    aten.cat: concatenate,
-    aten.stack: _stack,
-    aten.slice_scatter: _slice_scatter,
-    aten.select_scatter: _select_scatter,
-    aten.pad: _pad,
-    aten.constant_pad_nd: _pad_by("constant"),
-    aten.reflection_pad2d: _pad_by("reflect"),
-    aten.replication_pad2d: _pad_by("replicate"),
     aten.pixel_shuffle: pixel_shuffle,
     aten.pixel_unshuffle: _pixel_unshuffle,
     aten.channel_shuffle: _channel_shuffle,

@@ -13,7 +13,9 @@ from torch import Tensor
 from harp.exporting.activations import ACTIVATING
 from harp.exporting.arithmetic import add, divide, extreme, multiply, negate, scaled, subtract, subtract_from
 from harp.exporting.draft import Draft, UnsupportedError, Value
-from harp.exporting.moving import MOVING, need_map, padded
+from harp.exporting.joining import JOINING
+from harp.exporting.moving import MOVING, need_map
+from harp.exporting.padding import PADDING, padded
 from harp.exporting.products import PRODUCTS, RESAMPLING, resampling
 from harp.exporting.rows import ROWS
 
@@ -148,6 +150,8 @@ def _pair(sizes: Sequence[int]) -> Pair:
 
 OPERATIONS: Mapping[Any, Callable[..., Any]] = {
     **MOVING,
+    **JOINING,
+    **PADDING,
     **ACTIVATING,
     **ROWS,
     **PRODUCTS,

@@ -10,7 +10,8 @@ from torch import Tensor
 from harp.exporting.arithmetic import add
 from harp.exporting.draft import Draft, UnsupportedError, Value
 from harp.exporting.einsum import einsum
-from harp.exporting.moving import interleaved, need_map, padded
+from harp.exporting.moving import interleaved, need_map
+from harp.exporting.padding import padded
 
 aten = torch.ops.aten
 _FORBIDDEN = -1e30
@@ -226,7 +227,7 @@ def resampling(target: Any) -> Callable[..., Value]:
     def handler(draft: Draft, value: Value, *how: Any) -> Value:
         need_map(value)
         height, width = value.shape[1:]
-        for axis, size in ((1, height), (2, width)):
+        for axis in (1, 2):
             matrix = _matrix(target, axis, (height, width), how)
             value = _along(draft, value, axis, matrix)
         return value

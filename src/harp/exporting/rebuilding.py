@@ -21,7 +21,9 @@ def rebuild(graph: Graph) -> fx.GraphModule:
     for number, node in enumerate(graph.nodes):
         name = f"node{number}"
         layers.add_module(name, _layer(node))
-        values.append(program.call_module(name, tuple(values[i] for i in node.inputs or (0,))))  # a constant asks how many images
+        values.append(
+            program.call_module(name, tuple(values[i] for i in node.inputs or (0,)))
+        )  # a constant asks how many images
     program.output(values[-1])
     return fx.GraphModule(layers, program, class_name="Rebuilt").eval().requires_grad_(False)
 

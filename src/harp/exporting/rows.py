@@ -35,7 +35,10 @@ def _batch_norm(
     need_constant(weight, bias, mean, variance)
     scale = (variance.double() + eps).rsqrt() * (1 if weight is None else weight.double())
     shift = (0 if bias is None else bias.double()) - mean.double() * scale
-    return (affine(draft, value, scale, shift),)
+    axis = value.axis(1)
+    order = [axis, *(i for i in range(len(value.shape)) if i != axis)]
+    made = affine(draft, draft.permuted(value, order), scale, shift)
+    return (draft.permuted(made, [order.index(i) for i in range(len(order))]),)
 
 
 def _batch_statistics(draft: Draft, value: Value, *how: Any) -> Value:

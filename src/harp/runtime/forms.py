@@ -113,10 +113,14 @@ class Writer:
         others = [i for i in range(len(shape)) if i != axis]
         channels_first = view.permuted([axis, *others])
         positions = math.prod(channels_first.shape[1:])
-        forms = [form] if form else [
-            channels_first.shape if len(shape) in (1, 3) else (shape[axis], positions, 1),
-            (shape[axis], math.prod(shape[:axis]), math.prod(shape[axis + 1 :])),
-        ]
+        forms = (
+            [form]
+            if form
+            else [
+                channels_first.shape if len(shape) in (1, 3) else (shape[axis], positions, 1),
+                (shape[axis], math.prod(shape[:axis]), math.prod(shape[axis + 1 :])),
+            ]
+        )
         seen = next((found for form in forms if (found := channels_first.reshaped(form))), None)
         if seen is None:
             seen = self.in_order(channels_first).reshaped(forms[0])

@@ -92,7 +92,9 @@ def _conv(node: Node, x: Shape) -> Shape:
 def _linear(node: Node, x: Shape) -> Shape:
     out, inputs = tensor_shape(node, "weight", 2)
     if x[-1] != inputs:
-        raise ValueError(f"its input has shape {x}: expected {inputs} along its last axis, the second side of its weight")
+        raise ValueError(
+            f"its input has shape {x}: expected {inputs} along its last axis, the second side of its weight"
+        )
     check_vectors(node, out)
     return (*x[:-1], out)
 

@@ -124,7 +124,9 @@ def _resample(node: Node, x: Shape) -> Shape:
     axis = _axis(node, x)
     new, old = tensor_shape(node, "matrix", 2)
     if old != x[axis]:
-        raise ValueError(f"matrix of shape {(new, old)}: its input has shape {x}, of {x[axis]} entries along axis {axis}")
+        raise ValueError(
+            f"matrix of shape {(new, old)}: its input has shape {x}, of {x[axis]} entries along axis {axis}"
+        )
     return _with(x, axis, new)
 
 

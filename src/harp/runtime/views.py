@@ -20,9 +20,7 @@ class View:
     offset: int = 0
 
     def permuted(self, order: Sequence[int]) -> "View":
-        return replace(
-            self, shape=tuple(self.shape[i] for i in order), strides=tuple(self.strides[i] for i in order)
-        )
+        return replace(self, shape=tuple(self.shape[i] for i in order), strides=tuple(self.strides[i] for i in order))
 
     def part(self, axis: int, start: int, step: int, count: int) -> "View":
         """Every ``step``-th entry along an axis, backwards if it is negative."""
@@ -106,4 +104,3 @@ def _merged(shape: Shape, strides: Sequence[int]) -> list[tuple[int, int]]:
         else:
             chunks.append((size, stride))
     return chunks
-
