@@ -16,7 +16,7 @@ def sparse_module(model: nn.Module, example: Tensor, *, threads: int | None = No
 
     ``example`` is a batch of images as the model takes them, float32 (n, c, h, w), of one image or more. The model stays
     as it is. Masks may still learn: those of this moment count. A :class:`Mirror` follows a model that learns. Raises
-    ValueError naming an operation that the engine lacks, as ``harp.export`` does.
+    ValueError naming an operation that the engine lacks, as ``harp.export`` does, or computes forward only.
     """
     return Mirror(model, example, threads=threads).module()
 
@@ -31,7 +31,7 @@ class Mirror:
     def __init__(self, model: nn.Module, example: Tensor, *, threads: int | None = None) -> None:
         self._model, self._threads = model, threads
         self._program = program_of(_plain(model), example)
-        graph_of(self._program)  # refuses what the engine lacks
+        self.module().session.need_way_back()
 
     def module(self) -> SparseModule:
         """The model as it is now. Planned anew each time, so that equal weights give equal bits, whatever came before."""

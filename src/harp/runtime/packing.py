@@ -42,6 +42,11 @@ class Sparse:
         return flat.reshape(self.shape)
 
 
+def array_of(tensor: Sparse | np.ndarray) -> np.ndarray:
+    """A tensor as a dense array, however it is held."""
+    return np.ascontiguousarray(tensor.dense() if isinstance(tensor, Sparse) else tensor, np.float32)
+
+
 @dataclass(frozen=True)
 class Blueprint:
     """What the header says of a blob: enough to know every size before unpacking."""

@@ -9,6 +9,7 @@
 #include "kernels.h"
 #include "moving.h"
 #include "sparse_tile.h"
+#include "tensors.h"
 #include "vector.h"
 #include "wrapped_map.h"
 
@@ -57,6 +58,8 @@ const Kernels TABLE{ISA,
                     mean,
                     softmax,
                     BACK,
+                    normalise_channels,
+                    TENSORS,
                     gather,
                     peak};
 
