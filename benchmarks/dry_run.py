@@ -22,7 +22,7 @@ from harp.environment import environment
 from harp.files import write_json
 
 UNITS = {"s": 1, "min": 60, "h": 3600}
-CASES = {"demo": ["digits"], "folder-cpu": ["folder-cpu", "--task.data", "folder:photographs"]}
+CASES = {"demo": ["digits"], "folder-cpu": ["folder-cpu", "--task.root", "photographs", "--task.image-size", "24"]}
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", choices=CASES)
     parser.add_argument("--json", type=Path)
     flags = parser.parse_args(arguments)
-    print(environment())
+    print(environment(), flush=True)
     records = []
     for case in [flags.only] if flags.only else CASES:
         records.append(measure(case))
         found = records[-1]
-        print(f"{case}: {found.estimate_s:.0f} s estimated, {found.taken_s:.0f} s taken, factor {found.factor:.2f}")
+        print(
+            f"{case}: {found.estimate_s:.0f} s estimated, {found.taken_s:.0f} s taken, factor {found.factor:.2f}",
+            flush=True,
+        )
     if flags.json:
         write_json(flags.json, {"environment": environment(), "records": [asdict(each) for each in records]})
     return 0

@@ -1,12 +1,14 @@
-"""What an attack on a pruned network costs on the sparse engine, relative to torch: whole AutoAttack, and its memory.
+"""What a pruned network costs on the sparse engine, relative to torch: AutoAttack, its memory, and steps of training.
 
-    python benchmarks/sparse_price.py --json price.json   the standard AutoAttack on 64 images: hours
-    python benchmarks/sparse_price.py --quick             8 images, fewer steps, three rounds: under 8 minutes
+    python benchmarks/sparse_price.py --json price.json   the standard AutoAttack on 64 images, PGD-10 steps: hours
+    python benchmarks/sparse_price.py --quick             8 images, fewer iterations and steps
+    python benchmarks/sparse_price.py --what finetune     one of autoattack, finetune, prune
 
 Random weights under ERK masks, labels that are the network's own answers, and a radius so small that many images
 survive: an attack then takes all of its passes. Torch and engine take turns, AutoAttack by AutoAttack, on as many threads;
 the ratio is that of the medians. Memory is what two steps of PGD at batch 128 add to a process of their own,
-which holds the network already. The floor is the time that the multiply-adds of the weights that are left would take at
+which holds the network already. Steps of `finetune` and `prune` are those of harp's stages, with PGD; their attack runs
+on the engine, the rest in torch; a prune step is the mean over the densities that a stage passes. The floor is the time that the multiply-adds of the weights that are left would take at
 the measured peak of the CPU, for one pass forward and one back. Run it on an idle machine.
 """
 
@@ -14,7 +16,7 @@ import argparse
 import multiprocessing
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,13 +24,14 @@ from typing import Any
 
 import torch
 from runtime_networks import CLASSES, NETWORKS, SHAPE, random_model
+from sparse_price_steps import START, finetune, prune
 from torch import Tensor, nn
 
 from harp.attacks import PGD, AutoAttack, Threat
 from harp.bench.findings import surroundings
 from harp.bench.race import busy
 from harp.evaluation import evaluate
-from harp.exporting import sparse_module
+from harp.exporting import Mirror, sparse_module
 from harp.files import write_json
 from harp.runtime import peak_gflops
 from harp.runtime.torch import SparseModule
@@ -39,6 +42,7 @@ KEEPS = (0.05, 0.01, 0.001)
 BATCH = 128
 """Of the step whose memory and floor are told."""
 ENGINES = ("torch", "sparse")
+WHAT = ("autoattack", "finetune", "prune")
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def main() -> None:
     for note in filter(None, (busy(),)):
         say(f"note: {note}")
     records, details = [], []
-    for name in flags.networks:
+    for name in flags.networks if "autoattack" in flags.what else ():
         in_torch = (
             None if flags.no_memory else memory_of("torch", name, flags.keeps[0], flags)
         )  # zeros change nothing there
@@ -92,12 +96,33 @@ def main() -> None:
             record, found = measure(name, keep, effort, flags, peak, in_torch)
             records.append(record)
             details.append({**asdict(record), **found})
-    print("\n" + table(details))
+    if details:
+        print("\n" + table(details))
+    steps = [record for name in flags.networks for keep in flags.keeps for record in steps_of(name, keep, flags)]
+    records += steps
+    if steps:
+        print("\n| network | keep | step | ratio |\n|---|---|---|---|")
+        print("\n".join(f"| {each.network} | {each.keep:g} | {each.what} | {each.ratio:.3f} |" for each in steps))
     if flags.json is not None:
         flags.json.parent.mkdir(parents=True, exist_ok=True)
         write_json(flags.json, [asdict(record) for record in records])
     if flags.details is not None:
         write_json(flags.details, {"here": here, "seed": flags.seed, "effort": asdict(effort), "records": details})
+
+
+def steps_of(name: str, keep: float, flags: argparse.Namespace) -> Iterator[Record]:
+    """The steps of finetuning and of pruning, as asked for."""
+    batch, attack_steps, rounds = (32, 2, 3) if flags.quick else (BATCH, 10, flags.rounds or 3)
+    for what in ("finetune", "prune"):
+        if what not in flags.what or (what == "prune" and keep >= START):
+            continue
+        found = (finetune if what == "finetune" else prune)(name, keep, batch, attack_steps, rounds, flags.seed)
+        turns = [found] if isinstance(found, dict) else list(found)
+        seconds = {on: statistics.mean(turn[on].median for turn in turns) for on in ENGINES}
+        shares = {on: statistics.mean(turn[on].attack for turn in turns) for on in ENGINES}
+        told = ", ".join(f"{on} {seconds[on]:.2f} s, {shares[on]:.0%} of it the attack" for on in ENGINES)
+        say(f"{name} at {keep:g}, a step of {what}, PGD-{attack_steps}, batch {batch}: {told}")
+        yield Record(name, keep, what, seconds["sparse"] / seconds["torch"], None, flags.threads)
 
 
 def measure(
@@ -116,7 +141,8 @@ def measure(
             times[on].append(timed(model, few, attack, engine if on == "sparse" else None, right))
             say(f"{name} at {keep:g}, round {number + 1}, {on}: {times[on][-1]:.2f} s")
     ratio = statistics.median(times["sparse"]) / statistics.median(times["torch"])
-    step_s = dict(zip(ENGINES, race(model, engine, x[:BATCH], y[:BATCH]), strict=True))
+    mirror = Mirror(model, x[:1], threads=flags.threads)
+    step_s = dict(zip(ENGINES, race(model, mirror, x[:BATCH], y[:BATCH], None), strict=True))
     added = None if in_torch is None else {"torch": in_torch, "sparse": memory_of("sparse", name, keep, flags)}
     peak_ratio = None if added is None else added["sparse"] / added["torch"]
     macs, dense_macs = engine.session.macs()
@@ -193,6 +219,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--keeps", nargs="+", type=float, default=list(KEEPS))
+    parser.add_argument("--what", nargs="+", default=list(WHAT), choices=WHAT, help="what to measure; all by default")
     parser.add_argument("--images", type=int, help="to attack, 64 by default")
     parser.add_argument("--rounds", type=int, help="of both, in turns; 3 by default")
     parser.add_argument("--eps", type=float, default=0.01 / 255, help="radius in linf, small enough to be survived")

@@ -17,7 +17,7 @@ from harp.data import InMemory
 from harp.models import build_model
 from harp.recipes import Pruning, Training
 from harp.training.distributed import place
-from harp.training.loop import Course, train_step
+from harp.training.loop import Attacked, Course, train_step
 from harp.training.optimizer import make_optimizer
 
 EPS, STEP_SIZE, CLASSES = 8 / 255, 2 / 255, 10
@@ -114,12 +114,22 @@ def plain_step(model: nn.Module, x: Tensor, y: Tensor, attack_steps: int) -> Ste
     return step
 
 
-def our_step(variant: str, model: nn.Module, x: Tensor, y: Tensor, attack_steps: int) -> Step:
+def our_step(
+    variant: str,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    attack_steps: int,
+    *,
+    keep: float = 0.01,
+    method: harp.Method = harp.methods.HARP,
+    attacked: Attacked | None = None,
+) -> Step:
     """The very step of harp's stages. The first pass of the attack also multiplies weights and masks."""
     rule, settings = None, Training(lr=0.01) if variant != "prune" else Pruning(lr=0.01)
     if variant != "ours-dense":
-        budget = harp.weight_budget(model, keep=0.01)
-        harp.attach_masks(model, budget)
+        budget = harp.weight_budget(model, keep=keep)
+        harp.attach_masks(model, budget, method)
         if variant == "prune":
             rule = harp.Descent(model, budget, steps=1000)
         else:
@@ -129,7 +139,10 @@ def our_step(variant: str, model: nn.Module, x: Tensor, y: Tensor, attack_steps:
     optimizer = make_optimizer(model, settings, rule=rule)
     optimizer.register_step_pre_hook(lambda *_: attack.marks.append(time.perf_counter()))
     optimizer = fabric.setup_optimizers(optimizer)
-    course = Course("benchmark", settings, harp.pgd_at(attack), InMemory(x, y), lambda model: (0.0, 0.0), 0, rule=rule)
+    images = InMemory(x, y)
+    course = Course(
+        *("benchmark", settings, harp.pgd_at(attack), images, lambda model: (0.0, 0.0), 0), rule=rule, attacked=attacked
+    )
 
     def step() -> Parts:
         attack.marks[:] = [time.perf_counter()]

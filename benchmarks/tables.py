@@ -30,6 +30,7 @@ PAGES = (
     DOCS / "performance.md",
     DOCS / "training-cost.md",
     DOCS / "explanation" / "budget-and-descent.md",
+    DOCS / "how-to" / "deploy.md",
 )
 TITLES = {"harp": "HARP", "hydra": "HYDRA", "lwm": "LWM"}
 Record = dict[str, Any]
@@ -147,6 +148,22 @@ def training_cost() -> str:
     )
 
 
+def microcontroller() -> str:
+    """A line per network and form, the dense one last."""
+    body = [
+        [
+            f"{r['network']}, {r['origin']}" if r["by"] == "harp, f32" else "",
+            r["by"],
+            f"{r['flash_bytes']:,}",
+            f"{r['static_bytes'] + r['stack_bytes'] + r['image_bytes']:,}",
+            f"{r['instructions']:,}",
+            f"{r['other_classes']} of {r['images']}",
+        ]
+        for r in json.loads((RESULTS / "microcontroller.json").read_text(encoding="utf-8"))["records"]
+    ]
+    return rows(["network at 1 %", "C by", "flash, bytes", "RAM, bytes", "instructions per image", "other classes"], body)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "demo": lambda: networks("demo"),
     "cifar10-jpeg": lambda: networks("cifar10-jpeg"),
@@ -158,6 +175,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "compare-harp": lambda: rows(*compare_tables.beside_harp(records_of("compare"))),
     "channels": lambda: rows(*channel_tables.accuracies(records_of("channels"))),
     "channel-latency-8": lambda: rows(*channel_tables.latencies(records_of("channels-8"))),
+    "microcontroller": microcontroller,
     "channel-latency": lambda: rows(*channel_tables.latencies(records_of("channels"))),
 }
 

@@ -30,7 +30,7 @@ def train(epochs, optimizer, pruner=None):
 
 train(6, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
 
-pruner = harp.Pruner(model, keep=0.05, steps=6 * len(loader))  # weights rest; scores and keep fractions learn
+pruner = harp.Pruner(model, keep=0.05, steps=6 * len(loader))  # weights stay fixed; scores and keep fractions learn
 train(6, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), pruner)
 
 pruner.freeze()  # exactly round(0.05 * N) weights stay, and learn again

@@ -235,7 +235,7 @@ def test_a_command_with_a_mistake_is_not_accepted(tmp_path: Path):
 
 def test_every_flag_in_running_text_exists(tmp_path: Path):
     stages = ["run digits", "pretrain digits", "prune", "finetune", "evaluate"]
-    helps = [*stages, "report", "export", "bench", "compare", "cell", "info", "classify"]
+    helps = [*stages, "report", "export", "bench", "compare", "cell", "info", "classify", "export net.harp"]
     answers = parsed([[*line.split(), "--help"] for line in helps], tmp_path)
     assert all(status == 0 for status, _ in answers), answers
     known = {"--help", "--version", "--import"} | {flag for _, said in answers for flag in FLAG.findall(said)}

@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 # Where each public name is. Nothing is imported before it is used; the stub beside tells type checkers the same.
 _PUBLIC = {
-    "attacks": "PGD Attack Threat autoattack fgsm",
+    "attacks": "PGD Attack Threat autoattack bounded fgsm settled",
     "cards": "Evaluation",
     "evaluation": "evaluate",
     "exporting": "Exported export",

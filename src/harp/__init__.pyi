@@ -13,7 +13,9 @@ from .attacks import PGD as PGD
 from .attacks import Attack as Attack
 from .attacks import Threat as Threat
 from .attacks import autoattack as autoattack
+from .attacks import bounded as bounded
 from .attacks import fgsm as fgsm
+from .attacks import settled as settled
 from .cards import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
 from .exporting import Exported as Exported

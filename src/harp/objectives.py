@@ -41,16 +41,24 @@ class RobustLoss:
 
 
 def on_batch(
-    objective: Objective, model: nn.Module, x: Tensor, y: Tensor, *, target: Tensor | None = None
+    objective: Objective,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    target: Tensor | None = None,
+    attacked: Callable[[nn.Module, Tensor, Tensor], nn.Module] | None = None,
 ) -> Callable[[], Tensor]:
     """The loss on one batch as a function of where the model is when it is called; of two parts, the attack is made now.
 
-    The attack is made for ``y``, and the loss taken of ``target``, if that is something else.
+    The attack is made for ``y``, and the loss taken of ``target``, if that is something else. The attack of a
+    `RobustLoss` is made on what ``attacked`` gives for the model and the batch; None is the model itself.
     """
     target = y if target is None else target
     if not isinstance(objective, RobustLoss | FreeAT):
         return lambda: objective(model, x, target)
-    x_adv = objective.craft(model, x, y)
+    on = attacked(model, x, y) if attacked and isinstance(objective, RobustLoss) else model
+    x_adv = objective.craft(on, x, y)
     return lambda: objective.loss(model, x, x_adv, target)
 
 

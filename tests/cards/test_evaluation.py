@@ -62,7 +62,18 @@ def test_a_damaged_record_names_the_entry(entry, value, complaint):
         Evaluation.from_json({**RESULT.to_json(), entry: value}, "card.json, evaluations[0]")
 
 
-LATER = {"right", "step_size", "random_start", "restarts", "chance", "inputs", "engine"}
+LATER = {
+    "right",
+    "step_size",
+    "random_start",
+    "restarts",
+    "chance",
+    "inputs",
+    "engine",
+    "confusion",
+    "calibration",
+    "distances",
+}
 """What cards of earlier versions do not have."""
 
 

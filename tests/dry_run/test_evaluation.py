@@ -1,6 +1,5 @@
 """How long evaluations take: what is timed, what is assumed, and that it comes true."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,15 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from harp.attacks import PGD, Threat, autoattack
+from harp.attacks import PGD, Minimal, Settled, Threat, autoattack
 from harp.cli import main
 from harp.cli.dry_run import about
 from harp.data import InMemory
 from harp.dry_run.clock import UNTRAINED, Clock, Pace, Range, Standing
 from harp.dry_run.evaluation import standing_below, time_of_evaluation, time_to_evaluate
-from harp.recipes import PRESETS, Compute, Evaluating, Recipe, Task, Training
+from harp.recipes import Compute, Evaluating, Recipe, Task, Training
 from harp.stages.evaluate import evaluate_run
-from harp.stages.pipeline import run_all
 from harp.stages.train import pretrain
 
 CPU = Compute(device="cpu", threads=1)
@@ -76,6 +74,24 @@ def test_the_parts_of_autoattack_are_as_long_as_images_are_left_for_them(clock):
     # APGD-T, as many for FAB-T with two passes each, and 100 queries.
     assert short == pytest.approx(2 * (1 + 10) * 0.004)
     assert long - short == pytest.approx(2 * (90 + 180 + 100) * 0.004)
+
+
+def test_distances_are_measured_on_all_images_that_are_right_clean(clock):
+    standing = Standing(Range(1, 1, 1), Range(0, 0, 0))
+    whole = clock.evaluation(Minimal(Threat("linf", 0.1), steps=20), 40, standing)
+    half = clock.evaluation(Minimal(Threat("linf", 0.1), steps=20), 40, replace(standing, clean=Range(0.5, 0.5, 0.5)))
+    assert whole.expected > 1.5 * half.expected > 0
+
+
+def test_settling_takes_as_long_as_autoattack_and_three_times_as_long_at_most(clock):
+    standing, attack = (
+        Standing(Range(1, 1, 1), Range(1, 1, 1)),
+        replace(autoattack(Threat("linf", 0.1)), iterations=4, queries=20),
+    )
+    alone, both = clock.evaluation(attack, 40, standing), clock.evaluation(Settled(attack), 40, standing)
+    assert both.low == pytest.approx(alone.low)
+    assert both.high == pytest.approx(3 * alone.high)
+    assert both.low <= both.expected <= both.high
 
 
 class Counting(Slow):
@@ -159,3 +175,8 @@ def test_the_command_line_prints_estimates_and_writes_nothing(dense, capsys):
         dense / "evaluations",
         *dense.glob("evaluations/*"),
     ]
+
+
+def test_a_network_that_is_yet_to_be_made_takes_time_to_evaluate(tiny: Path):
+    found = time_to_evaluate(Recipe(TASK, test=PGD_2, compute=CPU))
+    assert 0 < found.low <= found.expected <= found.high

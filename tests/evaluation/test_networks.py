@@ -10,7 +10,7 @@ from torch import nn
 from harp.attacks import PGD, AutoAttack, Threat
 from harp.cards import Evaluation
 from harp.evaluation import evaluate
-from harp.exporting import refresh, sparse_module
+from harp.exporting import sparse_module
 from harp.files import read_json, write_json
 from harp.pruning import ERK, attach_masks, freeze_masks, weight_budget
 
@@ -49,11 +49,10 @@ def test_the_accuracy_is_that_of_torch(model, data, attack):
 
 
 def test_torch_decides_and_the_differences_are_counted(model, data):
-    engine = sparse_module(model, data[0])
     with torch.no_grad():
         other = torch.nn.Sequential(*model)  # the same network with other weights, as if the engine erred
     biased = torch.nn.Sequential(*other[:4], nn.Linear(72, 5))
-    refresh(engine, biased, data[0])
+    engine = sparse_module(biased, data[0])
     with torch.no_grad():
         wrong = int((biased(data[0]).argmax(1) != data[1]).sum())
     found = evaluate(model, data, PGD(Threat("linf", 0.0)), batch_size=10, engine=engine)

@@ -103,6 +103,29 @@ def test_f16_that_changes_logits_too_much_is_refused_with_the_amount(model, exam
     assert not list(tmp_path.iterdir())
 
 
+def test_eight_bits_are_smaller_than_halves_and_as_near_as_allowed(model, example, tmp_path):
+    half = harp.export(model, example, tmp_path / "half.harp", values="f16")
+    eight = harp.export(model, example, tmp_path / "eight.harp", values="int8")
+    assert eight.size_bytes < half.size_bytes
+    assert half.agreement.difference < eight.agreement.difference < 5e-2
+    with pytest.raises(
+        ValueError, match=r"values='int8' in PyTorch logits are off by at most 0\.0\d+ of .*tolerance=0\.0001"
+    ):
+        harp.export(model, example, tmp_path / "none.harp", values="int8", tolerance=1e-4)
+    assert not (tmp_path / "none.harp").exists()
+
+
+def test_a_c_file_is_compared_with_the_model_and_states_its_memory(model, example, tmp_path, monkeypatch):
+    monkeypatch.setenv("CC", "")
+    done = harp.export(model, example, tmp_path / "net.c", format="c", values="f16", card={"classes": list("abcd")})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.c", "net.h"]
+    assert done.agreement.by == "numpy"
+    assert 1e-6 < done.agreement.difference < 1e-2
+    assert f"#define NET_CONSTANT_BYTES {done.size_bytes}\n" in (tmp_path / "net.h").read_text()
+    assert f"#define NET_ARENA_BYTES {done.arena_bytes}\n" in (tmp_path / "net.h").read_text()
+    assert harp.export(model, example, tmp_path / "net.harp").arena_bytes is None
+
+
 def test_f16_that_cannot_hold_a_weight_is_refused(example, tmp_path):
     model = nn.Conv2d(1, 2, 1)
     nn.init.constant_(model.weight, 1e6)
@@ -150,8 +173,8 @@ def test_logits_that_are_no_numbers_are_refused(model, example, tmp_path):
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"values": "f8"}, "values='f8': expected one of 'f32', 'f16'"),
-        ({"format": "pt"}, "format='pt': expected one of 'harp', 'onnx'"),
+        ({"values": "f8"}, "values='f8': expected one of 'f32', 'f16', 'int8'"),
+        ({"format": "pt"}, "format='pt': expected one of 'harp', 'onnx', 'c'"),
         ({"format": "onnx", "values": "f16"}, "values='f16' is for format='harp'"),
         ({"tolerance": -1.0}, "tolerance=-1.0: expected how far"),
         ({"tolerance": float("nan")}, "tolerance=nan: expected how far"),

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from harp.attacks import PGD, AutoAttack, Threat
-from harp.exporting.sparse import refresh, sparse_module
-from harp.pruning import HARP, attach_masks, freeze_masks, masks, weight_budget
+from harp.exporting.sparse import Mirror, sparse_module
+from harp.pruning import GMP, HARP, Gradual, attach_masks, freeze_masks, masks, weight_budget
 
 pytest.importorskip("harp.runtime._engine", reason="this installation has no compiled engine")
 
@@ -35,7 +35,8 @@ def images() -> torch.Tensor:
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_masked_network_answers_as_it_does_in_torch_and_keeps_its_masks(images: torch.Tensor, frozen: bool):
     model = network()
-    attach_masks(model, weight_budget(model, keep=0.3), HARP)
+    attach_masks(model, weight_budget(model, keep=0.05), HARP)
+    assert sum(int(mask.current().sum()) for mask in masks(model).values()) > weight_budget(network(), keep=0.05).limit
     if frozen:
         freeze_masks(model)
     module = sparse_module(model, images, threads=1)
@@ -45,14 +46,36 @@ def test_a_masked_network_answers_as_it_does_in_torch_and_keeps_its_masks(images
     assert module.session.macs()[0] < 0.5 * module.session.macs()[1]
 
 
-def test_what_the_model_has_learned_is_taken_over(images: torch.Tensor):
+def test_a_mirror_follows_masks_that_remove_more_and_more(images: torch.Tensor):
+    """Those of gradual pruning keep more than their budget until the end."""
     model = network()
-    module = sparse_module(model, images, threads=1)
+    budget = weight_budget(model, keep=0.1)
+    attach_masks(model, budget, GMP)
+    mirror, rule = Mirror(model, images, threads=1), Gradual(model, budget, 3, method=GMP, settle=1.0, every=1)
+    for _ in range(3):
+        rule.step()
+        with torch.no_grad():
+            torch.testing.assert_close(mirror.module()(images), model(images), rtol=1e-4, atol=1e-5)
+    assert sum(mask.count for mask in masks(model).values()) == budget.limit
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_mirror_follows_weights_statistics_and_masks(images: torch.Tensor, masked: bool):
+    model = network()
+    if masked:
+        attach_masks(model, weight_budget(model, keep=0.3), HARP)
+    mirror = Mirror(model, images, threads=1)
+    before = mirror.module()(images)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1.5)
-        refresh(module, model, images)
-        torch.testing.assert_close(module(images), model(images), rtol=1e-4, atol=1e-5)
+        for mask in masks(model).values():
+            mask.scores.copy_(mask.scores.flip(0))
+        model[1].running_mean.add_(0.1)
+        after = mirror.module()(images)
+        torch.testing.assert_close(after, model(images), rtol=1e-4, atol=1e-5)
+    assert (after - before).abs().max() > 0.01
+    assert torch.equal(after, sparse_module(model, images, threads=1)(images))
 
 
 def test_pgd_finds_the_images_that_it_finds_in_torch(images: torch.Tensor):

@@ -13,8 +13,9 @@ def lively(model: nn.Module, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.running_mean.normal_(0, 0.3, generator=generator)
-            module.running_var.uniform_(0.5, 2, generator=generator)
+            if module.track_running_stats:
+                module.running_mean.normal_(0, 0.3, generator=generator)
+                module.running_var.uniform_(0.5, 2, generator=generator)
             if module.weight is not None:
                 nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
                 nn.init.normal_(module.bias, 0, 0.5, generator=generator)

@@ -1,6 +1,7 @@
 """One traced image stands for all, in eval and in training mode, or the network is refused; and what holds channels is named."""
 
 import logging
+import re
 import sys
 from pathlib import Path
 
@@ -123,15 +124,16 @@ def test_a_head_that_only_training_uses_is_cut_with_the_rest():
     (answer.sum() + aux.sum()).backward()
 
 
-def test_a_size_written_into_a_path_of_training_is_refused_before_any_work():
+def test_a_size_written_into_a_path_of_training_holds_what_it_counts_and_nothing_else():
     class Written(Auxiliary):
         def forward(self, x):
             h = self.a(x).relu()
             y = self.head(self.b(h).relu().mean((2, 3)))
             return (y, self.aux(h.mean((2, 3)).view(-1, 16))) if self.training else y
 
-    with pytest.raises(ValueError, match="size is written"):
-        channel_budget(Written(), IMAGES, keep=0.5)
+    budget = channel_budget(Written(), IMAGES, keep=0.9)
+    assert set(budget.coupling.sizes) == {"b", "aux.0"}
+    assert re.search(r"16 channels of a \(a size is written into the forward of", budget.coupling.why_held())
 
 
 def test_weights_that_no_pass_reaches_are_named(caplog):

@@ -1,5 +1,7 @@
 """Bars, curves and points: what is drawn is what was recorded."""
 
+import json
+
 import pytest
 
 from harp.report.chart import MOST_LABELS
@@ -168,3 +170,17 @@ def test_a_legend_appears_only_where_lines_are_too_many_to_carry_their_names(fak
     assert names == [f"HARP 1 %, seed {i}" for i in range(MOST_LABELS + 1)]
     assert labels(charts(crowded)["Training loss"]) == []
     assert page([run.path for run in many[1:]]).all("ul", "key") == []
+
+
+def test_distances_are_a_curve_for_each_network_from_clean_accuracy_down_to_nothing(fake, evaluation, page):
+    runs = []
+    for name, eps, distances in (("a", 0.05, [0.0, 0.1, 0.2, 0.4]), ("b", 0.15, [0.1, 0.2, 0.3, None])):
+        found = evaluation("minimal", 3, 4, eps, distances=distances)
+        runs.append(fake(name, "harp", seed=len(runs), evaluations=[found]).write())
+    figure = charts(page(runs))["Accuracy over every eps, ℓ∞"]
+    first, second = figure.all("g", "series")
+    assert len(ys(first)) == len(ys(second)) == 33
+    assert [ys(series) for series in (first, second)] == [sorted(ys(series)) for series in (first, second)]
+    assert json.loads(first.attributes["data-readings"])[0] == "eps 0: 75.0\u202f% (30.1–95.4)"
+    assert "median distance 0.1, 4 images" in figure.one("svg").attributes["aria-label"]
+    assert "median distance 0.2, 4 images" in figure.one("svg").attributes["aria-label"]

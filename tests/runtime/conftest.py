@@ -6,8 +6,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from harp.runtime.graph import Graph, Node, Shape
+from harp.runtime.graph import ACTIVATIONS, REDUCTIONS, Graph, Node, Shape
 from harp.runtime.shapes import shapes
+
+TENSOR_KINDS = ["reshape", "permute", "take", "expand", "pad", "join", "beside_constant", "affine_last", "norm"]
+TENSOR_KINDS += ["rows", "matmul", "resample"]
 
 
 class Draft:
@@ -33,7 +36,9 @@ class Draft:
 
     def add(self, op: str, inputs: tuple[int, ...] | None = None, tensors=None, **attributes) -> bool:
         """Whether the node fitted."""
-        node = Node(op, inputs or (len(self.nodes),), attributes, tensors or {}, f"{op}{len(self.nodes)}")
+        node = Node(
+            op, (len(self.nodes),) if inputs is None else inputs, attributes, tensors or {}, f"{op}{len(self.nodes)}"
+        )
         try:
             found = shapes(Graph(self.input, (*self.nodes, node)))
         except ValueError:
@@ -46,13 +51,26 @@ class Draft:
 
     def grow(self) -> None:
         here = self.shapes[-1]
-        kinds = ["activation", "activation", "binary", "softmax", "affine"]
-        kinds += ["conv", "conv", "conv", "pool", "concat", "adaptive", "squeeze"] if len(here) == 3 else ["linear"]
+        kinds = ["activation", "activation", "binary", "softmax", "affine", "linear", *TENSOR_KINDS]
+        if len(here) == 3:
+            kinds += ["conv"] * 5 + ["pool", "concat", "adaptive", "squeeze"] * 2
         getattr(self, f"_{self.pick(*kinds)}")(here)
 
     def _activation(self, here: Shape) -> None:
-        op = self.pick("relu", "relu", "relu6", "leaky_relu", "sigmoid", "silu", "hardswish", "hardsigmoid", "gelu")
-        attributes = {"leaky_relu": {"slope": 0.1}, "gelu": {"tanh": self.pick(True, False)}}
+        """Those that are defined for positive numbers alone get such."""
+        op = self.pick(*ACTIVATIONS, *["relu"] * 8)
+        attributes = {"leaky_relu": {"slope": 0.1}, "gelu": {"tanh": self.pick(True, False)}, "elu": {"alpha": 0.7}}
+        attributes |= {
+            "at_least": {"bound": -0.3},
+            "at_most": {"bound": 0.4},
+            "power": {"exponent": self.pick(-1.0, 1.5)},
+        }
+        if op in ("log", "sqrt", "rsqrt", "power"):
+            self.add("sigmoid")
+            self.add("at_least", bound=0.1)
+            self.add("at_most", bound=0.8)
+        if op == "exp":
+            self.add("at_most", bound=3.0)
         self.add(op, **attributes.get(op, {}))
 
     def _conv(self, here: Shape) -> None:
@@ -107,7 +125,79 @@ class Draft:
 
     def _linear(self, here: Shape) -> None:
         out = self.pick(1, 10, 33)
-        self.add("linear", tensors={"weight": self.weights(out, here[0]), "bias": self.vector(out)})
+        self.add("linear", tensors={"weight": self.weights(out, here[-1]), "bias": self.vector(out)})
+
+    # On tensors of any rank
+
+    def _reshape(self, here: Shape) -> None:
+        axis = int(self.rng.integers(len(here)))
+        factor = next((n for n in (4, 3, 2) if here[axis] % n == 0), 1)
+        apart = (*here[:axis], factor, here[axis] // factor, *here[axis + 1 :])
+        together = (*here[:axis], int(np.prod(here[axis : axis + 2])), *here[axis + 2 :])
+        self.add("reshape", shape=self.pick(apart, together))
+
+    def _permute(self, here: Shape) -> None:
+        self.add("permute", order=tuple(int(i) for i in self.rng.permutation(len(here))))
+
+    def _take(self, here: Shape) -> None:
+        axis = int(self.rng.integers(len(here)))
+        size = here[axis]
+        some = tuple(int(i) for i in self.rng.integers(0, size, self.pick(1, 3, 5)))
+        self.add("take", axis=axis, index=self.pick(some, tuple(range(size))[::2], tuple(range(size))[::-1]))
+
+    def _expand(self, here: Shape) -> None:
+        self.add("expand", shape=self.pick((2, *here), tuple(self.pick(1, 3) if n == 1 else n for n in here)))
+
+    def _pad(self, here: Shape) -> None:
+        before, after = (tuple(self.pick(0, 0, 1, 2) for _ in here) for _ in range(2))
+        if len(here) == 3 and self.pick(True, False):
+            self.add("pad", before=(0, *before[1:]), after=(0, *after[1:]), value=0.0)
+            self._conv(self.shapes[-1])
+        else:
+            self.add("pad", before=before, after=after, value=0.5)
+
+    def _join(self, here: Shape) -> None:
+        axis = int(self.rng.integers(len(here)))
+        rest = (*here[:axis], *here[axis + 1 :])
+        others = [v for v, s in enumerate(self.shapes) if len(s) == len(here) and (*s[:axis], *s[axis + 1 :]) == rest]
+        self.add("join", tuple(self.pick(*others) for _ in range(self.pick(2, 3))), axis=axis)
+
+    def _beside_constant(self, here: Shape) -> None:
+        shape = self.pick(here, here[-1:], tuple(self.pick(1, n) for n in here), here[1:] or here)
+        value = np.abs(self.rng.standard_normal(shape)).astype(np.float32) + np.float32(0.2)
+        whole = len(self.nodes)
+        if self.add("constant", (), {"value": value}):
+            pair = (whole, len(self.nodes))
+            self.add(self.pick("add", "sub", "mul", "maximum", "minimum"), self.pick(pair, pair[::-1]))
+            self.add("div", (len(self.nodes), pair[1]))
+
+    def _affine_last(self, here: Shape) -> None:
+        self.add("affine_last", tensors={"scale": self.vector(here[-1]), "shift": self.vector(here[-1])})
+
+    def _norm(self, here: Shape) -> None:
+        axes = self.pick(1, 1, len(here))
+        count, groups = int(np.prod(here[-axes:])), self.pick(1, 2, here[0])
+        both = {"weight": self.vector(count), "bias": self.vector(count)}
+        self.add("layer_norm", tensors=self.pick({}, both), axes=axes, eps=0.1, centred=self.pick(True, False))
+        self.add("group_norm", tensors={"weight": self.vector(here[0])}, groups=groups, eps=0.1)
+
+    def _rows(self, here: Shape) -> None:
+        if self.pick(True, False):
+            self.add("softmax_last")
+        else:
+            self.add("reduce", how=self.pick(*REDUCTIONS))
+
+    def _matmul(self, here: Shape) -> None:
+        """A value times itself, turned."""
+        if len(here) > 1:
+            whole = len(self.nodes)
+            turned = (*range(len(here) - 2), len(here) - 1, len(here) - 2)
+            if self.add("permute", order=turned):
+                self.add("matmul", (whole, len(self.nodes)), factor=0.1)
+
+    def _resample(self, here: Shape) -> None:
+        axis = int(self.rng.integers(len(here)))
+        self.add("resample", tensors={"matrix": self.weights(self.pick(1, 6), here[axis])}, axis=axis)
 
 
 def random_graph(seed: int, keep: float, nodes: int) -> Graph:

@@ -1,7 +1,8 @@
-"""The engine is portable C++: it builds and runs without Python, here and for Windows."""
+"""The engine is portable C++: it builds and runs without Python, here, for Windows and for ARM."""
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,33 @@ def test_the_engine_compiles_for_windows_and_runs_where_wine_is(tmp_path: Path):
     wine = shutil.which("wine64") or shutil.which("wine64", path="/usr/lib/wine")
     if wine is not None:
         assert "off by" in run(wine, program)
+
+
+ARM = {
+    "aarch64": ("aarch64-linux-gnu-g++", "qemu-aarch64-static"),
+    "armv7l": ("arm-linux-gnueabihf-g++", "qemu-arm-static"),
+}
+"""By processor: a compiler, and what runs its programs here."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processor", ARM)
+def test_the_engine_runs_on_an_emulated_arm_processor_with_its_vectors(tmp_path: Path, processor: str):
+    compiler, emulator = ARM[processor]
+    need("cmake", compiler, emulator)
+    program = build(tmp_path, compiler, "-DCMAKE_SYSTEM_NAME=Linux", f"-DCMAKE_SYSTEM_PROCESSOR={processor}")
+    assert "NEON, 2 threads: off by" in run(emulator, program)
+    if processor == "armv7l":  # of the first Cortex-A9 some have no NEON, none has a fused multiply-add
+        assert "baseline, 2 threads: off by" in run(emulator, "-cpu", "cortex-a9", program)
+
+
+@pytest.mark.slow
+def test_the_extension_is_named_after_the_processor_that_will_load_it(tmp_path: Path):
+    compiler = ARM["aarch64"][0]
+    need("cmake", compiler)
+    system = ("-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", f"-DCMAKE_CXX_COMPILER={compiler}")
+    run("cmake", "-S", ENGINE, "-B", tmp_path, f"-DPython_EXECUTABLE={sys.executable}", *system)
+    rules = "\n".join(path.read_text() for path in tmp_path.rglob("build.make"))
+    version = f"{sys.version_info.major}{sys.version_info.minor}"
+    assert f"_engine.cpython-{version}-aarch64-linux-gnu.so" in rules
+    assert "x86_64-linux-gnu.so" not in rules

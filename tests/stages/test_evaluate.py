@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
+from harp.attacks import AutoAttack, Minimal, Settled, Threat
 from harp.cards import Evaluation, read_card
 from harp.checkpoint import load_tensors, save_tensors
 from harp.files import write_json
-from harp.recipes import Compute, Evaluating, Recipe, Task, Training
+from harp.recipes import Compute, Evaluating, Pruning, Recipe, Task, Training
 from harp.runs.directory import RunDirectory
+from harp.runs.opening import recipe_of
+from harp.stages.ancestry import dense_parent
 from harp.stages.evaluate import EXAMPLES, evaluate_run, is_evaluated
-from harp.stages.train import pretrain
+from harp.stages.train import pretrain, prune
 from harp.stages.watch import Watch
 
 CPU = Compute(device="cpu")
@@ -167,3 +170,68 @@ def test_a_network_that_always_gives_one_answer_is_said_to_be_at_chance(run):
         f"not separably above chance: one and the same answer is right for {100 * (clean.chance or 0):.1f} % of the images",
     )
     assert json.loads((run / "card.json").read_text())["evaluations"][0]["notes"] == list(clean.notes)
+
+
+SETTLED = Evaluating(attack="settled", images=12, batch_size=4)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AutoAttack of two iterations, so that a test need not wait for the real one."""
+    base = AutoAttack(Threat("linf", 0.1), iterations=2, queries=6)
+    monkeypatch.setattr(
+        "harp.stages.evaluate.settled", lambda threat, seed: Settled(replace(base, threat=threat, seed=seed))
+    )
+
+
+def test_a_settled_evaluation_is_asked_for_by_name_and_answers_from_the_card(run, quick):
+    found, begun = work(run, SETTLED)
+    assert begun == ["clean", "settled"]
+    assert [(e.attack, e.eps) for e in found] == [("clean", None), ("settled", 0.1)]
+    assert list(found[1].per_attack)[:1] == ["apgd-ce"]
+    assert work(run, SETTLED) == (found, [])
+
+
+def test_the_dense_parent_of_a_pruned_run_is_found_while_it_is_there(run, tiny):
+    pruned = prune(
+        Recipe(recipe_of(run).task, prune=Pruning(method="lwm", keep=0.5, epochs=1), compute=CPU), run, tiny / "p"
+    ).path
+    assert dense_parent(run) is None
+    assert dense_parent(pruned).resolve() == run.resolve()
+    run.rename(tiny / "gone")
+    assert dense_parent(pruned) is None
+
+
+def test_minimal_distances_are_asked_for_by_name_at_one_radius(run, monkeypatch):
+    monkeypatch.setattr(Minimal, "steps", 4)
+    settings = Evaluating(attack="minimal", images=12, batch_size=4)
+    found, begun = work(run, settings)
+    assert begun == ["clean", "minimal"]
+    assert len(found[1].distances) == 12
+    assert work(run, settings) == (found, [])
+    with pytest.raises(ValueError, match=r"eps=.* must be one radius for attack='minimal'"):
+        evaluate_run(run, replace(settings, eps=(0.1, 0.2)), CPU)
+
+
+def test_corruptions_go_to_the_card_and_a_stop_loses_nothing_that_was_finished(run):
+    clean = Evaluating(attack="clean", images=12, batch_size=4)
+    seen: list[int] = []
+
+    def stop() -> bool:
+        return len(seen) == 3
+
+    watch = Watch(
+        on_images=lambda name, done, total: seen.append(done) if name == "corruptions" else None, should_stop=stop
+    )
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_run(run, clean, CPU, corruptions=True, watch=watch)
+    assert read_card(run / "card.json").corruptions is None
+    again: list[int] = []
+    watch = Watch(on_images=lambda name, done, total: again.append(done) if name == "corruptions" else None)
+    evaluate_run(run, clean, CPU, corruptions=True, watch=watch)
+    found = read_card(run / "card.json").corruptions
+    assert found is not None
+    assert (found.images, found.versions, len(again)) == (12, 75, 72)
+    assert list(RunDirectory(run).evaluations.iterdir()) == []
+    evaluate_run(run, clean, CPU, corruptions=True)
+    assert read_card(run / "card.json").corruptions == found

@@ -1,6 +1,7 @@
 """Everything that attacks is ``(model, x, y) -> x_adv``."""
 
 from harp.attacks.autoattack import AutoAttack, AutoAttackResult, autoattack
+from harp.attacks.bounded import Bounded, bounded
 from harp.attacks.guard import (
     as_images,
     as_labels,
@@ -11,7 +12,9 @@ from harp.attacks.guard import (
     dtype_of,
     logits_of,
 )
+from harp.attacks.minimal import Minimal
 from harp.attacks.pgd import PGD, Attack, ascend, check_attack, check_steps, cw_margin, fgsm
+from harp.attacks.settled import Settled, settled
 from harp.attacks.threat import Threat
 
 __all__ = [
@@ -19,6 +22,9 @@ __all__ = [
     "Attack",
     "AutoAttack",
     "AutoAttackResult",
+    "Bounded",
+    "Minimal",
+    "Settled",
     "Threat",
     "as_images",
     "as_labels",
@@ -26,6 +32,7 @@ __all__ = [
     "ascend",
     "attacking",
     "autoattack",
+    "bounded",
     "check_attack",
     "check_images",
     "check_module",
@@ -34,4 +41,5 @@ __all__ = [
     "dtype_of",
     "fgsm",
     "logits_of",
+    "settled",
 ]

@@ -31,7 +31,7 @@ FEWEST_CLASSES = {"apgd-ce": 2, "apgd-dlr": 3, "apgd-t": 4, "fab-t": 2, "square"
 """Every attack there is, and the fewest classes it is defined for (the DLR loss compares three logits, targeted four)."""
 
 _Ask = Callable[[Tensor], Tensor]
-_NORMS = {"linf": "Linf", "l2": "L2"}
+NORMS = {"linf": "Linf", "l2": "L2"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class AutoAttackResult:
     """After each attack, in order: which images are still classified right."""
     notes: tuple[str, ...]
     """What the authors' checks found, and where the run differs from the standard one."""
+    flat: bool = False
+    """Whether one of the attacks met zero gradients."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class AutoAttack:
         if "apgd-t" in self.attacks and "apgd-t" not in runs:
             instead = "APGD-DLR ran in its place" if "apgd-dlr" in runs else "it was left out"
             notes.append(f"{classes} classes: the targeted DLR loss of APGD-T needs 4, {instead}")
-        if self._targets(classes) < self.target_classes and {"apgd-t", "fab-t"} & set(runs):
+        if self.targets(classes) < self.target_classes and {"apgd-t", "fab-t"} & set(runs):
             notes.append(f"{classes} classes: the targeted attacks aim at all {classes - 1} other classes")
         return notes
 
@@ -124,9 +126,13 @@ class AutoAttack:
                 checks.check_dynamic(ask, x, logger=logger)
             finally:
                 sys.settrace(trace)
-        if "square" in self.attacks and x.shape[2] != x.shape[3]:
-            said.append("Square is made for square images and may be weaker on these")
         return said
+
+    def remarks(self, x: Tensor) -> list[str]:
+        """What is to be said of images of this shape."""
+        if "square" in self.attacks and x.shape[2] != x.shape[3]:
+            return ["Square is made for square images and may be weaker on these"]
+        return []
 
     def attack_once(
         self, name: str, model: nn.Module, x: Tensor, y: Tensor
@@ -153,8 +159,8 @@ class AutoAttack:
             logits = logits_of(model, x)
             y = as_labels(y, len(x))
             y = as_labels(y.cpu(), *logits.shape).to(x.device)  # a wrong one on a GPU would end the process
-            notes = [*self.departures(logits.shape[1]), *self.check(model, x, y)]
-            right, x_adv = classified(logits, y), x.clone()
+            notes = [*self.departures(logits.shape[1]), *self.check(model, x, y), *self.remarks(x)]
+            right, x_adv, flat = classified(logits, y), x.clone(), False
             survived = {}
             for name in self.suite(logits.shape[1]):
                 left = right.nonzero()[:, 0]
@@ -163,28 +169,29 @@ class AutoAttack:
                     beaten = ~classified(logits_of(model, found), y[left])
                     x_adv[left[beaten]] = found[beaten]
                     right[left[beaten]] = False
-                    notes += said
+                    notes, flat = [*notes, *said], flat or bool(said)
                 survived[name] = right.clone()
                 log.info("%s leaves %d of %d images", name, int(right.sum()), len(x))
         notes += square_note({name: float(left.float().mean()) for name, left in survived.items()})
-        return AutoAttackResult(x_adv, survived, tuple(dict.fromkeys(notes)))
+        return AutoAttackResult(x_adv, survived, tuple(dict.fromkeys(notes)), flat)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Float[Tensor, "batch channels h w"]:
         return self.run(model, x, y).x_adv
 
     def cost(self, name: str, classes: int) -> int:
         """About how many forward passes one image costs; a backward pass counts as one."""
-        targets = self._targets(classes)
+        targets = self.targets(classes)
         passes = {"apgd-t": 2 * targets, "fab-t": 4 * targets}.get(name, 2)
         return self.queries if name == "square" else passes * self.iterations
 
-    def _targets(self, classes: int) -> int:
+    def targets(self, classes: int) -> int:
+        """At how many other classes the targeted attacks aim."""
         return min(self.target_classes, classes - 1)
 
     def _build(self, name: str, model: _Ask, classes: int, device: torch.device, logger: logging.Logger):
         """The authors' attack, with the settings that their ``version="standard"`` gives it."""
-        eps, targets = self.threat.eps, self._targets(classes)
-        common = {"norm": _NORMS[self.threat.norm], "n_restarts": 1, "eps": eps, "seed": self.seed, "device": device}
+        eps, targets = self.threat.eps, self.targets(classes)
+        common = {"norm": NORMS[self.threat.norm], "n_restarts": 1, "eps": eps, "seed": self.seed, "device": device}
         match name:
             case "apgd-ce" | "apgd-dlr":
                 loss = name.removeprefix("apgd-")

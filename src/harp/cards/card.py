@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harp.cards.corruptions import Corruptions, read_corruptions
 from harp.cards.evaluation import Evaluation
 from harp.cards.fields import Fields, parse_object, read_text
 
@@ -38,6 +39,8 @@ class Card:
     elapsed_s: float | None
     environment: Mapping[str, Any]
     evaluations: tuple[Evaluation, ...]
+    corruptions: Corruptions | None
+    """None: not evaluated under them."""
     values: Mapping[str, Any]
 
 
@@ -70,6 +73,7 @@ def read_card(path: Path) -> Card:
         elapsed_s=card.number("elapsed_s", 0.0) if card.has("elapsed_s") else None,
         environment=card.fields("environment").values,
         evaluations=tuple(Evaluation.from_json(found.values, found.where) for found in card.records("evaluations")),
+        corruptions=read_corruptions(card.fields("corruptions")) if card.has("corruptions") else None,
         values=card.values,
     )
 

@@ -5,16 +5,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from harp.cards.answers import (
+    Calibration,
+    Confusion,
+    accuracy_by_class,
+    as_rows,
+    calibration_error,
+    check_answers,
+    read_calibration,
+    read_confusion,
+)
+from harp.cards.distances import Distances, median_distance, read_distances, withstanding
 from harp.cards.fields import Fields
 from harp.recipes import how_words, threat_words, with_fields
 
-_TITLES = {"autoattack": "AutoAttack"}
+_TITLES = {"autoattack": "AutoAttack", "settled": "AutoAttack, settled"}
 _TOLERANCE = 1e-6
 """How far an accuracy on file may be from its own count: decimals, and less than one image of any test set."""
 _ENTRIES = (
     *("attack", "norm", "eps", "images", "correct", "accuracy", "low", "high", "seed", "elapsed_s", "per_attack"),
     *("notes", "right", "step_size", "random_start", "restarts", "chance", "inputs", "engine"),
+    *("confusion", "calibration", "distances"),
 )
+_LATER = {"inputs": "", "confusion": [], "calibration": [], "distances": []}
+"""Entries that cards of earlier versions have not."""
 
 
 def wilson(correct: int, images: int, z: float = 1.959964) -> tuple[float, float]:
@@ -60,6 +74,15 @@ class Evaluation:
     """Digest of the data set that was read and of the user's own code. Empty when unknown."""
     engine: str = "torch"
     """What the attack ran on, ``"torch"`` or ``"sparse"``. What counts is torch's answer to the images it found."""
+    confusion: Confusion = ()
+    """(class, answer, images) wherever there are any; under attack, the answers to the images that the attack found, and
+    to the others as they are. Empty when unknown."""
+    calibration: Calibration = ()
+    """Of clean images: (images, right ones, mean confidence) in 15 bins of confidence. Empty when unknown."""
+
+    distances: Distances = ()
+    """Of the attack ``"minimal"``: how far the nearest image is that fools the network, in `evaluation_order`; 0 where the image
+    is wrong as it is, None where none was found."""
 
     def __post_init__(self) -> None:
         wilson(self.correct, self.images)  # raises when the counts make no sense
@@ -82,6 +105,9 @@ class Evaluation:
             raise ValueError(f"chance={self.chance} must be a fraction in [0, 1], or None")
         if self.right and sum(bits_of(self.right, self.images)) != self.correct:
             raise ValueError(f"right={self.right!r} does not mark {self.correct} of {self.images} images")
+        if self.distances and len(self.distances) != self.images:
+            raise ValueError(f"distances has {len(self.distances)} entries, expected one per image, {self.images}")
+        check_answers(self.confusion, self.calibration, self.images, self.correct)
 
     @property
     def accuracy(self) -> float:
@@ -102,13 +128,42 @@ class Evaluation:
         return self.attack == "clean" and self.chance is not None and self.low <= self.chance
 
     @property
+    def by_class(self) -> dict[int, tuple[int, int]]:
+        """(right, images) of every class; empty when unknown."""
+        return accuracy_by_class(self.confusion)
+
+    @property
+    def calibration_error(self) -> float | None:
+        """The expected calibration error of clean images (ECE, 15 bins); None when unknown."""
+        return calibration_error(self.calibration)
+
+    @property
+    def median_distance(self) -> float | None:
+        """The radius at which half of the images are right; None when unknown, or where none is large enough."""
+        return median_distance(self.distances)
+
+    def at(self, eps: float) -> tuple[float, float, float]:
+        """The accuracy at another radius, with the ends of its interval. Raises ValueError without distances."""
+        if not self.distances:
+            raise ValueError(f"{self.attack} measured no distances; the attack 'minimal' does")
+        correct = withstanding(self.distances, eps)
+        return correct / self.images, *wilson(correct, self.images)
+
+    @property
     def how(self) -> tuple[str, ...]:
         """What the attack's name does not tell, in words; empty where all of it is the default."""
         return how_words(self.step_size, self.random_start, self.restarts)
 
     def to_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in _ENTRIES}
-        return {**plain, "per_attack": dict(self.per_attack), "notes": list(self.notes)}
+        rows = {"confusion": as_rows(self.confusion), "calibration": as_rows(self.calibration)}
+        return {
+            **plain,
+            "per_attack": dict(self.per_attack),
+            "notes": list(self.notes),
+            **rows,
+            "distances": list(self.distances),
+        }
 
     @classmethod
     def from_json(cls, record: Any, where: str = "an evaluation") -> "Evaluation":
@@ -118,7 +173,7 @@ class Evaluation:
         """
         if not isinstance(record, dict):
             raise ValueError(f"{where}: a JSON {type(record).__name__}, expected an object")
-        fields = Fields(where, with_fields({"inputs": "", **record}))
+        fields = Fields(where, with_fields({**_LATER, **record}))
         for name in _ENTRIES:
             if name not in fields.values:
                 fields.fail(name, "an entry that every evaluation has")
@@ -141,6 +196,8 @@ class Evaluation:
             under += f" {threat_words(self.norm, self.eps)}"
         under += "".join(f", {word}" for word in self.how)
         interval = f"[{self.low * 100:.1f}, {self.high * 100:.1f}]"
+        middle = self.median_distance
+        under += "" if middle is None else f"; median distance {threat_words(self.norm or 'l2', middle)}"
         return f"{self.accuracy * 100:.1f} % {interval} of {self.images} {under}"
 
 
@@ -166,6 +223,9 @@ def _values_of(fields: Fields) -> dict[str, Any]:
         "chance": fields.number("chance", 0.0, 1.0) if fields.has("chance") else None,
         "inputs": fields.text("inputs"),
         "engine": fields.text("engine"),
+        "confusion": read_confusion(fields),
+        "calibration": read_calibration(fields),
+        "distances": read_distances(fields),
     }
 
 

@@ -63,6 +63,23 @@ class Fields:
     def texts(self, key: str) -> tuple[str, ...]:
         return tuple(self._list(key, str, "a list of texts"))
 
+    def counts(self, key: str) -> tuple[int, ...]:
+        """The list of whole numbers from 0 at `key`."""
+        values = self.values.get(key)
+        if not isinstance(values, list) or not all(type(each) is int and 0 <= each <= LARGEST_COUNT for each in values):
+            self.fail(key, f"a list of whole numbers from 0 to {LARGEST_COUNT}")
+        return tuple(values)
+
+    def rows(self, key: str, width: int) -> tuple[list[int | float], ...]:
+        """The list of lists of so many numbers at `key`; empty when the key is missing or null."""
+        values = self._list(key, list, f"a list of lists of {width} numbers")
+        for row in values:
+            if len(row) != width or not all(
+                isinstance(each, int | float) and not isinstance(each, bool) for each in row
+            ):
+                self.fail(key, f"a list of lists of {width} numbers")
+        return tuple(values)
+
     def _list(self, key: str, kind: type, expected: str) -> list[Any]:
         values = [] if self.values.get(key) is None else self.values[key]
         if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):

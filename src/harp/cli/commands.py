@@ -29,6 +29,8 @@ PLAIN = ("info", "classify")
 """Commands of a base installation, which needs no tyro."""
 
 
-def command(name: str) -> Command:
-    """The function behind a name of the table."""
+def command(name: str, arguments: list[str]) -> Command:
+    """The function behind a name of the table. A file instead of a run is exported without what runs need."""
+    if name == "export" and any(word.endswith(".harp") for word in arguments[:1]):
+        return import_module(".export_file", __package__).export_file
     return getattr(import_module(f".{COMMANDS[name]}", __package__), name)

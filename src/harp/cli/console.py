@@ -155,6 +155,9 @@ class Console:
             cells = [_accuracy(by_column.get(column)) for column in columns]
             table.add_row(card.name, _kept(card), *cells)
         self.terminal.print(table)
+        for card in cards:
+            if card.corruptions is not None:
+                self.say(f"  {escape(card.name)}: {escape(str(card.corruptions))}")
         notes = [(card, e, text) for card in cards for e in card.evaluations for text in e.notes]
         for note in dict.fromkeys(f"{card.name}, {e.attack}: {text}" for card, e, text in notes):
             self.say(f"  note  {escape(note)}")

@@ -17,6 +17,8 @@ class EvaluateFlags:
     """The run directory to evaluate; the results are added to its card."""
     settings: Annotated[Evaluating, Flat]
     compute: Compute
+    corruptions: bool = False
+    """Also evaluate on images with fifteen common corruptions in five severities."""
     accept_changes: AcceptChanges = False
     dry_run: DryRun = False
 
@@ -32,5 +34,12 @@ def evaluate(arguments: list[str], stop: StopRequest) -> None:
     from harp.stages.evaluate import evaluate_run
 
     with Console(stop) as console:
-        evaluate_run(flags.run, flags.settings, flags.compute, accept_changes=flags.accept_changes, watch=console.watch)
+        evaluate_run(
+            flags.run,
+            flags.settings,
+            flags.compute,
+            corruptions=flags.corruptions,
+            accept_changes=flags.accept_changes,
+            watch=console.watch,
+        )
         console.table([flags.run])

@@ -20,6 +20,7 @@ harp: prune adversarially robust networks to as little as 1 % of their weights, 
   harp shrink   runs/final  --out runs/small         remove the channels that were pruned
   harp report   runs/*                               one HTML page about several runs
   harp export   runs/final  --out net.harp           one small file that runs without torch
+  harp export   net.harp --format c --out net.c      the same network as C for a microcontroller
   harp info     net.harp                             what a file or a run contains
   harp classify net.harp photos/                     the class of every image
   harp bench    net.harp                             time, memory and size beside dense engines
@@ -77,7 +78,7 @@ def _run(arguments: list[str]) -> int:
     stop = StopRequest()
     try:
         name, *rest = do_imports(arguments)
-        return command(name)(rest, stop) or 0
+        return command(name, rest)(rest, stop) or 0
     except KeyboardInterrupt:
         print("\nStopped. Nothing is lost: give the same command again to go on.", file=sys.stderr)
         return 130

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -54,7 +54,7 @@ class PruneFlags:
     """The run directory of the robust parent."""
     out: Path
     """The run directory to write."""
-    pruning: Annotated[Pruning, Flat]
+    settings: Annotated[Pruning, Flat]
     compute: Compute
     seed: int = 0
     overwrite: bool = False
@@ -71,7 +71,7 @@ class FinetuneFlags:
     """The run directory of the pruned network."""
     out: Path
     """The run directory to write."""
-    training: Annotated[Training, Flat]
+    settings: Annotated[Training, Flat]
     compute: Compute
     seed: int = 0
     overwrite: bool = False
@@ -107,40 +107,33 @@ def pretrain(arguments: list[str], stop: StopRequest) -> None:
 
 
 def prune(arguments: list[str], stop: StopRequest) -> None:
-    recipe = recipe_of_run(arguments)
-    default = PruneFlags(path_of(arguments), tyro.MISSING, recipe.prune, recipe.compute, recipe.seed)
-    flags = parse(PruneFlags, "prune", arguments, default)
-    recipe = replace(recipe, prune=flags.pruning, compute=flags.compute, seed=flags.seed)
-    if flags.dry_run:
-        return dry_run(recipe, flags.run, "prune")
-
-    from harp.cli.console import Console
-    from harp.stages import train as stages
-
-    with Console(stop) as console:
-        stages.prune(
-            recipe,
-            flags.run,
-            flags.out,
-            overwrite=flags.overwrite,
-            accept_changes=flags.accept_changes,
-            watch=console.watch,
-        )
+    _go_on("prune", PruneFlags, arguments, stop)
 
 
 def finetune(arguments: list[str], stop: StopRequest) -> None:
+    _go_on("finetune", FinetuneFlags, arguments, stop)
+
+
+def _go_on(
+    stage: Literal["prune", "finetune"],
+    kind: type[PruneFlags] | type[FinetuneFlags],
+    arguments: list[str],
+    stop: StopRequest,
+) -> None:
+    """A stage that starts from a run, whose recipe is the default of all flags."""
     recipe = recipe_of_run(arguments)
-    default = FinetuneFlags(path_of(arguments), tyro.MISSING, recipe.finetune, recipe.compute, recipe.seed)
-    flags = parse(FinetuneFlags, "finetune", arguments, default)
-    recipe = replace(recipe, finetune=flags.training, compute=flags.compute, seed=flags.seed)
+    default = kind(path_of(arguments), tyro.MISSING, getattr(recipe, stage), recipe.compute, recipe.seed)
+    flags = parse(kind, stage, arguments, default)
+    recipe = replace(recipe, **{stage: flags.settings}, compute=flags.compute, seed=flags.seed)
     if flags.dry_run:
-        return dry_run(recipe, flags.run, "finetune")
+        return dry_run(recipe, flags.run, stage)
 
     from harp.cli.console import Console
     from harp.stages import train as stages
 
+    run = {"prune": stages.prune, "finetune": stages.finetune}[stage]
     with Console(stop) as console:
-        stages.finetune(
+        run(
             recipe,
             flags.run,
             flags.out,

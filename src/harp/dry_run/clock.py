@@ -13,15 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harp.attacks import PGD, Threat, attacking
+from harp.attacks import PGD, Minimal, Settled, Threat, attacking
 from harp.attacks.autoattack import AutoAttack, classified
+from harp.attacks.settled import MOST
 from harp.cards import wilson
 from harp.data import Images
 from harp.evaluation.evaluating import evaluation_order
 from harp.evaluation.phases import Phase, phases_of, seed_for
+from harp.evaluation.sanity import misleading
 from harp.pruning import hold_masks
 
-Attacked = PGD | AutoAttack | None
+_Timed = PGD | AutoAttack | Minimal | None
+Attacked = _Timed | Settled
 
 _SHORT, _LONG = 2, 8
 """Iterations of the two runs of a part: their difference leaves out what is done once."""
@@ -29,11 +32,15 @@ _QUERIES = 5
 """Of Square, for each of those iterations: they are cheaper."""
 _ENOUGH_S = 2.0
 """About how long a part is timed for each of two numbers of images; a large network then gets fewer images."""
+_LOOK = 32
+"""Images that are looked at for doubts."""
 _HARMLESS = 1e-4
 """Of a threat's eps, while parts of its attack are timed on images that are labelled as the network answers."""
 _PGD_TO_AUTOATTACK = 0.95
 """AutoAttack leaves a little less than PGD-10 does: on the networks of results/, 0.85 to 1."""
 _WEAKEST = 0.8
+_DOUBTED = 2.0
+"""Times the passes of AutoAttack where there is reason to doubt it: between two, when the rounds find nothing, and three."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,13 @@ class Clock:
     seed: int = 0
 
     def evaluation(self, attack: Attacked, images: int, standing: Standing | None = None) -> Range:
-        """Seconds of one evaluation on so many images; a ``standing`` of None is estimated on some of them."""
+        """Seconds of one evaluation on so many images; a ``standing`` of None is estimated on some of them.
+
+        `Settled` takes as long as AutoAttack where that is not doubted, and three times as long at most.
+        """
+        if isinstance(attack, Settled):
+            found = self.evaluation(attack.base, images, standing)
+            return Range(found.low, found.expected * (_DOUBTED if self._doubted() else 1.0), found.high * MOST)
         with attacking(self.model), hold_masks(self.model), torch.no_grad():
             x, y = self._batch(min(self.batch_size, images))
             logits = self.model(x)
@@ -100,11 +113,19 @@ class Clock:
             phases = phases_of(attack, classes, seed_for(attack, None))
             for number, phase in enumerate(phases):
                 pace = self._pace(phase, _withstood(attack), x, logits.argmax(1), classes, pass_s)
-                entering = (Range(1, 1, 1), standing and standing.clean, standing and standing.robust)[min(number, 2)]
+                again = 1 if phase.measures is not None else 2  # these take all images that are right clean
+                entering = (Range(1, 1, 1), standing and standing.clean, standing and standing.robust)[
+                    min(number, again)
+                ]
                 assert entering is not None
                 counts = (entering.low, entering.expected, entering.high)
                 total += Range(*(pace.seconds(phase.cost, images * share, self.batch_size) for share in counts))
         return total
+
+    def _doubted(self) -> bool:
+        """Whether the first images alone give reason to doubt an attack."""
+        with attacking(self.model), hold_masks(self.model), torch.no_grad():
+            return bool(misleading(self.model, *self._batch(min(_LOOK, len(self.data)))))
 
     def _batch(self, images: int) -> tuple[Tensor, Tensor]:
         order = evaluation_order(len(self.data))[:images]
@@ -139,7 +160,7 @@ class Clock:
             Range(_WEAKEST * robust_low, _PGD_TO_AUTOATTACK * robust / many, robust_high),
         )
 
-    def _pace(self, phase: Phase, attack: Attacked, x: Tensor, y: Tensor, classes: int, pass_s: float) -> Pace:
+    def _pace(self, phase: Phase, attack: _Timed, x: Tensor, y: Tensor, classes: int, pass_s: float) -> Pace:
         affordable = max(1, int(_ENOUGH_S / (pass_s * 2 * 2 * (2 * _SHORT + _LONG))))
         most = min(len(x), affordable)
         few = max(1, most // 4)
@@ -151,7 +172,7 @@ class Clock:
         image_s = min(max((at_most - at_few) / (most - few), 0.0), at_most / most)
         return Pace(at_most - most * image_s, image_s)
 
-    def _unit_seconds(self, phase: Phase, attack: Attacked, x: Tensor, y: Tensor, classes: int) -> float:
+    def _unit_seconds(self, phase: Phase, attack: _Timed, x: Tensor, y: Tensor, classes: int) -> float:
         """A unit of cost on this batch."""
         if attack is None or phase.name == "clean":
             self._timed(lambda: self.model(x))
@@ -172,15 +193,22 @@ class Clock:
         return time.perf_counter() - began
 
 
-def _withstood(attack: Attacked) -> Attacked:
+def _withstood(attack: _Timed) -> _Timed:
     """The attack with a threat so small that no image falls: an untrained network would lose all of them at once."""
     return attack and replace(attack, threat=replace(attack.threat, eps=_HARMLESS * attack.threat.eps))
 
 
-def _shortened(phase: Phase, attack: PGD | AutoAttack, iterations: int, classes: int) -> tuple[Phase, int | float]:
+def _shortened(
+    phase: Phase, attack: PGD | AutoAttack | Minimal, iterations: int, classes: int
+) -> tuple[Phase, int | float]:
     """A part of an attack with few iterations, and what they cost in the units of the whole."""
     if isinstance(attack, PGD):
         part = phases_of(replace(attack, steps=iterations, restarts=1), classes, 0)[-1]
+        return part, part.cost
+    if isinstance(attack, Minimal):
+        part = next(
+            each for each in phases_of(replace(attack, steps=iterations), classes, 0) if each.name == phase.name
+        )
         return part, part.cost
     short = replace(attack, iterations=iterations, target_classes=1, queries=_QUERIES * iterations)
     part = next(part for part in phases_of(short, classes, 0) if part.name == phase.name)

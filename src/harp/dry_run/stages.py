@@ -1,6 +1,7 @@
 """What a stage would take on this network, data and device, from a few timed steps. Nothing is written."""
 
 import copy
+import logging
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from harp.cost.passes import learns, stage_passes
 from harp.cost.workload import Workload, workload
 from harp.data import ImageData
 from harp.dry_run.clock import UNTRAINED, Clock
-from harp.evaluation import BATCH_SIZE
+from harp.evaluation import BATCH_SIZE, Ranks
 from harp.pruning import attach_masks, budget_of, freeze_masks, masks
 from harp.pruning.channels import every_product_seen
 from harp.recipes import ADMM, Pruning, Recipe, Training, in_epochs
@@ -31,10 +32,13 @@ from harp.runs.opening import (
     open_pruned,
     split_seed_of,
 )
+from harp.stages.attacked import attacked_in
 from harp.training.build import VALIDATION_STEPS, make_course, method_of
 from harp.training.distributed import alone, launch, make_fabric, peak_memory_bytes, place
 from harp.training.loop import batch_per_rank, train_step
 from harp.training.optimizer import make_optimizer
+
+log = logging.getLogger(__name__)
 
 _UNTIMED, _TIMED = 1, 3
 """Batches that warm up, and batches whose median counts."""
@@ -121,7 +125,7 @@ def _dry_run(stage: str, recipe: Recipe, settings: Training, model: nn.Module, d
         activations=activations,
         weights=sum(p.numel() for p in model.parameters() if p.requires_grad),
     )
-    batch_s = batch_seconds(recipe, settings, model, data, fabric, share)
+    batch_s = batch_seconds(stage, recipe, settings, model, data, fabric, share)
     return Estimate(
         stage, work, batch_s, _validation(recipe, model, data, fabric), world, peak_memory_bytes(fabric.device)
     )
@@ -137,16 +141,18 @@ def _validation(recipe: Recipe, model: nn.Module, data: ImageData, fabric: Fabri
 
 
 def batch_seconds(
-    recipe: Recipe, settings: Training, model: nn.Module, data: ImageData, fabric: Fabric, share: int
+    stage: str, recipe: Recipe, settings: Training, model: nn.Module, data: ImageData, fabric: Fabric, share: int
 ) -> float:
     """Median seconds of one rank's ``share`` of a batch with every optimiser step on it, reading included."""
     budget = (budget_of(model) or make_budget(model, settings, data)) if isinstance(settings, Pruning) else None
+    attacked = attacked_in(stage, settings, recipe.compute.engine, Ranks(), log.info)
     teacher = build_network(recipe, data).to(fabric.device).eval() if settings.distill else None
     course = make_course(
         *("dry run", recipe, settings, model, data.train, lambda model: (0.0, 0.0)),
         budget=budget,
         classes=len(data.classes),
         teacher=teacher,
+        attacked=attacked,
     )
     optimizer = fabric.setup_optimizers(make_optimizer(model.train(), settings, rule=course.rule))
     if course.rule is not None:
@@ -172,7 +178,7 @@ def pass_seconds(recipe: Recipe, data: ImageData) -> float:
     model = place(build_network(recipe, data), fabric.device, channels_last=recipe.compute.channels_last)
     share = min(settings.batch_size, len(data.train))
     passes = stage_passes(replace(settings, epochs=1, warmup_epochs=0.0)).total
-    return batch_seconds(recipe, settings, model, data, fabric, share) / share / passes
+    return batch_seconds("pretrain", recipe, settings, model, data, fabric, share) / share / passes
 
 
 def validation_seconds(recipe: Recipe, data: ImageData) -> float:

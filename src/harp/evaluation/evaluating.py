@@ -1,11 +1,8 @@
 """Count the images that a model gets right, clean or under attack, believing neither the model nor the attack."""
 
 import hashlib
-import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import FunctionType
@@ -14,27 +11,26 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from harp.attacks import PGD, Attack, as_labels, attacking, check_attack, check_images, check_module, logits_of
-from harp.attacks.autoattack import AutoAttack, classified, square_note
+from harp.attacks import Attack, Settled, attacking, check_attack, check_module, logits_of
 from harp.cards import Evaluation
 from harp.data import Images
-from harp.evaluation.checks import check_model, doubts
+from harp.evaluation.checks import check_model, first_notes
 from harp.evaluation.journal import Identity, Journal, fingerprint, open_journal, tensor_bytes
 from harp.evaluation.networks import Networks, differences
+from harp.evaluation.notes import Note, doubts, texts
 from harp.evaluation.order import evaluation_order
-from harp.evaluation.phases import Phase, name_of, phases_of, plain_phase, progress, seed_for, threat_of
+from harp.evaluation.outcome import about_labels, about_rounds, few_left, outcome
+from harp.evaluation.phases import plain_phase, progress, seed_for
+from harp.evaluation.planning import plan_of
 from harp.evaluation.ranks import ALONE, Ranks
-from harp.evaluation.result import pack
+from harp.evaluation.running import Asked, run_phase
 from harp.evaluation.sources import Data, as_images
 from harp.evaluation.stopping import asked_before_each_pass
 from harp.pruning import hold_masks
-from harp.recipes import chance_words
 from harp.runtime.torch import SparseModule
 
-log = logging.getLogger(__name__)
-
-_CHOSEN = ("step_size", "random_start", "restarts")
-"""What PGD can be told beyond its name."""
+_LEFT = 16
+"""Images that are left, for a last look."""
 BATCH_SIZE = 250
 """The authors' own. On a CPU, AutoAttack of a small network takes as long at 100, 5 % longer at 50, more below."""
 
@@ -90,6 +86,7 @@ def evaluate(
         check_attack(attack)
     data = as_images(data, images)
     order = _chosen(data, images, batch_size)
+    labels = data.labels[order].long()
     seed = seed_for(attack, seed)
     place = _device_of(model) if device is None else torch.device(device)
     networks = Networks(model, engine)
@@ -97,21 +94,37 @@ def evaluate(
         x, y = next(data.batches(order[:batch_size], batch_size))
         beside = x if batch_size > 1 else next(data.batches(order[:2], 2))[0]
         classes, notes = ranks.unless_stopped(
-            lambda: _first_look(model, x.to(place), y.to(place), beside, data.labels[order], attack, look_for_doubts)
+            lambda: _first_look(model, x.to(place), y.to(place), beside, labels, attack, look_for_doubts)
         )
-        phases = phases_of(attack, classes, seed)
+        plan = plan_of(attack, classes, seed)
         identity = {} if state is None else _identity(networks, data, attack, order, x, batch_size, seed)
         journal = ranks.from_first(lambda: open_journal(state, identity, len(order)))
-        if list(journal.finished) != [phase.name for phase in phases][: len(journal.finished)]:
+        journal.doubts += [kind for kind in doubts(notes) if kind not in journal.doubts]
+        if list(journal.finished) != [phase.name for phase in plan(journal)][: len(journal.finished)]:
             raise ValueError(f"{state} has the phases {list(journal.finished)}; delete it to start again")
-        for phase in phases[len(journal.finished) :]:
-            for _ in _run(phase, networks, data, order, batch_size, place, journal, ranks):
+        asked, told = Asked(networks, data, order, batch_size, place, ranks), 0
+        while len(phases := plan(journal)) > len(journal.finished):
+            for _ in run_phase(phases[len(journal.finished)], asked, journal):
                 if state is not None and ranks.rank == 0:
                     journal.save(state)
                 if on_progress is not None:
-                    on_progress(*progress(journal, phases, batch_size))
-    found = _result(attack, journal, [*notes, *journal.notes, *differences(journal)], seed, data.labels[order])
-    return replace(found, engine=networks.name)
+                    done, total = progress(journal, plan(journal), batch_size)
+                    told = max(told, done)  # a doubt that comes up late makes more work
+                    on_progress(told, total)
+        said = ranks.unless_stopped(lambda: _last_look(attack, asked, journal, classes) if look_for_doubts else [])
+    said = [*texts(notes), *journal.notes, *differences(journal), *said]
+    return replace(outcome(attack, journal, said, seed, labels), engine=networks.name)
+
+
+def _last_look(attack: Attack | None, asked: Asked, journal: Journal, classes: int) -> list[str]:
+    """What there is to note of a whole evaluation: do the labels fit, and of `Settled`, which doubt remains."""
+    said = about_labels(journal, asked.data.labels[asked.order].long(), classes)
+    if not isinstance(attack, Settled):
+        return said
+    left = few_left(journal, asked.order, _LEFT)
+    pair = next(asked.data.batches(left, len(left))) if len(left) else (torch.empty(0), torch.empty(0))
+    x, y = (part.to(asked.place) for part in pair)
+    return [*said, *about_rounds(attack, journal, classes, asked.networks.model, x, y)]
 
 
 def collect_examples(
@@ -147,91 +160,10 @@ def _first_look(
     labels: Tensor,
     attack: Attack | None,
     look_for_doubts: bool,
-) -> tuple[int, list[str]]:
+) -> tuple[int, list[Note]]:
     """The number of classes, and what there is to note, from the first batch and, if that is one image, one ``beside``."""
     classes = check_model(model, x, labels)
-    return classes, doubts(model, x, y, attack, classes, beside.to(x.device)) if look_for_doubts else []
-
-
-def _run(
-    phase: Phase,
-    networks: Networks,
-    data: Images,
-    order: Tensor,
-    batch_size: int,
-    place: torch.device,
-    journal: Journal,
-    ranks: Ranks,
-) -> Iterator[None]:
-    """Run one phase from where the journal stands, and write each batch down in it; of several ranks, each round of them."""
-    began = time.perf_counter()
-    entered = journal.survivors.nonzero()[:, 0]
-    right = journal.survivors.clone() if journal.right is None else journal.right
-    same = torch.ones_like(right) if journal.same is None else journal.same
-    batches = entered.split(batch_size) if len(entered) else ()
-    mine = batches[journal.batches + ranks.rank :: ranks.world]
-    images = data.batches(order[torch.cat(mine)], batch_size) if mine else iter(())
-    for first in range(journal.batches, len(batches), ranks.world):
-        number, batch = first + ranks.rank, next(images, None)  # none where the other ranks have the last ones
-        answer, notes = ranks.unless_stopped(partial(_one_batch, phase, networks, batch, place, number))
-        if answer is not None:
-            right[batches[number]] = answer[0].cpu()
-            same[batches[number]] &= (answer[0] == answer[1]).cpu()
-        right = ranks.all_of(right)
-        if networks.engine is not None:
-            journal.same = same = ranks.all_of(same)
-        journal.right, journal.batches = right, min(first + ranks.world, len(batches))
-        journal.notes += [note for note in ranks.union(notes) if note not in journal.notes]
-        journal.elapsed_s += time.perf_counter() - began
-        began = time.perf_counter()
-        if journal.batches < len(batches):
-            yield
-    log.info("%s leaves %d of %d images", phase.name, int(right.sum()), journal.images)
-    journal.finish(phase.name, right)
-    yield
-
-
-def _one_batch(
-    phase: Phase, networks: Networks, batch: tuple[Tensor, Tensor] | None, place: torch.device, number: int
-) -> tuple[tuple[Tensor, Tensor] | None, list[str]]:
-    """Which images of a batch are still right after the phase, to the model and to what was attacked; and notes."""
-    if batch is None:
-        return None, []
-    x, y = (part.to(place) for part in batch)
-    if phase.name == "clean":
-        check_images(x)
-    x_adv, notes = phase.attack(networks.attacked, x, y, number)
-    logits = logits_of(networks.model, x_adv)
-    if phase.name == "clean" and not logits.isfinite().all():
-        raise ValueError("the model's output on clean images is NaN or infinite; its weights may be damaged")
-    y = as_labels(y, *logits.shape)
-    right = classified(logits, y)
-    return (right, right if networks.engine is None else classified(logits_of(networks.engine, x_adv), y)), notes
-
-
-def _result(attack: Attack | None, journal: Journal, notes: list[str], seed: int, labels: Tensor) -> Evaluation:
-    *_, right = journal.finished.values()
-    remaining = {name: float(left.float().mean()) for name, left in journal.finished.items() if name != "clean"}
-    whole = isinstance(attack, AutoAttack)
-    threat = None if attack is None else threat_of(attack)
-    chosen = {} if not isinstance(attack, PGD) else {name: getattr(attack, name) for name in _CHOSEN}
-    found = Evaluation(
-        attack="clean" if attack is None else name_of(attack),
-        norm=None if threat is None else threat.norm,
-        eps=None if threat is None else threat.eps,
-        images=journal.images,
-        correct=int(right.sum()),
-        seed=seed,
-        elapsed_s=journal.elapsed_s,
-        per_attack=remaining if whole else {},
-        notes=tuple(dict.fromkeys([*notes, *(square_note(remaining) if whole else [])])),
-        right=pack(right),
-        **chosen,
-        chance=int(labels.bincount().max()) / len(labels),
-    )
-    if found.at_chance:
-        return replace(found, notes=(*found.notes, chance_words(found.chance or 0.0)))
-    return found
+    return classes, first_notes(model, x, y, attack, classes, beside.to(x.device)) if look_for_doubts else []
 
 
 def _chosen(data: Images, images: int | None, batch_size: int) -> Int[Tensor, " images"]:
@@ -250,6 +182,7 @@ def _identity(
     """All that decides the result; the images are known by their labels and by the first batch."""
     pixels = hashlib.sha256(tensor_bytes(data.labels[order]) + tensor_bytes(x)).hexdigest()
     by_name = isinstance(attack, FunctionType)  # the repr of a function is its address
+    parent = attack.parent if isinstance(attack, Settled) else None
     return {
         "model": fingerprint(networks.model),
         "engine": networks.name,
@@ -258,6 +191,7 @@ def _identity(
         "images": len(order),
         "batch_size": batch_size,
         "seed": seed,
+        **({} if parent is None else {"parent": fingerprint(parent)}),
     }
 
 

@@ -1,15 +1,18 @@
 """What an interrupted evaluation knows so far: a small JSON file, replaced whole after every batch."""
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from harp.attacks.settled import DOUBTS
+from harp.evaluation.notes import Note, doubts, texts
 from harp.evaluation.result import pack, unpack
 from harp.files import read_json, write_json
 
@@ -34,12 +37,34 @@ class Journal:
     same: Bool[Tensor, " images"] | None = None
     """Which images the sparse engine has always decided as torch did; None where attacks run on torch."""
     notes: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+    """The kinds of doubt that the notes raise."""
+    predicted: Int[Tensor, " images"] = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    """The latest answer to each image, -1 where it is not known."""
+    confidence: Float[Tensor, " images"] = field(default_factory=lambda: torch.empty(0, dtype=torch.double))
+    """How sure the network was of its answer to each clean image, -1 where it is not known."""
+    distance: Float[Tensor, " images"] = field(default_factory=lambda: torch.empty(0, dtype=torch.double))
+    """How far the nearest image is that fooled the network, where that was looked for; infinite where none is known."""
     elapsed_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not len(self.predicted):
+            self.predicted = torch.full((self.images,), -1)
+        if not len(self.confidence):
+            self.confidence = torch.full((self.images,), -1.0, dtype=torch.double)
+        if not len(self.distance):
+            self.distance = torch.full((self.images,), torch.inf, dtype=torch.double)
 
     @property
     def survivors(self) -> Bool[Tensor, " images"]:
         """The images that the phase under way began with: all at first."""
         return list(self.finished.values())[-1] if self.finished else torch.ones(self.images, dtype=torch.bool)
+
+    def note(self, notes: Iterable[Note]) -> None:
+        """Add what is not there yet."""
+        notes = list(notes)
+        self.notes += [text for text in dict.fromkeys(texts(notes)) if text not in self.notes]
+        self.doubts += [kind for kind in doubts(notes) if kind not in self.doubts]
 
     def finish(self, phase: str, right: Bool[Tensor, " images"]) -> None:
         self.finished[phase] = right
@@ -56,6 +81,10 @@ class Journal:
                 "right": None if self.right is None else pack(self.right),
                 "same": None if self.same is None else pack(self.same),
                 "notes": self.notes,
+                "doubts": self.doubts,
+                "predicted": self.predicted.tolist(),
+                "confidence": [round(sure, 6) for sure in self.confidence.tolist()],
+                "distance": [None if away == math.inf else away for away in self.distance.tolist()],
                 "elapsed_s": self.elapsed_s,
             },
         )
@@ -85,7 +114,8 @@ def open_journal(path: Path | None, identity: Identity, images: int) -> Journal:
 def _parse(record: dict[str, Any], images: int) -> Journal:
     if record["format"] != FORMAT:
         raise ValueError(f"format {record['format']!r}, this version reads {FORMAT}")
-    record = {"same": None, **record, "identity": {"engine": "torch", **record["identity"]}}  # before there was another
+    record = {"same": None, "doubts": [], "predicted": [], "confidence": [], "distance": [], **record}
+    record = {**record, "identity": {"engine": "torch", **record["identity"]}}  # before there was another
     if record["identity"].get("images") != images:  # the flags below could not be read; the caller tells what differs
         return Journal(dict(record["identity"]), images)
     batches, elapsed_s, notes = record["batches"], record["elapsed_s"], record["notes"]
@@ -93,12 +123,34 @@ def _parse(record: dict[str, Any], images: int) -> Journal:
         raise ValueError(f"batches={batches!r}, elapsed_s={elapsed_s!r}")
     if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
         raise ValueError(f"notes={notes!r}")
+    if not isinstance(record["doubts"], list) or not set(record["doubts"]) <= set(DOUBTS):
+        raise ValueError(f"doubts={record['doubts']!r}")
     finished = {phase: unpack(bits, images) for phase, bits in record["finished"].items()}
     right = None if record["right"] is None else unpack(record["right"], images)
     if (right is None) != (batches == 0):
         raise ValueError(f"batches={batches} with right={record['right']!r}")
     same = None if record["same"] is None else unpack(record["same"], images)
-    return Journal(dict(record["identity"]), images, finished, batches, right, same, notes, float(elapsed_s))
+    return Journal(
+        identity=dict(record["identity"]),
+        images=images,
+        finished=finished,
+        batches=batches,
+        right=right,
+        same=same,
+        notes=notes,
+        doubts=record["doubts"],
+        predicted=_numbers(record["predicted"], images, torch.long),
+        confidence=_numbers(record["confidence"], images, torch.double),
+        distance=_numbers(record["distance"], images, torch.double),
+        elapsed_s=float(elapsed_s),
+    )
+
+
+def _numbers(values: Any, images: int, dtype: torch.dtype) -> Tensor:
+    """One number per image, or none at all, as journals of earlier versions have."""
+    if not isinstance(values, list) or len(values) not in (0, images):
+        raise ValueError(f"{len(values)} numbers for {images} images")
+    return torch.tensor([math.inf if value is None else value for value in values], dtype=dtype)
 
 
 def fingerprint(model: nn.Module) -> str:

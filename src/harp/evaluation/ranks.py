@@ -32,6 +32,14 @@ class Ranks:
         dist.all_reduce(votes, dist.ReduceOp.MIN)
         return votes.bool().cpu()
 
+    def largest_of(self, numbers: Tensor) -> Tensor:
+        """The largest number that any rank has, place by place."""
+        if self.world == 1:
+            return numbers
+        shared = numbers.to(self.device)
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return shared.cpu()
+
     def any_of(self, asked: bool) -> bool:
         """Whether any rank says so."""
         return not bool(self.all_of(torch.tensor([not asked])))
@@ -47,11 +55,11 @@ class Ranks:
             raise Stopped("stopped in an evaluation")
         return done[0]
 
-    def union(self, notes: list[str]) -> list[str]:
+    def union(self, notes: list[Found]) -> list[Found]:
         """The notes of all ranks, each once, in the order of the ranks."""
         if self.world == 1:
             return notes
-        everyone: list[list[str]] = [[] for _ in range(self.world)]
+        everyone: list[list[Found]] = [[] for _ in range(self.world)]
         dist.all_gather_object(everyone, notes)
         return list(dict.fromkeys(note for theirs in everyone for note in theirs))
 

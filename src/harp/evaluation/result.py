@@ -43,4 +43,5 @@ def _stronger(one: Evaluation, other: Evaluation) -> bool:
         return False
     if one.attack == other.attack:
         return one.eps > other.eps
-    return one.attack == "autoattack" and one.eps >= other.eps
+    strength = {"autoattack": 1, "settled": 2}
+    return strength.get(one.attack, 0) > strength.get(other.attack, 0) and one.eps >= other.eps

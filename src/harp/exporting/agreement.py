@@ -51,5 +51,5 @@ def need_agreement(found: Agreement, tolerance: float, values: str) -> None:
     if not found.difference <= tolerance:
         raise ValueError(
             f"with values={values!r} {found}, and tolerance={tolerance:g} allows less; nothing was written. "
-            + ("Export values='f32', or allow more" if values == "f16" else "Allow more with tolerance=…")
+            + ("Export values='f32', or allow more" if values != "f32" else "Allow more with tolerance=…")
         )

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from harp.cfile import TOLERANCES, CFile, write_c
 from harp.exporting.agreement import Agreement, answers, compare, need_agreement
 from harp.exporting.baking import baked
 from harp.exporting.counting import Count, count_graph, count_model
@@ -17,16 +18,18 @@ from harp.exporting.tracing import check_exportable, evaluating, trace
 from harp.files import replacing
 from harp.runtime.container import compared_sizes
 from harp.runtime.format import read, write
+from harp.runtime.graph import Graph
 
-Values = Literal["f32", "f16"]
-Format = Literal["harp", "onnx"]
-TOLERANCES: Mapping[str, float] = {"f32": 1e-4, "f16": 1e-2}
-"""How far logits may be from the model's, relative to the largest, unless the caller says."""
+Values = Literal["f32", "f16", "int8"]
+Format = Literal["harp", "onnx", "c"]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written: how many weights are not zero, its size beside 4 bytes a parameter, how it was checked."""
+    """A file that was written: how many weights are not zero, its size beside 4 bytes a parameter, how it was checked.
+
+    Of a C file, the size is that of its constants, and ``arena_bytes`` that of its static memory.
+    """
 
     path: Path
     kept: int
@@ -34,6 +37,7 @@ class Exported:
     size_bytes: int
     dense_bytes: int
     agreement: Agreement
+    arena_bytes: int | None = None
 
     @property
     def times_smaller(self) -> float:
@@ -56,13 +60,14 @@ def export(
     card: Mapping[str, Any] | None = None,
     tolerance: float | None = None,
 ) -> Exported:
-    """Write a plain network to one file: for `harp.runtime`, which is fast when most weights are zero, or as ONNX.
+    """Write a plain network to a file: for `harp.runtime`, which is fast when most weights are zero, as ONNX, or as C.
 
     ``example`` is a batch of images as the model takes them, float32 (n, c, h, w). The file is read back and run, and its
     logits for these images are compared with the model's: the largest difference may be ``tolerance`` times the
-    largest logit, by default 1e-4, and 1e-2 with ``values="f16"``, which halves the file. So give a few hundred real
-    images for f16. ``card`` is anything JSON can say about the network, and travels in the `.harp` file. The model
-    stays as it is.
+    largest logit, by default 1e-4, 1e-2 with ``values="f16"``, and 5e-2 with ``values="int8"``, which stores each weight
+    in a byte. So give a few hundred real images for these. ``card`` is anything JSON can say about the network, and
+    travels in the `.harp` file. The model stays as it is. ``format="c"`` writes a C file and its header, for images of
+    this size, and compiles it to compare.
 
     Raises ValueError, and writes nothing, when the model still has masks, has an operation that the format lacks (named
     with its place in the model), or the logits differ by more.
@@ -78,9 +83,16 @@ def export(
     with evaluating(model):
         expected = answers(model, example)
     model = baked(model)
-    graph = trace(model, example) if format == "harp" else None
+    graph = trace(model, example) if format != "onnx" else None
     count = count_model(model, example) if graph is None else count_graph(graph, model)
     _compare_with(card or {}, count)
+    dense_bytes = 4 * sum(parameter.numel() for parameter in model.parameters())
+    if format == "c":
+        assert graph is not None
+        made = _write_c(path, graph, example, expected, values, card, tolerance)
+        agreement = Agreement(made.images, made.difference, made.changed, made.by)
+        size_bytes, arena_bytes = made.constant_bytes, made.arena_bytes
+        return Exported(path, count.kept, count.total, size_bytes, dense_bytes, agreement, arena_bytes)
     allowed = TOLERANCES[values] if tolerance is None else tolerance
     with replacing(path) as file:
         if graph is None:
@@ -92,8 +104,20 @@ def export(
         found = [compare(answers(run, example.cpu()), expected, by=name) for name, run in runners.items()]
         for agreement in found:
             need_agreement(agreement, allowed, values)
-    dense_bytes = 4 * sum(parameter.numel() for parameter in model.parameters())
     return Exported(path, count.kept, count.total, path.stat().st_size, dense_bytes, found[-1])
+
+
+def _write_c(
+    path: Path,
+    graph: Graph,
+    example: Tensor,
+    expected: Tensor,
+    values: Values,
+    card: Mapping[str, Any] | None,
+    tolerance: float | None,
+) -> CFile:
+    images, logits = example.cpu().numpy(), expected.numpy()
+    return write_c(path, graph, card=card, values=values, images=images, expected=logits, tolerance=tolerance)
 
 
 def _compare_with(card: Mapping[str, Any], count: Count) -> None:
@@ -126,4 +150,4 @@ def _check_choices(values: str, format: str, tolerance: float | None) -> None:
     if format == "onnx":
         need_onnx()
         if values != "f32":
-            raise ValueError(f"values={values!r} is for format='harp'; an ONNX file holds float32")
+            raise ValueError(f"values={values!r} is for format='harp' and 'c'; an ONNX file holds float32")

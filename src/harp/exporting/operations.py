@@ -10,8 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harp.exporting.arithmetic import add, affine, divide, multiply, negate, subtract, subtract_from
+from harp.exporting.activations import ACTIVATING
+from harp.exporting.arithmetic import add, divide, extreme, multiply, negate, scaled, subtract, subtract_from
 from harp.exporting.draft import Draft, UnsupportedError, Value
+from harp.exporting.joining import JOINING
+from harp.exporting.moving import MOVING, need_map
+from harp.exporting.padding import PADDING, padded
+from harp.exporting.products import PRODUCTS, RESAMPLING, resampling
+from harp.exporting.rows import ROWS
 
 aten = torch.ops.aten
 Pair = tuple[int, int]
@@ -31,72 +37,55 @@ def _conv(
     groups: int,
 ) -> Value:
     _need_constant(weight, bias)
-    pads = _padding_of(padding, weight.shape[2:], _pair(dilation)) if isinstance(padding, str) else _pair(padding)
-    how = {"stride": _pair(stride), "padding": pads, "dilation": _pair(dilation), "groups": groups}
+    if value.merged and value.batch == 0 and len(value.shape) == 4 and not isinstance(padding, str):
+        return _conv_of_windows(draft, value, (weight, bias), _pair(stride), _pair(padding), _pair(dilation), groups)
+    need_map(value)
+    if isinstance(padding, str):
+        value, padding = _padded_by_name(draft, value, padding, weight.shape[2:], _pair(dilation))
+    how = {"stride": _pair(stride), "padding": _pair(padding), "dilation": _pair(dilation), "groups": groups}
     return draft.add("conv", value, tensors={"weight": weight, "bias": bias}, attributes=how)
 
 
-def _padding_of(name: str, kernel: Sequence[int], dilation: Pair) -> Pair:
-    """The padding that torch names ``valid`` or ``same``."""
-    if name == "valid":
-        return (0, 0)
-    both = [reach * (size - 1) for size, reach in zip(kernel, dilation, strict=True)]
-    if any(pad % 2 for pad in both):
-        raise UnsupportedError(f"padding='same' of a {tuple(kernel)} kernel pads one side more than the other")
-    return _pair([pad // 2 for pad in both])
-
-
-def _linear(draft: Draft, value: Value, weight: Tensor, bias: Tensor | None) -> Value:
-    if len(value.shape) != 1:
-        raise UnsupportedError(f"its input has the shape (n, {_list(value.shape)}): expected (n, features), flattened")
-    _need_constant(weight, bias)
-    return draft.add("linear", value, tensors={"weight": weight, "bias": bias})
-
-
-def _batch_norm(
+def _conv_of_windows(
     draft: Draft,
     value: Value,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor,
-    variance: Tensor,
-    momentum: float,
-    eps: float,
-) -> tuple[Value]:
-    _need_constant(weight, bias, mean, variance)
-    scale = (variance.double() + eps).rsqrt() * (1 if weight is None else weight.double())
-    return (affine(draft, value, scale, (0 if bias is None else bias.double()) - mean.double() * scale),)
+    weights: tuple[Tensor, Tensor | None],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> Value:
+    """Of several maps of each image: below each other with their padding in between, as one map."""
+    count, channels, height, width = value.shape
+    tall = draft.permuted(value, [1, 0, 2, 3])
+    tall = padded(draft, tall, [(0, 0), (0, 0), (padding[0], padding[0]), (0, 0)])
+    each = height + 2 * padding[0]
+    map_ = draft.reshaped(tall, (channels, count * each, width))
+    outputs, result_height, result_width = draft.shape[1:]
+    reach = dilation[0] * (weights[0].shape[2] - 1)
+    rows = count * each - reach
+    how = {"stride": (1, stride[1]), "padding": (0, padding[1]), "dilation": dilation, "groups": groups}
+    shape = (outputs, rows, result_width)
+    made = draft.add("conv", map_, shape=shape, tensors={"weight": weights[0], "bias": weights[1]}, attributes=how)
+    wanted = [window * each + row * stride[0] for window in range(count) for row in range(result_height)]
+    made = draft.reshaped(draft.taken(made, 1, wanted), (outputs, count, result_height, result_width))
+    return draft.permuted(made, [1, 0, 2, 3])
+
+
+def _padded_by_name(
+    draft: Draft, value: Value, name: str, kernel: Sequence[int], dilation: Pair
+) -> tuple[Value, Sequence[int]]:
+    """The padding that torch names ``valid`` or ``same``; where it is more on one side, that side gets it before."""
+    if name == "valid":
+        return value, (0, 0)
+    both = [reach * (size - 1) for size, reach in zip(kernel, dilation, strict=True)]
+    value = padded(draft, value, [(0, 0), *((0, pad % 2) for pad in both)])
+    return value, [pad // 2 for pad in both]
 
 
 def _need_constant(*tensors: Tensor | Value | None) -> None:
     if any(isinstance(tensor, Value) for tensor in tensors):
         raise UnsupportedError("its weights depend on the image")
-
-
-# Activations
-
-
-def _unary(op: str) -> Callable[..., Value]:
-    return lambda draft, value: draft.add(op, value)
-
-
-def _clamp(draft: Draft, value: Value, low: float | int | None = None, high: float | int | None = None) -> Value:
-    if low != 0 or high not in (6, None):
-        raise UnsupportedError(f"it clamps to ({low}, {high}): expected (0, 6), or (0, None)")
-    return draft.add("relu" if high is None else "relu6", value)
-
-
-def _leaky_relu(draft: Draft, value: Value, slope: float | int) -> Value:
-    return draft.add("leaky_relu", value, attributes={"slope": float(slope)})
-
-
-def _gelu(draft: Draft, value: Value, approximate: str) -> Value:
-    return draft.add("gelu", value, attributes={"tanh": approximate == "tanh"})
-
-
-def _softmax(draft: Draft, value: Value, dim: int, dtype: torch.dtype | None) -> Value:
-    _need_channels(dim, value)
-    return draft.add("softmax", value)
 
 
 # Pooling
@@ -113,6 +102,7 @@ def _max_pool(
 ) -> Value:
     if _pair(dilation) != (1, 1):
         raise UnsupportedError(f"its window has dilation {_pair(dilation)}: expected 1")
+    need_map(value)
     return draft.add("max_pool", value, attributes={**_window(kernel, stride, padding), "ceil": ceil})
 
 
@@ -126,10 +116,13 @@ def _avg_pool(
     count_padding: bool,
     divisor: int | None,
 ) -> Value:
-    if divisor is not None:
-        raise UnsupportedError(f"it has divisor_override={divisor}: expected None")
-    how = {**_window(kernel, stride, padding), "ceil": ceil, "count_padding": count_padding}
-    return draft.add("avg_pool", value, attributes=how)
+    if divisor is not None and ceil:
+        raise UnsupportedError(f"it has divisor_override={divisor} and ceil_mode: expected one of them")
+    need_map(value)
+    how = {**_window(kernel, stride, padding), "ceil": ceil, "count_padding": count_padding or divisor is not None}
+    made = draft.add("avg_pool", value, attributes=how)
+    height, width = how["kernel"]
+    return made if divisor is None else scaled(draft, made, height * width / divisor)
 
 
 def _window(kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> dict[str, Pair]:
@@ -137,55 +130,17 @@ def _window(kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
 
 
 def _adaptive_avg_pool(draft: Draft, value: Value, size: Sequence[int]) -> Value:
+    need_map(value)
     return draft.add("adaptive_avg_pool", value, attributes={"size": _pair(size)})
 
 
-def _mean(draft: Draft, value: Value, dim: Sequence[int] | None, keepdim: bool, dtype: torch.dtype | None) -> Value:
-    axes = {axis % (len(value.shape) + 1) for axis in dim or ()}
-    if len(value.shape) != 3 or axes != {2, 3}:
-        raise UnsupportedError(f"it is the mean over dimensions {sorted(axes)}: expected (2, 3), height and width")
-    mean = draft.add("adaptive_avg_pool", value, shape=(value.shape[0], 1, 1), attributes={"size": (1, 1)})
-    return mean if keepdim else draft.add("flatten", mean)
-
-
-# Shapes
-
-
-def _concatenate(draft: Draft, parts: Sequence[Value | Tensor], dim: int) -> Value:
-    values = [part for part in parts if isinstance(part, Value)]
-    if len(values) < len(parts):
-        raise UnsupportedError("it appends a constant")
-    _need_channels(dim, values[0])
-    return values[0] if len(values) == 1 else draft.add("concat", *values)
-
-
-def reshape(draft: Draft, value: Value, *where: Any) -> Value:
-    """Whatever leaves the numbers in their order. A node when it ends up flat; in between torch may see it as it likes."""
-    there = draft.shape_of(value)
-    if len(draft.shape) == 1 and len(there) > 1:
-        return draft.add("flatten", Value(value.number, there))
-    return Value(value.number, draft.shape)
-
-
-def _select(draft: Draft, value: Value, dim: int, index: int) -> Value:
-    if value.shape[dim % (len(value.shape) + 1) - 1] != 1:
-        raise UnsupportedError(f"it takes a part along dimension {dim}")
-    return reshape(draft, value)
-
-
-def _unchanged(draft: Draft, value: Value, *how: Any) -> Value:
-    if draft.shape != value.shape:
-        raise UnsupportedError(f"it makes {draft.shape} of {value.shape}")
-    return value
-
-
-def _need_channels(dim: int, value: Value) -> None:
-    if dim % (len(value.shape) + 1) != 1:
-        raise UnsupportedError(f"it works along dimension {dim} of (n, {_list(value.shape)}): expected 1, the channels")
-
-
-def _list(shape: Sequence[int]) -> str:
-    return ", ".join(map(str, shape))
+def _adaptive_max_pool(draft: Draft, value: Value, size: Sequence[int]) -> tuple[Value, None]:
+    """As windows of one size, which a map divides into where its sides are multiples."""
+    height, width = (side // wanted for side, wanted in zip(value.shape[1:], _pair(size), strict=True))
+    if value.shape[1:] != (height * size[0], width * _pair(size)[1]):
+        raise UnsupportedError(f"it divides {value.shape[1:]} into {tuple(size)}: expected sides that are multiples")
+    how = {**_window((height, width), (), (0, 0)), "ceil": False}
+    return draft.add("max_pool", value, attributes=how), None
 
 
 def _pair(sizes: Sequence[int]) -> Pair:
@@ -194,45 +149,27 @@ def _pair(sizes: Sequence[int]) -> Pair:
 
 
 OPERATIONS: Mapping[Any, Callable[..., Any]] = {
+    **MOVING,
+    **JOINING,
+    **PADDING,
+    **ACTIVATING,
+    **ROWS,
+    **PRODUCTS,
     aten.conv2d: _conv,
-    aten.linear: _linear,
-    aten._native_batch_norm_legit_no_training: _batch_norm,
-    aten.relu: _unary("relu"),
-    aten.hardtanh: _clamp,
-    aten.clamp: _clamp,
-    aten.clamp_min: _clamp,
-    aten.leaky_relu: _leaky_relu,
-    aten.sigmoid: _unary("sigmoid"),
-    aten.silu: _unary("silu"),
-    aten.hardswish: _unary("hardswish"),
-    aten.hardsigmoid: _unary("hardsigmoid"),
-    aten.gelu: _gelu,
-    aten.softmax: _softmax,
     aten.max_pool2d: _max_pool,
+    aten.max_pool2d_with_indices: lambda draft, value, *how: (_max_pool(draft, value, *how), None),
     aten.avg_pool2d: _avg_pool,
     aten.adaptive_avg_pool2d: _adaptive_avg_pool,
-    aten.mean: _mean,
+    aten.adaptive_max_pool2d: _adaptive_max_pool,
     aten.add: add,
     aten.sub: subtract,
     aten.rsub: subtract_from,
     aten.neg: negate,
     aten.mul: multiply,
     aten.div: divide,
-    aten.cat: _concatenate,
-    aten.view: reshape,
-    aten._unsafe_view: reshape,  # of a map in channels_last, flattened
-    aten.reshape: reshape,
-    aten.flatten: reshape,
-    aten.squeeze: reshape,
-    aten.unsqueeze: reshape,
-    aten.select: _select,
-    aten.slice: _unchanged,
-    aten.expand: _unchanged,
-    aten.clone: _unchanged,
-    aten.contiguous: _unchanged,
-    aten._to_copy: _unchanged,
-    aten.to: _unchanged,
-    aten.alias: _unchanged,
-    aten.detach: _unchanged,
+    aten.maximum: extreme("maximum"),
+    aten.minimum: extreme("minimum"),
 }
 """By the name without the overload. Dropout is not here: in eval mode a trace leaves it out."""
+WITH_TARGET = {getattr(aten, name): resampling for name in RESAMPLING}
+"""Operations that torch itself is asked about; each gives the handler of a target."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, fx, nn
 
+from harp.exporting.tensor_layers import TENSOR_LAYERS, Held
 from harp.runtime.graph import Graph, Node
 
 
@@ -19,8 +20,10 @@ def rebuild(graph: Graph) -> fx.GraphModule:
     values = [program.placeholder("images")]
     for number, node in enumerate(graph.nodes):
         name = f"node{number}"
-        layers.add_module(name, _LAYERS[node.op](node))
-        values.append(program.call_module(name, tuple(values[i] for i in node.inputs)))
+        layers.add_module(name, _layer(node))
+        values.append(
+            program.call_module(name, tuple(values[i] for i in node.inputs or (0,)))
+        )  # a constant asks how many images
     program.output(values[-1])
     return fx.GraphModule(layers, program, class_name="Rebuilt").eval().requires_grad_(False)
 
@@ -37,7 +40,7 @@ class _Affine(nn.Module):
         self.register_buffer("shift", _tensor(node, "shift"))
 
     def forward(self, x: Tensor) -> Tensor:
-        shape = (-1, 1, 1) if x.dim() == 4 else (-1,)
+        shape = (-1, *[1] * (x.dim() - 2))
         return x * self.scale.view(shape) + self.shift.view(shape)
 
 
@@ -106,8 +109,11 @@ _LAYERS: dict[str, Callable[[Node], nn.Module]] = {
     "max_pool": _max_pool,
     "avg_pool": _avg_pool,
     "adaptive_avg_pool": lambda node: nn.AdaptiveAvgPool2d(node.attributes["size"]),
-    "add": lambda node: _Joined(torch.add),
-    "mul": lambda node: _Joined(torch.mul),
     "concat": lambda node: _Joined(_concatenated),
     "flatten": lambda node: nn.Flatten(),
 }
+
+
+def _layer(node: Node) -> nn.Module:
+    made = _LAYERS.get(node.op)
+    return Held(node, TENSOR_LAYERS[node.op](node)) if made is None else made(node)

@@ -1,36 +1,61 @@
 """A model on the engine: for attacks and evaluations that cost as much as the weights that are left."""
 
 import copy
+from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
-from harp.exporting.tracing import trace
+from harp.exporting.tracing import graph_of, program_of
 from harp.pruning import bake_masks, freeze_masks, masks
-from harp.runtime.graph import Graph
 from harp.runtime.torch import SparseModule
 
 
 def sparse_module(model: nn.Module, example: Tensor, *, threads: int | None = None) -> SparseModule:
     """What ``model`` answers in eval mode as a module that the engine computes, masks applied.
 
-    ``example`` is a batch of images as the model takes them, float32 (n, c, h, w), of one image or more. Masks may
-    still learn: those of this moment count. The model stays as it is; :func:`refresh` takes over what it has learned.
-    Raises ValueError naming an operation that the engine lacks, as ``harp.export`` does.
+    ``example`` is a batch of images as the model takes them, float32 (n, c, h, w), of one image or more. The model stays
+    as it is. Masks may still learn: those of this moment count. A :class:`Mirror` follows a model that learns. Raises
+    ValueError naming an operation that the engine lacks, as ``harp.export`` does, or computes forward only.
     """
-    return SparseModule(_graph(model, example), threads=threads)
+    return Mirror(model, example, threads=threads).module()
 
 
-def refresh(module: SparseModule, model: nn.Module, example: Tensor) -> None:
-    """Give ``module`` the weights, masks and statistics that ``model``, which it was made of, has now."""
-    module.update(_graph(model, example))
+class Mirror:
+    """A model that learns, again and again on the engine.
+
+    The network is traced once, which takes seconds. :meth:`module` then only reads weights, masks and statistics. The
+    arguments and errors are those of :func:`sparse_module`.
+    """
+
+    def __init__(self, model: nn.Module, example: Tensor, *, threads: int | None = None) -> None:
+        self._model, self._threads = model, threads
+        self._program = program_of(_plain(model), example)
+        self.module().session.need_way_back()
+
+    def module(self) -> SparseModule:
+        """The model as it is now. Planned anew each time, so that equal weights give equal bits, whatever came before."""
+        return SparseModule(graph_of(self._program, _tensors(self._model)), threads=self._threads)
 
 
-def _graph(model: nn.Module, example: Tensor) -> Graph:
+def _plain(model: nn.Module) -> nn.Module:
+    """A copy without masks, of which only the names and shapes of weights count."""
     found = masks(model)
     if not found:
-        return trace(model, example)
+        return model
     plain = copy.deepcopy(model)
     if not all(mask.frozen for mask in found.values()):
         freeze_masks(plain)
-    bake_masks(plain)
-    return trace(plain, example)
+    for mask in masks(plain).values():
+        mask.budget = None  # those of gradual pruning do not meet it yet
+    return bake_masks(plain)
+
+
+def _tensors(model: nn.Module) -> Mapping[str, Tensor]:
+    """Parameters and buffers by the names that they have without masks, weights as their masks leave them."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    with torch.no_grad():
+        for name in masks(model):
+            path, _, weight = name.rpartition(".")
+            tensors[name] = getattr(model.get_submodule(path), weight)
+    return tensors

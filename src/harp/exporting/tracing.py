@@ -2,8 +2,9 @@
 
 import operator
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,15 @@ import torch
 from torch import SymInt, Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.node import map_arg
+from torch.utils._pytree import tree_map
 
 from harp.exporting.agreement import answers
 from harp.exporting.draft import Draft, UnsupportedError, Value
 from harp.exporting.folding import fold
-from harp.exporting.operations import OPERATIONS, reshape
+from harp.exporting.moving import reshape
+from harp.exporting.operations import OPERATIONS, WITH_TARGET
 from harp.pruning import masks
-from harp.runtime.graph import Graph, Node, Shape
+from harp.runtime.graph import Graph, Node
 
 _WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
 """What torch puts around a network, and what the network is called inside."""
@@ -31,18 +34,43 @@ def trace(model: nn.Module, example: Tensor) -> Graph:
     Batch normalisations are merged into the layers before them. The model stays as it is. Raises ValueError naming the
     first operation that a graph cannot hold and the module that computes it, or when the model still has masks.
     """
+    return graph_of(program_of(model, example))
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a network computes in eval mode, with the weights of the moment it was written down."""
+
+    exported: ExportedProgram
+    shape: Shape
+    """Of an image."""
+    kind: str
+    """The name of the network's class."""
+
+
+def program_of(model: nn.Module, example: Tensor) -> Program:
+    """The first half of :func:`trace`, which takes long and does not depend on the values of weights."""
     check_exportable(model, example)
     with evaluating(model):
-        program = _program(model, example)
-    draft, known = Draft(tuple(example.shape[1:])), _inputs_of(program)
+        return Program(_program(model, example), tuple(example.shape[1:]), type(model).__name__)
+
+
+def graph_of(written: Program, tensors: Mapping[str, Tensor] | None = None) -> Graph:
+    """The second half of :func:`trace`. ``tensors`` are parameters and buffers to use in place of those of the time."""
+    program = written.exported
+    draft, known = Draft(written.shape), _inputs_of(program, tensors or {})
     batch = next(node.meta["val"].shape[0] for node, value in known.items() if isinstance(value, Value))
     for node in _needed(program):
         if node not in known:
             known[node] = _result_of(node, known, draft, batch)
-    nodes = fold(draft.nodes)
+    answer = next(value for value in reversed(list(known.values())) if isinstance(value, Value))
+    if answer.batch or answer.merged:
+        raise ValueError(f"{written.kind} returns a tensor whose first dimension is not that of the images")
+    draft.settled(answer)
+    nodes = fold(draft.nodes, draft.shapes)
     if not nodes:
-        raise ValueError(f"{type(model).__name__} returns its input, or a constant: there is nothing to export")
-    return Graph(tuple(example.shape[1:]), tuple(_in_float32(node) for node in nodes))
+        raise ValueError(f"{written.kind} returns its input, or a constant: there is nothing to export")
+    return Graph(written.shape, tuple(_in_float32(node) for node in nodes))
 
 
 def check_exportable(model: nn.Module, example: Tensor) -> None:
@@ -93,13 +121,13 @@ def _program(model: nn.Module, example: Tensor) -> ExportedProgram:
     return program.run_decompositions({})
 
 
-def _inputs_of(program: ExportedProgram) -> Known:
+def _inputs_of(program: ExportedProgram, tensors: Mapping[str, Tensor]) -> Known:
     """The images as value 0, parameters and buffers as constants."""
     signature: Any = program.graph_signature
     known: Known = {}
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     names |= signature.inputs_to_lifted_tensor_constants
-    held = {**program.constants, **program.state_dict}
+    held = {**program.constants, **program.state_dict, **tensors}
     for node in program.graph.find_nodes(op="placeholder"):
         if node.name in signature.user_inputs:
             known[node] = Value(0, tuple(node.meta["val"].shape[1:]))
@@ -130,18 +158,80 @@ def _result_of(node: fx.Node, known: Known, draft: Draft, batch: SymInt) -> Any:
     draft.name, place = _place_of(node)
     try:
         if not any(_is_of_images(known[argument]) for argument in node.all_input_nodes):
-            _need_constant(node)
-            return target(*args, **kwargs)
-        draft.shape = _shape_of(made[0] if isinstance(made, tuple | list) else made, batch)
-        handler = OPERATIONS.get(target.overloadpacket)
-        if handler is None:
-            raise UnsupportedError("a .harp file has no such operation")
-        if handler is not reshape and any(isinstance(argument, SymInt) for argument in args):
-            raise UnsupportedError("it computes with the size of the batch")
-        return handler(draft, *_in_order(target, args, kwargs))
+            return _constant_of(node, known, draft, batch)
+        return _computed(node, draft, batch, _in_order(target, args, kwargs))
     except UnsupportedError as error:
         what = f"{place} computes {target}, which cannot be exported: {error}"
         raise ValueError(f"{what}. Replace it, or export with format='onnx'") from error
+
+
+def _computed(node: fx.Node, draft: Draft, batch: SymInt, arguments: list[Any]) -> Any:
+    """What an operation on values of the images makes: a value, or several."""
+    target: Any = node.target
+    made = node.meta["val"]
+    several = isinstance(made, tuple | list)
+    first = _view_of(made[0] if several else made, batch)
+    draft.shape, draft.view = first.shape, first
+    handler = OPERATIONS.get(target.overloadpacket)
+    if target.overloadpacket in WITH_TARGET:
+        handler = WITH_TARGET[target.overloadpacket](target)
+    if handler is None:
+        raise UnsupportedError("a .harp file has no such operation")
+    if target.overloadpacket not in _MAY_SEE_BATCH and any(isinstance(argument, SymInt) for argument in arguments):
+        raise UnsupportedError("it computes with the size of the batch")
+    results = handler(draft, *arguments)
+    if handler is reshape:
+        return results
+    if any(isinstance(argument, Value) and argument.inner for argument in arguments):
+        first = replace(first, inner=first.merged)
+    if not several:
+        return _seen(results, first)
+    return tuple(
+        None if result is None else _seen(result, _view_of(part, batch))
+        for result, part in zip(results, made, strict=False)
+    )
+
+
+_MAY_SEE_BATCH = {packet for packet, handler in OPERATIONS.items() if handler is reshape}
+_MAY_SEE_BATCH |= {torch.ops.aten.expand, torch.ops.aten.slice}
+
+
+def _seen(result: Value, view: Value) -> Value:
+    """A result as torch sees it."""
+    if result.shape != view.shape:
+        raise UnsupportedError(f"it makes {view.shape} of an image, which comes out as {result.shape}")
+    return replace(view, number=result.number)
+
+
+def _constant_of(node: fx.Node, known: Known, draft: Draft, batch: SymInt) -> Any:
+    """What weights alone determine; repeated for each image, it is a value of the graph."""
+    target: Any = node.target
+    if torch.Tag.nondeterministic_seeded in target.tags:
+        raise UnsupportedError("it is random")
+    args, kwargs = _arguments_of(node, known)
+    if not any(isinstance(argument.meta["val"], SymInt) for argument in node.all_input_nodes):
+        return target(*args, **kwargs)
+    made = node.meta["val"]
+    if isinstance(made, tuple | list) or made.dtype != torch.float32:
+        raise UnsupportedError("it makes a tensor of the size of the batch")
+    view = _view_of(made, batch)
+    one, two = (target(*_for_batch(args, batch, count), **_for_batch(kwargs, batch, count)) for count in (1, 2))
+    first, second = two.split(one.shape[view.batch], view.batch)
+    if not torch.equal(first, one) or not torch.equal(second, one):
+        raise UnsupportedError("it makes a tensor of the size of the batch, not the same for every image")
+    value = draft.constant(one.reshape(view.shape))
+    return Value(value.number, view.shape, view.batch, view.merged)
+
+
+def _for_batch(arguments: Any, batch: SymInt, count: int) -> Any:
+    """Arguments with what they would be for so many images."""
+
+    def number(argument: Any) -> Any:
+        if isinstance(argument, SymInt):
+            return int(argument.node.expr.subs({batch.node.expr: count}))
+        return argument
+
+    return tree_map(number, arguments)
 
 
 def _is_of_images(value: Any) -> bool:
@@ -153,24 +243,23 @@ def _arguments_of(node: fx.Node, known: Known) -> Any:
     return map_arg((node.args, node.kwargs), lambda argument: known[argument])
 
 
-def _need_constant(node: fx.Node) -> None:
-    target: Any = node.target
-    if torch.Tag.nondeterministic_seeded in target.tags:
-        raise UnsupportedError("it is random")
-    if any(isinstance(argument.meta["val"], SymInt) for argument in node.all_input_nodes):
-        raise UnsupportedError("it makes a tensor of the size of the batch")
-
-
-def _shape_of(made: Tensor, batch: SymInt) -> Shape:
-    """The shape of a result without the batch. ``made`` is torch's stand-in for it, which knows type and shape."""
+def _view_of(made: Tensor, batch: SymInt) -> Value:
+    """Shape and batch of a result. ``made`` is torch's stand-in for it, which knows type and shape."""
     if made.dim() == 0:
         raise UnsupportedError("it makes one number of all images")
-    first, *rest = made.shape
     if made.dtype != torch.float32:
         raise UnsupportedError(f"its result is {made.dtype}: expected torch.float32, as model.float() has it")
-    if str(first) != str(batch) or not all(type(size) is int for size in rest):
+    found = [dim for dim, size in enumerate(made.shape) if type(size) is not int]
+    if len(found) != 1:
         raise UnsupportedError("it mixes the images of a batch, or takes its size for a number")
-    return tuple(rest)
+    size: Any = made.shape[found[0]]
+    times = size.node.expr / batch.node.expr
+    if not times.is_Integer:
+        raise UnsupportedError("it mixes the images of a batch, or takes its size for a number")
+    shape = tuple(made.shape)
+    if times == 1:
+        return Value(0, (*shape[: found[0]], *shape[found[0] + 1 :]), found[0])
+    return Value(0, (*shape[: found[0]], int(times), *shape[found[0] + 1 :]), found[0], True)
 
 
 def _in_order(overload: Any, args: Any, kwargs: Any) -> list[Any]:

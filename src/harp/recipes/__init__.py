@@ -1,6 +1,6 @@
 """Every setting of a run as a frozen value, and the presets. Plain data: nothing here imports torch."""
 
-from harp.recipes.flags import changes, flags, flat
+from harp.recipes.differences import changes, flags, flat
 from harp.recipes.how import chance_words, how_words, threat_words, with_fields
 from harp.recipes.lengths import (
     few_steps,

@@ -58,8 +58,8 @@ def data_title(data: str, root: Path | str | None) -> str:
 class Evaluating:
     """How a finished network is evaluated on the test set."""
 
-    attack: Literal["clean", "fgsm", "pgd", "cw", "autoattack"] = "autoattack"
-    """The attack to run. Report `autoattack`; the others are quick checks."""
+    attack: Literal["clean", "fgsm", "pgd", "cw", "autoattack", "settled", "minimal"] = "autoattack"
+    """The attack to run. Report `autoattack`, or `settled`, which goes on where that is in doubt; `minimal` measures distances."""
     images: int | None = 1000
     """Number of test images, drawn at random with a fixed seed; None takes all."""
     eps: tuple[float, ...] = ()
@@ -96,8 +96,8 @@ class Compute:
     threads: int | None = None
     """CPU threads; None takes the default of torch. Bit-for-bit repeatability needs the same number."""
     engine: Literal["auto", "torch", "sparse"] = "torch"
-    """What attacks of an evaluation run on: torch, harp's sparse engine (on a CPU), or by a timed step the faster one.
-    The default keeps the bits of commands that do not name it."""
+    """What attacks of prune, finetune and evaluate run on: torch, harp's sparse engine (on a CPU), or the faster one by a
+    timed step. The default keeps the bits of commands that do not name it."""
     log: Literal["none", "csv", "tensorboard", "wandb"] = "none"
     """Where the metrics of each epoch go beside metrics.jsonl: metrics.csv, TensorBoard or Weights & Biases."""
 

@@ -6,6 +6,7 @@ from functools import partial
 
 from harp.cards import Evaluation
 from harp.report.chart import LEFT, PLOT_WIDTH, Chart, Mark, Scale, Series, Tick, accuracy_scale, end_labels
+from harp.report.distances import distance_charts
 from harp.report.family import Family, Look
 from harp.report.reading import Run
 from harp.report.results import Test, best_evaluation, headline_tests, tests_of
@@ -28,6 +29,7 @@ def accuracy_charts(family: Family, looks: Mapping[Run, Look]) -> tuple[Chart, .
         if test.norm is not None and test.eps is not None:
             over_eps.setdefault((test.attack, test.norm, test.how), []).append(test)
     charts += [_chart_over_eps(tests, runs, looks) for tests in over_eps.values() if len(tests) > 1]
+    charts += distance_charts(runs, looks)
     if headline[-1] != CLEAN:
         charts += _chart_of_both(headline[-1], runs, looks)
     return tuple(charts)

@@ -16,6 +16,8 @@ from harp import __version__
 from harp.report import chart
 from harp.report.accuracies import accuracy_charts
 from harp.report.chart import Chart
+from harp.report.classes import Matrix, calibration_errors, class_charts, matrices
+from harp.report.corruptions import corruption_charts, corruption_means
 from harp.report.epochs import epoch_charts
 from harp.report.family import Family, Look, experiments, looks
 from harp.report.gallery import Gallery, galleries
@@ -55,6 +57,11 @@ class Section:
     layer_charts: tuple[Chart, ...]
     epochs: tuple[Chart, ...]
     accuracies: tuple[Chart, ...]
+    classes: tuple[Chart, ...]
+    matrices: tuple[Matrix, ...]
+    calibration_errors: tuple[tuple[Look, str], ...]
+    corruptions: tuple[Chart, ...]
+    corruption_means: tuple[tuple[Look, str], ...]
     galleries: tuple[Gallery, ...]
     breakdown: Breakdown
     makings: tuple[Making, ...]
@@ -128,6 +135,11 @@ def _section(family: Family, anchor: str) -> Section:
         layer_charts=layer_charts(family, names),
         epochs=epoch_charts(family, names),
         accuracies=accuracy_charts(family, names),
+        classes=class_charts(family, names),
+        matrices=matrices(family, names),
+        calibration_errors=calibration_errors(family, names),
+        corruptions=corruption_charts(family, names),
+        corruption_means=corruption_means(family, names),
         galleries=galleries(family, names),
         breakdown=breakdown(family, names),
         makings=tuple(_making(run, look, family) for run, look in names.items()),

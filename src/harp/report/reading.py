@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harp.cards import Evaluation, Fields, Layer, parse_object, read_card, read_text
+from harp.cards import Corruptions, Evaluation, Fields, Layer, parse_object, read_card, read_text
 from harp.recipes import data_title
 from harp.report.examples import Examples, read_examples
 
@@ -47,6 +47,7 @@ class Run:
     elapsed_s: float | None
     environment: Mapping[str, str]
     evaluations: tuple[Evaluation, ...]
+    corruptions: Corruptions | None
     epochs: tuple[Epoch, ...]
     recipe: Mapping[str, Any]
     examples: Examples | None
@@ -86,6 +87,7 @@ def read_run(path: Path) -> Run:
         elapsed_s=card.elapsed_s,
         environment=_plain(card.environment),
         evaluations=card.evaluations,
+        corruptions=card.corruptions,
         epochs=_epochs(path / "metrics.jsonl"),
         recipe=recipe,
         examples=read_examples(path / "evaluations", classes=len(card.classes)),

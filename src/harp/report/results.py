@@ -11,6 +11,7 @@ from harp.report.reading import Run
 from harp.report.wording import (
     attack_name,
     count,
+    eps_text,
     interval,
     method_name,
     percent,
@@ -20,7 +21,7 @@ from harp.report.wording import (
     whole_percent,
 )
 
-ORDER = ("clean", "fgsm", "pgd", "cw", "autoattack")  # from the weakest attack to the strongest
+ORDER = ("clean", "fgsm", "pgd", "cw", "minimal", "autoattack", "settled")  # from the weakest attack to the strongest
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Breakdown:
 
 def attack_order(attack: str) -> tuple[int, str]:
     family = attack.partition("-")[0]
-    return (ORDER.index(family) if family in ORDER else len(ORDER) - 1), attack
+    return (ORDER.index(family) if family in ORDER else ORDER.index("autoattack")), attack
 
 
 def test_of(each: Evaluation) -> Test:
@@ -203,6 +204,10 @@ def _cell(run: Run, dense: Run | None, column: Column, scale: Scale) -> Cell | N
     )
 
 
+def _nearness(each: Evaluation) -> tuple[str, ...]:
+    return () if each.median_distance is None else (f"median distance {eps_text(each.median_distance)}",)
+
+
 def breakdown(family: Family, looks: Mapping[Run, Look]) -> Breakdown:
     """Rows in the order of the tests, so that runs under the same attack and eps stand together."""
     found = [
@@ -218,7 +223,7 @@ def breakdown(family: Family, looks: Mapping[Run, Look]) -> Breakdown:
             threat=f"{test.name} {test.threat}".strip(),
             images=count(each.images),
             left=tuple(percent(each.per_attack.get(name)) for name in attacks),
-            notes=each.notes,
+            notes=(*_nearness(each), *each.notes),
         )
         for run, each, test in found
     )

@@ -6,11 +6,23 @@ THIN = "\u202f"  # narrow no-break space: between a number and its unit
 ATTACKS = {
     "clean": "Clean",
     "autoattack": "AutoAttack",
+    "settled": "Settled",
+    "minimal": "Minimal",
+    "fmn": "FMN",
+    "fmn-long": "FMN, long steps",
+    "fab": "FAB",
+    "ddn": "DDN",
     "fgsm": "FGSM",
     "apgd-ce": "APGD-CE",
     "apgd-t": "APGD-T",
     "fab-t": "FAB-T",
     "square": "Square",
+    "rescaled": "Rescaled",
+    "smooth": "Smooth",
+    "square-again": "Square again",
+    "transfer": "Transfer",
+    "larger-starts": "Larger starts",
+    "square-finer": "Finer Square",
 }
 METHODS = {
     "harp": "HARP",

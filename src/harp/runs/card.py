@@ -39,10 +39,11 @@ def make_card(
     budget: Budget | None = None,
     preprocessing: Preprocessing | None = None,
     shape: tuple[int, int, int] | None = None,
+    engine: str = "torch",
     fractions: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The card of a finished stage. ``model`` is plain; ``chosen`` are its masks by the names of the ``budget``'s sites,
-    empty when it is dense."""
+    empty when it is dense. ``engine`` is what attacks ran on while it learned."""
     counts = {name: int(mask.count_nonzero()) for name, mask in chosen.items()}
     layers = weight_layers(model, {}) if budget is None else budget.layers(model, counts)
     counted = layers if budget is None else budget.counted(layers)
@@ -76,6 +77,7 @@ def make_card(
             "images": validation_images,
         },
         "seed": recipe.seed,
+        "engine": engine,
         "elapsed_s": elapsed_s,
         "peak_memory_mb": None if peak_memory_bytes is None else round(peak_memory_bytes / 1e6, 1),
         "environment": environment(device),

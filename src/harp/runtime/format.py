@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal, TypeGuard, get_args
 
 import numpy as np
 
@@ -14,19 +14,21 @@ from harp.runtime.graph import Graph, Node
 from harp.runtime.packing import Blueprint, Sparse, check_plan, pack_tensor, unpack_tensor
 from harp.runtime.shapes import shapes
 
-VERSION = 1
+VERSION = 2
+"""The newest that is read. A file gets the lowest that can say it: 1, or 2 where weights are int8."""
+Values = Literal["f32", "f16", "int8"]
 MOST_DENSE_BYTES = 2**32
 """What :func:`read` may allocate. Weights are hardly larger, and a small file could promise any size."""
 
 
-def write(path: Path | str, graph: Graph, *, card: dict[str, Any], values: Literal["f32", "f16"] = "f32") -> None:
+def write(path: Path | str, graph: Graph, *, card: dict[str, Any], values: Values = "f32") -> None:
     """Write a network and its card (anything that JSON can say), atomically.
 
     ``values`` is how weights are stored; biases, scales and shifts are always f32. Raises ValueError naming the node
     when the graph is not valid or a weight cannot be stored, or the card when it is not JSON.
     """
-    if values not in ("f32", "f16"):
-        raise ValueError(f"values={values!r}: expected 'f32' or 'f16'")
+    if values not in get_args(Values):
+        raise ValueError(f"values={values!r}: expected one of {', '.join(map(repr, get_args(Values)))}")
     shapes(graph)
     blobs: dict[str, bytes] = {}
     nodes = [_describe(node, place, blobs, values) for place, node in enumerate(graph.nodes)]
@@ -35,7 +37,7 @@ def write(path: Path | str, graph: Graph, *, card: dict[str, Any], values: Liter
         told = _compact(card)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"card={str(card)[:80]} cannot be said in JSON: {error}") from None
-    texts = {"format": "harp", "version": str(VERSION), "graph": _compact(described), "card": told}
+    texts = {"format": "harp", "version": "2" if values == "int8" else "1", "graph": _compact(described), "card": told}
     write_bytes(Path(path), pack(texts, blobs))
 
 
@@ -64,11 +66,12 @@ def _read(content: bytes) -> tuple[Graph, dict[str, Any]]:
     texts, blobs = unpack(content)
     if texts.get("format") != "harp":
         raise ValueError("it is a safetensors file of something else; `harp export` writes what is wanted")
-    if texts.get("version") != str(VERSION):
-        raise ValueError(f"it has version {texts.get('version')!r}, and this harp reads {VERSION}; update harp")
+    if texts.get("version") not in map(str, range(1, VERSION + 1)):
+        raise ValueError(f"it has version {texts.get('version')!r}, and this harp reads 1 to {VERSION}; update harp")
     card = _object(texts, "card")
     planned = _graph(_object(texts, "graph"))
     shapes(planned)
+    _check_version(texts["version"], planned)
     wanted = {f"{i}.{name}" for i, node in enumerate(planned.nodes) for name in node.tensors}
     if wanted != set(blobs):
         raise ValueError(f"its graph and its tensors differ in {sorted(wanted ^ set(blobs))[:5]}")
@@ -77,6 +80,14 @@ def _read(content: bytes) -> tuple[Graph, dict[str, Any]]:
         for i, node in enumerate(planned.nodes)
     ]
     return dataclasses.replace(planned, nodes=tuple(nodes)), card
+
+
+def _check_version(version: str, planned: Graph) -> None:
+    """Raise ValueError for int8 in a file of version 1, or anywhere but in a weight: readers of then would not know it."""
+    for place, node in enumerate(planned.nodes):
+        for name, tensor in node.tensors.items():
+            if tensor.values == "int8" and (version == "1" or name != "weight"):
+                raise ValueError(f"{place}.{name} is int8: expected a file of version 2, and a weight")
 
 
 def _compact(value: Any) -> str:

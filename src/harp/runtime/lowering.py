@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from harp.runtime.graph import Graph, Node, Shape
-from harp.runtime.packing import Sparse
+from harp.runtime.details import details_of
+from harp.runtime.graph import ACTIVATIONS, Graph, Node, Shape
+from harp.runtime.packing import Sparse, array_of
 
-ACTIVATIONS = ("relu", "relu6", "leaky_relu", "sigmoid", "silu", "hardswish", "hardsigmoid", "gelu")
 _MOST_FLATTENED = 16
 """Pixels of a map that a linear layer reads as it is, unflattened."""
 _TWO_BY_TWO = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0), "ceil": False}
@@ -60,6 +60,9 @@ class Layer:
     """The value of the graph that it reads as if flattened, which its window covers."""
     scale: np.ndarray | None = None
     shift: np.ndarray | None = None
+    numbers: tuple[int, ...] | None = None
+    """What the engine is told of a step beside those on maps, see engine/steps/tensors.h; and its constants."""
+    constants: np.ndarray | None = None
 
 
 def lower(graph: Graph, shapes: tuple[Shape, ...]) -> list[Layer]:
@@ -141,7 +144,8 @@ def _fuse(layer: Layer, node: Node, value: int, shapes: tuple[Shape, ...]) -> La
 
 def _with_activation(layer: Layer, node: Node) -> Layer:
     name = "gelu_tanh" if node.attributes.get("tanh") else node.op
-    return replace(layer, activation=name, slope=node.attributes.get("slope", 0.0))
+    slope = next((value for value in node.attributes.values() if isinstance(value, float)), 0.0)
+    return replace(layer, activation=name, slope=slope)
 
 
 def _plain(graph: Graph, place: int, readers: list[list[int]], shapes: tuple[Shape, ...]) -> Layer:
@@ -149,8 +153,11 @@ def _plain(graph: Graph, place: int, readers: list[list[int]], shapes: tuple[Sha
     layer = Layer(node.op, node.inputs, value, shapes[value][0], node.name, attributes=dict(node.attributes))
     if node.op in ACTIVATIONS:
         return _with_activation(replace(layer, kind="activation"), node)
+    if (details := details_of(node)) is not None:
+        layer = replace(layer, numbers=details[0], constants=details[1])
+        return _with_activation(layer, node.attributes["activation"]) if node.op == "elementwise" else layer
     if node.op == "affine":
-        return replace(layer, scale=_array(node.tensors["scale"]), shift=_array(node.tensors["shift"]))
+        return replace(layer, scale=array_of(node.tensors["scale"]), shift=array_of(node.tensors["shift"]))
     if node.op == "conv":
         return _weighted(layer, node, tuple(node.tensors["weight"].shape[2:]))
     if node.op == "linear":
@@ -165,9 +172,21 @@ def _plain(graph: Graph, place: int, readers: list[list[int]], shapes: tuple[Sha
 def _weighted(layer: Layer, node: Node, kernel: tuple[int, ...]) -> Layer:
     rows = weight_rows(node.tensors["weight"], layer.attributes.get("groups", 1), int(np.prod(kernel)))
     if "bias" in node.tensors:
-        rows = replace(rows, bias=_array(node.tensors["bias"]))
+        rows = replace(rows, bias=array_of(node.tensors["bias"]))
+    if margins := layer.attributes.get("margins"):
+        rows, kernel = _enlarged(rows, (kernel[0], kernel[1]), margins)
     attributes = {**layer.attributes, "kernel": kernel}
     return replace(layer, kind="conv", attributes=attributes, rows=rows, weight=layer.source - 1)
+
+
+def _enlarged(rows: Rows, kernel: tuple[int, int], margins: Any) -> tuple[Rows, tuple[int, int]]:
+    """The same weights in a kernel with rows and columns of zeros before and after, which cost nothing."""
+    (top, bottom), (left, right) = margins
+    height, width = kernel[0] + top + bottom, kernel[1] + left + right
+    channel, place = rows.columns // rows.window, rows.columns % rows.window
+    y, x = place // kernel[1] + top, place % kernel[1] + left
+    columns = (channel * (height * width) + y * width + x).astype(np.int32)
+    return replace(rows, window=height * width, columns=columns), (height, width)
 
 
 def weight_rows(weight: Any, groups: int, window: int) -> Rows:
@@ -177,13 +196,9 @@ def weight_rows(weight: Any, groups: int, window: int) -> Rows:
     if isinstance(weight, Sparse) and weight.positions is not None:
         positions, values = weight.positions, weight.values
     else:
-        flat = _array(weight).reshape(-1)
+        flat = array_of(weight).reshape(-1)
         positions = np.flatnonzero(flat)
         values = flat[positions]
     starts = np.searchsorted(positions, np.arange(outputs + 1) * width).astype(np.int64)
     columns = (positions % width).astype(np.int32)
     return Rows(width // window, groups, window, starts, columns, values, np.zeros(outputs, np.float32))
-
-
-def _array(tensor: Any) -> np.ndarray:
-    return np.ascontiguousarray(tensor.dense() if isinstance(tensor, Sparse) else tensor, np.float32)

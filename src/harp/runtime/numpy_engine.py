@@ -7,6 +7,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from harp.runtime.lowering import Layer, Rows
+from harp.runtime.numpy_tensors import TENSOR_KINDS
 
 Size = tuple[int, int, int]
 """Channels, height, width."""
@@ -30,7 +31,8 @@ class NumpyEngine:
         values = {0: _in_unit_range(x)}
         with np.errstate(all="ignore"):  # numbers overflow to infinity here as they do in the engine, without a word
             for place, layer in enumerate(self._layers):
-                values[place + 1] = _compute(layer, values, sizes[place + 1])
+                result = _compute(layer, values, sizes[place + 1])
+                values[place + 1] = np.broadcast_to(result, (len(x), *result.shape[1:]))  # a constant is there once
                 for value in {*layer.inputs, layer.residual} - {-1}:
                     if self._last_reader[value] == place:
                         del values[value]
@@ -150,6 +152,7 @@ _KINDS: dict[str, Callable[..., np.ndarray]] = {
     "max_pool": _max_pool,
     "avg_pool": _avg_pool,
     "adaptive_avg_pool": _adaptive_avg_pool,
+    **TENSOR_KINDS,
 }
 
 
@@ -159,6 +162,10 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 def _erf(x: np.ndarray) -> np.ndarray:
     return np.vectorize(math.erf, otypes=[np.float32])(x)
+
+
+def _softplus(x: np.ndarray) -> np.ndarray:
+    return np.logaddexp(x, np.float32(0))
 
 
 _ACTIVATIONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
@@ -171,5 +178,20 @@ _ACTIVATIONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "hardswish": lambda x, slope: x * (np.clip(x + 3, 0, 6) / 6),
     "hardsigmoid": lambda x, slope: np.clip(x + 3, 0, 6) / 6,
     "gelu": lambda x, slope: 0.5 * x * (1 + _erf(x / np.float32(math.sqrt(2)))),
+    "tanh": lambda x, slope: np.tanh(x),
+    "elu": lambda x, slope: np.where(x > 0, x, np.float32(slope) * np.expm1(np.minimum(x, 0))),
+    "mish": lambda x, slope: x * np.tanh(_softplus(x)),
+    "softplus": lambda x, slope: _softplus(x),
+    "exp": lambda x, slope: np.exp(x),
+    "log": lambda x, slope: np.log(x),
+    "sqrt": lambda x, slope: np.sqrt(x),
+    "rsqrt": lambda x, slope: 1 / np.sqrt(x),
+    "abs": lambda x, slope: np.abs(x),
+    "sin": lambda x, slope: np.sin(x),
+    "cos": lambda x, slope: np.cos(x),
+    "erf": lambda x, slope: _erf(x),
+    "power": lambda x, slope: x ** np.float32(slope),
+    "at_least": lambda x, slope: np.maximum(x, np.float32(slope)),
+    "at_most": lambda x, slope: np.minimum(x, np.float32(slope)),
     "gelu_tanh": lambda x, slope: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
 }

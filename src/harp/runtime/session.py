@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 
+from harp.runtime.arranging import arrange
+from harp.runtime.building import building
 from harp.runtime.classifying import Prediction, check_preprocessing, class_names, classify, preprocessing_in
 from harp.runtime.format import read_sparse
 from harp.runtime.graph import Graph, Shape, outline
-from harp.runtime.lowering import Layer
+from harp.runtime.lowering import Layer, lower
 from harp.runtime.numpy_engine import NumpyEngine
 from harp.runtime.preprocessing import Preprocessing
 from harp.runtime.shapes import shapes
-from harp.runtime.tape import Tape
-from harp.runtime.trimming import layers_of
+from harp.runtime.tape import Tape, need_way_back
+from harp.runtime.trimming import trim
 
 try:
     _engine = importlib.import_module("harp.runtime._engine")
@@ -83,11 +85,22 @@ class Session:
     ) -> None:
         self.card = card or {}
         self.autotune = autotune
-        layers = layers_of(graph)
-        self._engine = _make_engine(layers, _count_threads(threads))
+        self._traced = outline(graph)
+        self._result: Shape | None = None
         self._values: dict[Shape, tuple[Shape, ...]] = {}
-        self._graph = outline(graph)
+        layers = self._arranged(graph)
+        self._engine = _make_engine(layers, _count_threads(threads))
         self._remember(layers)
+
+    def _arranged(self, graph: Graph) -> list[Layer]:
+        """The layers of a graph. One that has tensors is for images of one size, and its shapes are known here."""
+        traced = shapes(graph)
+        arranged, values = arrange(graph, traced)
+        if arranged is not graph:
+            self._result = traced[-1]
+            self._values[tuple(graph.input)] = values
+        self._graph = outline(arranged)
+        return trim(lower(arranged, values), values)
 
     def update(self, graph: Graph) -> None:
         """Take over the weights of ``graph``: the same network after a step of training, or with other masks.
@@ -96,10 +109,10 @@ class Session:
         otherwise the next call plans anew. Waits for calls that are running; tapes of earlier calls cannot go back any
         more. Raises ValueError when ``graph`` is another network.
         """
-        if outline(graph) != self._graph:
+        if outline(graph) != self._traced:
             raise ValueError("graph is another network: expected the same nodes, attributes and shapes of weights")
-        layers = layers_of(graph)
-        if _engine is None or not self._engine.update(_building(layers)):
+        layers = self._arranged(graph)
+        if _engine is None or not self._engine.update(building(_need_engine(), layers)):
             self._engine = _make_engine(layers, self.threads)
         self._remember(layers)
 
@@ -111,7 +124,7 @@ class Session:
     @property
     def input(self) -> Shape:
         """The shape (channels, height, width) it was traced with; other sizes run where the network allows it."""
-        return self._graph.input
+        return self._traced.input
 
     @property
     def threads(self) -> int:
@@ -143,7 +156,7 @@ class Session:
         values = self._shapes(_image_of(x))
         out = np.empty((len(x), math.prod(values[-1])), np.float32)
         self._engine.run(x, self._sizes(values), out, self.autotune)
-        return out.reshape(len(x), *values[-1])
+        return out.reshape(len(x), *(self._result or values[-1]))
 
     def classify(
         self,
@@ -160,6 +173,10 @@ class Session:
         how = check_preprocessing(preprocessing or self.preprocessing, self.input)
         return classify(self, paths, how, self.classes, threads=self.threads, batch=batch)
 
+    def need_way_back(self) -> None:
+        """Raise ValueError naming a layer through which :meth:`record` cannot go back."""
+        need_way_back(self._layers)
+
     def record(self, x: np.ndarray) -> tuple[np.ndarray, Tape]:
         """The outputs for images, as a call gives them, and a tape that goes back to gradients of the images.
 
@@ -168,6 +185,7 @@ class Session:
         without the compiled engine.
         """
         _need_engine()
+        self.need_way_back()
         x = _check_images(x, self.input[0])
         values = self._shapes(_image_of(x))
         out = np.empty((len(x), math.prod(values[-1])), np.float32)
@@ -202,6 +220,10 @@ class Session:
 
     def _shapes(self, image: Shape) -> tuple[Shape, ...]:
         values = self._values.get(image)
+        if values is None and self._result is not None:
+            raise ValueError(
+                f"image={image}: the network has tensors of fixed shapes, and was traced for images of {self.input}; resize"
+            )
         if values is None:
             values = shapes(self._graph, image)
             for layer in self._layers:
@@ -223,27 +245,6 @@ class Session:
             channels = math.prod(sizes[layer.inputs[0]]) if layer.kind == "flatten" else layer.channels
             sizes.append((channels, height, width))
         return sizes
-
-
-def _building(layers: list[Layer]) -> Any:
-    builder = _need_engine().Builder()
-    for layer in layers:
-        _add(builder, layer)
-    return builder
-
-
-def _add(builder: Any, layer: Layer) -> None:
-    a = layer.attributes
-    window = [*a.get("kernel", (1, 1)), *a.get("stride", (1, 1)), *a.get("padding", (0, 0)), *a.get("dilation", (1, 1))]
-    counted = a.get("count_padding", True)
-    builder.add(
-        layer.kind, list(layer.inputs), layer.residual, window, counted, layer.activation, layer.slope, layer.pool
-    )
-    if layer.rows is not None:
-        r = layer.rows
-        builder.weights(r.outputs, r.inputs, r.groups, r.starts, r.columns, r.values, r.bias)
-    if layer.scale is not None:
-        builder.scales(layer.scale, layer.shift)
 
 
 def _check_images(x: np.ndarray, channels: int) -> np.ndarray:
@@ -275,7 +276,7 @@ def _make_engine(layers: list[Layer], threads: int) -> Any:
     if _engine is None:
         _warn_once()
         return NumpyEngine(layers, threads)
-    return _engine.Engine(_building(layers), threads, os.environ.get(_ISA, ""))
+    return _engine.Engine(building(_need_engine(), layers), threads, os.environ.get(_ISA, ""))
 
 
 @cache

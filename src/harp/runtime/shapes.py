@@ -7,15 +7,13 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harp.runtime.graph import OPS, Graph, Node, Shape
+from harp.runtime.graph import Graph, Node, Shape
+from harp.runtime.signatures import check_signature, check_vectors, is_int, tensor_shape
+from harp.runtime.tensor_shapes import TENSOR_RULES, broadcast
 
 MOST_NODES = 65_536
 MOST_ELEMENTS = 2**28
 """Of one value for one image: a gigabyte. More is a mistake, or meant to exhaust memory."""
-MOST_WEIGHTS = 2**31 - 1
-"""Of one tensor."""
-_LARGEST = 2**24
-"""Of an attribute or a side: sums and products of a few of them stay exact in 64 bits."""
 
 
 def shapes(graph: Graph, image: Shape | None = None) -> tuple[Shape, ...]:
@@ -24,7 +22,7 @@ def shapes(graph: Graph, image: Shape | None = None) -> tuple[Shape, ...]:
     Raises ValueError naming the node when the graph is not valid, or not for this image.
     """
     first = tuple(graph.input if image is None else image)
-    if len(first) != 3 or not all(_is_int(side, 1) for side in first) or math.prod(first) > MOST_ELEMENTS:
+    if len(first) != 3 or not all(is_int(side, 1) for side in first) or math.prod(first) > MOST_ELEMENTS:
         raise ValueError(f"image={first}: expected (channels, height, width), each at least 1, not too large to hold")
     if image is not None and first[0] != graph.input[0]:
         raise ValueError(f"image={first}: the network takes images of {graph.input[0]} channels, not {first[0]}")
@@ -45,56 +43,6 @@ def _shape(node: Node, known: list[Shape]) -> Shape:
     if math.prod(result) > MOST_ELEMENTS:
         raise ValueError(f"a result of shape {result} has more than {MOST_ELEMENTS:,} elements per image")
     return result
-
-
-def check_signature(node: Node, values: int) -> None:
-    """Raise ValueError unless operation, inputs, attributes and tensors are those that :data:`OPS` lists."""
-    op = OPS.get(node.op) if isinstance(node.op, str) else None
-    if op is None:
-        raise ValueError(f"op={node.op!r} is not an operation of the runtime; it has {', '.join(OPS)}")
-    wanted = "two or more" if op.inputs is None else op.inputs
-    if len(node.inputs) < 2 if op.inputs is None else len(node.inputs) != op.inputs:
-        raise ValueError(f"inputs={node.inputs}: expected {wanted}")
-    if not all(_is_int(value, 0) and value < values for value in node.inputs):
-        raise ValueError(f"inputs={node.inputs}: expected values computed before, 0 to {values - 1}")
-    if set(node.attributes) != set(op.attributes):
-        raise ValueError(f"attributes {sorted(node.attributes)}: expected {sorted(op.attributes)}")
-    for name, kind in op.attributes.items():
-        _check_attribute(name, node.attributes[name], kind)
-    if not set(op.tensors) <= set(node.tensors) <= {*op.tensors, *op.optional}:
-        raise ValueError(f"tensors {sorted(node.tensors)}: expected {sorted(op.tensors)}, optional {list(op.optional)}")
-
-
-def _check_attribute(name: str, value: Any, kind: type) -> None:
-    lowest = 0 if name == "padding" else 1
-    if kind is tuple:
-        good = isinstance(value, tuple) and len(value) == 2 and all(_is_int(v, lowest) for v in value)
-    elif kind is int:
-        good = _is_int(value, lowest)
-    elif kind is float:
-        good = isinstance(value, float) and math.isfinite(value)
-    else:
-        good = isinstance(value, kind)
-    if not good:
-        pair = f"two integers from {lowest}" if kind is tuple else kind.__name__
-        raise ValueError(f"{name}={value!r}: expected {pair}")
-
-
-def _is_int(value: Any, lowest: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= _LARGEST
-
-
-def _tensor_shape(node: Node, name: str, dimensions: int) -> Shape:
-    shape = tuple(node.tensors[name].shape)
-    if len(shape) != dimensions or min(shape) < 1 or math.prod(shape) > MOST_WEIGHTS:
-        raise ValueError(f"{name} of shape {shape}: expected {dimensions} dimensions, none 0, not too large to hold")
-    return shape
-
-
-def _check_vectors(node: Node, features: int) -> None:
-    for name in set(node.tensors) - {"weight"}:
-        if _tensor_shape(node, name, 1) != (features,):
-            raise ValueError(f"{name} of shape {tuple(node.tensors[name].shape)}: expected ({features},)")
 
 
 def _need_map(x: Shape) -> None:
@@ -126,27 +74,29 @@ def _sides(
 
 
 def _same(node: Node, x: Shape) -> Shape:
-    _check_vectors(node, x[0])
+    check_vectors(node, x[0])
     return x
 
 
 def _conv(node: Node, x: Shape) -> Shape:
     _need_map(x)
-    out, inputs, *kernel = _tensor_shape(node, "weight", 4)
+    out, inputs, *kernel = tensor_shape(node, "weight", 4)
     groups = node.attributes["groups"]
     if out % groups or inputs * groups != x[0]:
         raise ValueError(f"weight of shape {(out, inputs, *kernel)} and groups={groups} do not fit {x[0]} channels")
-    _check_vectors(node, out)
+    check_vectors(node, out)
     window = (kernel[0], kernel[1])
     return (out, *_sides(x, window, node.attributes, dilation=node.attributes["dilation"]))
 
 
 def _linear(node: Node, x: Shape) -> Shape:
-    out, inputs = _tensor_shape(node, "weight", 2)
-    if x != (inputs,):
-        raise ValueError(f"its input has shape {x}: expected ({inputs},), the second side of its weight")
-    _check_vectors(node, out)
-    return (out,)
+    out, inputs = tensor_shape(node, "weight", 2)
+    if x[-1] != inputs:
+        raise ValueError(
+            f"its input has shape {x}: expected {inputs} along its last axis, the second side of its weight"
+        )
+    check_vectors(node, out)
+    return (*x[:-1], out)
 
 
 def _pool(node: Node, x: Shape) -> Shape:
@@ -167,10 +117,12 @@ def _pair(node: Node, a: Shape, b: Shape) -> Shape:
         return a
     if len(b) == 3 and a == (b[0], 1, 1):
         return b
-    raise ValueError(f"its inputs have shapes {a} and {b}: expected equal ones, or one of (channels, 1, 1)")
+    return broadcast(a, b)
 
 
 def _concat(node: Node, *parts: Shape) -> Shape:
+    if len(parts[0]) not in (1, 3):
+        raise ValueError(f"its first input has shape {parts[0]}: expected maps, or flat values")
     if len({(len(part), *part[1:]) for part in parts}) != 1:
         raise ValueError(f"its inputs have shapes {parts}: expected all the same but for the channels")
     return (sum(part[0] for part in parts), *parts[0][1:])
@@ -190,5 +142,6 @@ _RULES: dict[str, Callable[..., Shape]] = {
     "mul": _pair,
     "concat": _concat,
     "flatten": _flatten,
+    **TENSOR_RULES,
 }
 """All others give the shape they are given."""

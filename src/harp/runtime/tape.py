@@ -1,10 +1,31 @@
 """What a session keeps of a call, to go back from gradients of its outputs to gradients of the images."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from harp.runtime.graph import Shape
+from harp.runtime.lowering import Layer
+
+_WAYS_BACK = {"conv", "activation", "affine", "max_pool", "avg_pool", "adaptive_avg_pool", "add", "mul", "concat"}
+_WAYS_BACK |= {"flatten", "softmax"}
+_MOVES = {"pack", "unpack", "copy", "constant", "channels"}
+"""What stands between operations that somebody wrote."""
+_SLOPES = {"none", "relu", "relu6", "leaky_relu", "sigmoid", "silu", "hardswish", "hardsigmoid", "gelu", "gelu_tanh"}
+
+
+def need_way_back(layers: Iterable[Layer]) -> None:
+    """Raise ValueError naming the first layer that the engine computes forward only."""
+    without = [layer for layer in layers if layer.kind not in _WAYS_BACK or layer.activation not in _SLOPES]
+    if not without:
+        return
+    named = next((layer for layer in without if layer.kind not in _MOVES), without[0])
+    what = named.kind if named.kind not in _WAYS_BACK else named.activation
+    raise ValueError(
+        f"{named.name or 'the network itself'} computes {what}, through which the engine has no way back: "
+        "take gradients in PyTorch (harp evaluate --engine torch)"
+    )
 
 
 class Tape:

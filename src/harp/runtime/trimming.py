@@ -8,19 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from harp.runtime.graph import Graph, Shape
-from harp.runtime.lowering import Layer, Rows, lower
-from harp.runtime.shapes import shapes
+from harp.runtime.graph import Shape
+from harp.runtime.lowering import Layer, Rows
 
 _ALIGNED = ("activation", "affine", "max_pool", "avg_pool", "adaptive_avg_pool", "add", "mul")
 """Channel c of the result comes from channel c of the inputs."""
 _ZERO_STAYS = ("none", "relu", "relu6", "leaky_relu", "silu", "hardswish", "gelu", "gelu_tanh")
-
-
-def layers_of(graph: Graph) -> list[Layer]:
-    """What the engine runs for a graph, without needless channels."""
-    values = shapes(graph)
-    return trim(lower(graph, values), values)
+_WHOLE = ("constant", "pack", "unpack", "copy", "pairwise", "elementwise", "matmul")
+_WHOLE += ("rows_softmax", "rows_normalise", "rows_reduce")
+"""Steps on tensors, of which nothing is left out; a tensor counts as one channel."""
 
 
 def trim(layers: list[Layer], shapes: tuple[Shape, ...]) -> list[Layer]:
@@ -49,6 +45,8 @@ def _zeros(layers: list[Layer], counts: list[int]) -> list[np.ndarray]:
             zero = inputs[0] & inputs[1] & (layer.activation in _ZERO_STAYS)
         elif layer.kind == "concat":
             zero = np.concatenate(inputs)
+        elif layer.kind == "channels":
+            zero = inputs[0][list(layer.numbers or ())]
         elif layer.kind == "flatten":
             zero = np.repeat(inputs[0], count // len(inputs[0]))
         else:
@@ -116,6 +114,8 @@ def _need_inputs(layer: Layer, wanted: np.ndarray, needed: list[np.ndarray]) -> 
         _need_rows(layer, layer.rows, wanted, needed)
     elif layer.kind == "flatten":
         inputs[0] |= wanted.reshape(len(inputs[0]), -1).any(1)
+    elif layer.kind == "channels":
+        inputs[0][np.array(layer.numbers)[wanted]] = True
     elif layer.kind in _ALIGNED and all(len(kept) == len(wanted) for kept in inputs):
         for kept in inputs:
             kept |= wanted
@@ -163,6 +163,10 @@ def _consistent(layers: list[Layer], needed: list[np.ndarray]) -> bool:
             right = np.array_equal(np.repeat(kept[0], len(needed[value]) // len(kept[0])), needed[value])
         elif layer.kind == "concat":
             right = np.array_equal(np.concatenate(kept), needed[value])
+        elif layer.kind == "channels":
+            right = bool(kept[0][np.array(layer.numbers)[needed[value]]].all())
+        elif layer.kind in _WHOLE:
+            right = needed[value].all() and all(k.all() for k in kept)
         elif layer.rows is not None:
             right = layer.rows.groups == 1 or (kept[0].all() and needed[value].all())
         else:
@@ -177,6 +181,10 @@ def _select(layer: Layer, value: int, needed: list[np.ndarray]) -> Layer:
     channels = int(kept.sum())
     if layer.rows is not None:
         return replace(layer, channels=channels, rows=_select_rows(layer.rows, kept, needed[layer.inputs[0]]))
+    if layer.kind == "channels":
+        place = np.cumsum(needed[layer.inputs[0]]) - 1
+        numbers = tuple(int(i) for i in place[np.array(layer.numbers)[kept]])
+        return replace(layer, channels=channels, numbers=numbers)
     if layer.scale is not None and layer.shift is not None:
         return replace(layer, channels=channels, scale=layer.scale[kept], shift=layer.shift[kept])
     return replace(layer, channels=channels)

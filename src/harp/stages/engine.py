@@ -1,4 +1,4 @@
-"""What the attacks of an evaluation run on: torch, or the sparse engine where it can compute the network, and pays."""
+"""What attacks run on: torch, or the sparse engine where it can compute the network, and is faster."""
 
 import logging
 import time
@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from harp.attacks import attacking
 from harp.evaluation import Ranks
-from harp.exporting import sparse_module
-from harp.pruning import hold_masks, masks
+from harp.exporting import Mirror
+from harp.pruning import hold_masks
 from harp.runtime import isa
-from harp.runtime.torch import SparseModule
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +29,15 @@ def choose_engine(
     batch: tuple[Tensor, Tensor],
     *,
     begun: str | None = None,
+    steps: int | None = None,
     ranks: Ranks,
     tell: Callable[[str], None],
-) -> SparseModule | None:
+) -> Mirror | None:
     """The engine for attacks on ``model``, or None for torch: what is ``wanted``; for "auto" what is faster on ``batch``.
 
-    With "auto", work that has ``begun`` on one of them goes on with it. It takes as many threads as torch does. Raises
-    ValueError where the engine is wanted and cannot be, with the reason; "auto" tells the reason and takes torch.
+    ``steps`` is after how many steps of attacks the weights change; None, if they never do. With "auto", work that has
+    ``begun`` on one of them goes on with it. The engine takes as many threads as torch does. Raises ValueError where the
+    engine is wanted and cannot be, with the reason; "auto" tells the reason and takes torch.
     """
     if wanted == "torch" or (wanted == "auto" and begun == "torch"):
         return None
@@ -50,36 +51,40 @@ def choose_engine(
         return made
     if begun == "sparse":
         return _told(made, "attacks go on with the sparse engine, as they began", tell)
-    torch_s, engine_s = ranks.from_first(lambda: race(model, made, *batch))
+    torch_s, engine_s = ranks.from_first(lambda: race(model, made, *batch, steps))
     took = f"a step on {len(batch[0])} images takes {engine_s:.2g} s there, {torch_s:.2g} s in torch"
     if engine_s < torch_s:
         return _told(made, f"attacks run on the sparse engine: {took}", tell)
     return _told(None, f"attacks run in torch, not on the sparse engine: {took}", tell)
 
 
-def race(model: nn.Module, engine: SparseModule, x: Tensor, y: Tensor) -> tuple[float, float]:
-    """Seconds that the model and the engine take for one step of an attack, forward and back, in turns."""
-    steps = [partial(_step, model, x, y), partial(_step, engine, x, y)]
-    best = [float("inf"), float("inf")]
+def race(model: nn.Module, mirror: Mirror, x: Tensor, y: Tensor, steps: int | None) -> tuple[float, float]:
+    """Seconds that the model and the engine take for one step of an attack, forward and back, in turns.
+
+    That of the engine includes its share of reading new weights every so many ``steps``.
+    """
     with attacking(model), hold_masks(model):
-        for step in steps:
+        began = time.perf_counter()
+        engine = mirror.module()
+        reading_s = 0.0 if steps is None else (time.perf_counter() - began) / steps
+        contest = [partial(_step, model, x, y), partial(_step, engine, x, y)]
+        best = [float("inf"), float("inf")]
+        for step in contest:
             step()
         for _ in range(ROUNDS):
-            best = [min(known, step()) for known, step in zip(best, steps, strict=True)]
+            best = [min(known, step()) for known, step in zip(best, contest, strict=True)]
             if max(best) > _CLEAR * min(best):
                 break
-    return best[0], best[1]
+    return best[0], best[1] + reading_s
 
 
-def _engine_of(model: nn.Module, images: Tensor) -> SparseModule | str:
+def _engine_of(model: nn.Module, images: Tensor) -> Mirror | str:
     """The model on the engine, or why that cannot be."""
     if images.device.type != "cpu":
         return f"the network is on {images.device}, and the engine computes on the CPU"
-    if learning := [name for name, mask in masks(model).items() if not mask.frozen]:
-        return f"{len(learning)} masks still learn, that of {learning[0]} for one; freeze_masks(model) ends that"
     try:
         isa()
-        return sparse_module(model, images[:1], threads=torch.get_num_threads())
+        return Mirror(model, images[:1], threads=torch.get_num_threads())
     except (RuntimeError, ValueError) as error:  # no compiled engine, or an operation that it lacks
         return str(error)
 
@@ -92,7 +97,7 @@ def _step(model: nn.Module, x: Tensor, y: Tensor) -> float:
     return time.perf_counter() - began
 
 
-def _told(engine: SparseModule | None, what: str, tell: Callable[[str], None]) -> SparseModule | None:
+def _told(engine: Mirror | None, what: str, tell: Callable[[str], None]) -> Mirror | None:
     log.info(what)
     tell(what)
     return engine

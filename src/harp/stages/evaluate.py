@@ -1,7 +1,7 @@
 """Evaluate a finished run on the test set and add the result to its card."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import isclose
 from pathlib import Path
@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from harp.attacks import PGD, AutoAttack, Threat, autoattack, fgsm
+from harp.attacks import PGD, AutoAttack, Minimal, Settled, Threat, autoattack, fgsm, settled
 from harp.cards import Evaluation, read_card
 from harp.checkpoint import save_tensors
-from harp.data import Images
+from harp.data import ImageData, Images
 from harp.evaluation import Ranks, collect_examples, evaluate, evaluation_order
 from harp.files import write_json
 from harp.recipes import Compute, Evaluating, Recipe
@@ -20,11 +20,15 @@ from harp.runs.directory import RunDirectory
 from harp.runs.inputs import identity
 from harp.runs.opening import load_network, open_run, recipe_of
 from harp.runtime.torch import SparseModule
+from harp.stages.ancestry import load_dense_parent
+from harp.stages.corruptions import add_corruptions
 from harp.stages.engine import choose_engine
 from harp.stages.opening import open_inputs
 from harp.stages.watch import SILENT, Watch
 from harp.training.distributed import launch, make_fabric, place
 
+Asked = PGD | AutoAttack | Settled | Minimal
+"""What can be asked for by name."""
 EXAMPLES = 8
 """Images shown in the report."""
 ENGINES = {"torch": "", "sparse": "-sparse"}
@@ -34,9 +38,17 @@ _DIGITS = 1e-5
 
 
 def evaluate_run(
-    path: Path, settings: Evaluating, compute: Compute, *, accept_changes: bool = False, watch: Watch = SILENT
+    path: Path,
+    settings: Evaluating,
+    compute: Compute,
+    *,
+    corruptions: bool = False,
+    accept_changes: bool = False,
+    watch: Watch = SILENT,
 ) -> list[Evaluation]:
     """Clean accuracy, then accuracy under the attack at each eps. Results that the card has already are not computed again.
+
+    With ``corruptions`` also accuracy under common corruptions, which goes to the card alone.
 
     After an interruption the same call continues, on any number of devices. Several devices share the batches of each
     attack and get the same result as one; the first one writes.
@@ -50,9 +62,22 @@ def evaluate_run(
     images = min(settings.images or len(data.test), len(data.test))
     watch.on_start("evaluate", f"{read_card(run.card).name} on {images:,} test images")
     ranks = Ranks(fabric.global_rank, fabric.world_size, fabric.device)
-    work = _Work(run, model, data.test, images, settings, recipe.seed, watch, ranks, opened.inputs)
+    work = _Work(run, model, data, images, settings, recipe.seed, watch, ranks, opened.inputs)
     work = replace(work, engine=_engine_for(work, attacks, compute))
-    results = [work.result_of(attack) for attack in attacks]
+    results = [work.result_of(attack) for attack in _with_parent(attacks, path, work, compute)]
+    if corruptions:
+        add_corruptions(
+            run,
+            model,
+            data.test,
+            images=images,
+            batch_size=settings.batch_size,
+            device=fabric.device,
+            seed=recipe.seed,
+            inputs=identity(opened.inputs),
+            watch=watch,
+            ranks=ranks,
+        )
     if settings.attack != "clean" and ranks.rank == 0 and not run.examples.exists():
         shown, stop = _to_show(attacks, recipe.task.eps), watch.should_stop
         examples = collect_examples(model, data.test, shown, k=EXAMPLES, seed=recipe.seed, should_stop=stop)
@@ -61,7 +86,7 @@ def evaluate_run(
     return results
 
 
-def _engine_for(work: "_Work", attacks: list[PGD | AutoAttack | None], compute: Compute) -> SparseModule | None:
+def _engine_for(work: "_Work", attacks: list[Asked | None], compute: Compute) -> SparseModule | None:
     """What is still to be attacked runs on this, or in torch. Decided before any work, once for all attacks."""
     asked = [attack for attack in attacks if attack is not None]
     left, begun = work.ranks.from_first(lambda: work.standing(asked))
@@ -70,15 +95,34 @@ def _engine_for(work: "_Work", attacks: list[PGD | AutoAttack | None], compute: 
     first = evaluation_order(len(work.test))[: min(work.images, work.settings.batch_size)]
     x, y = next(work.test.batches(first, len(first)))
     batch = x.to(work.ranks.device), y.to(work.ranks.device)
-    return choose_engine(compute.engine, work.model, batch, begun=begun, ranks=work.ranks, tell=work.watch.on_note)
+    chosen = choose_engine(compute.engine, work.model, batch, begun=begun, ranks=work.ranks, tell=work.watch.on_note)
+    return None if chosen is None else chosen.module()
 
 
-def attacks_of(settings: Evaluating, recipe: Recipe) -> list[PGD | AutoAttack | None]:
+def _with_parent(attacks: list[Asked | None], path: Path, work: "_Work", compute: Compute) -> list[Asked | None]:
+    """The attacks, told of the dense network that the run was pruned from where they can use it and it is there."""
+    left = [attack for attack in attacks if isinstance(attack, Settled)]
+    if not left or not work.ranks.from_first(lambda: work.standing(left))[0]:
+        return attacks
+    parent = load_dense_parent(path, work.data)
+    if parent is None:
+        return attacks
+    placed = place(parent, work.ranks.device, channels_last=compute.channels_last)
+    return [replace(attack, parent=placed) if isinstance(attack, Settled) else attack for attack in attacks]
+
+
+def attacks_of(settings: Evaluating, recipe: Recipe) -> list[Asked | None]:
     """None, for the clean images, then the attack at each radius. Raises ValueError for a radius that is none."""
     radii = settings.eps or (recipe.task.eps,)
     if settings.attack == "clean":
         return [None]
-    make: Callable[[Threat], PGD | AutoAttack] = {
+    if settings.attack == "minimal" and len(set(radii)) > 1:
+        raise ValueError(
+            f"eps={settings.eps} must be one radius for attack='minimal': it finds the accuracy at all of them"
+        )
+    make: Callable[[Threat], Asked] = {
+        "minimal": lambda at: Minimal(at, seed=recipe.seed),
+        "settled": lambda at: settled(at, seed=recipe.seed),
         "fgsm": fgsm,
         "pgd": lambda at: PGD(at, steps=settings.steps, step_size=settings.step_size),
         "cw": lambda at: PGD(at, steps=settings.steps, step_size=settings.step_size, loss="cw"),
@@ -87,7 +131,7 @@ def attacks_of(settings: Evaluating, recipe: Recipe) -> list[PGD | AutoAttack | 
     return [None, *(make(Threat(recipe.task.norm, eps)) for eps in dict.fromkeys(radii))]
 
 
-def _to_show(attacks: list[PGD | AutoAttack | None], eps: float) -> PGD:
+def _to_show(attacks: list[Asked | None], eps: float) -> PGD:
     """The attack of the report's images: what was asked for, at the radius trained for if that is among them.
 
     AutoAttack leaves an image that it cannot beat as it was, which shows nothing: PGD-20 stands for it.
@@ -103,7 +147,7 @@ class _Work:
 
     run: RunDirectory
     model: nn.Module
-    test: Images
+    data: ImageData
     images: int
     settings: Evaluating
     seed: int
@@ -112,13 +156,17 @@ class _Work:
     inputs: dict[str, Any]
     engine: SparseModule | None = None
 
-    def standing(self, attacks: list[PGD | AutoAttack]) -> tuple[bool, str | None]:
+    @property
+    def test(self) -> Images:
+        return self.data.test
+
+    def standing(self, attacks: Sequence[Asked]) -> tuple[bool, str | None]:
         """Whether any of these is still to be done, and on what the first that was interrupted has begun."""
         left = [attack for attack in attacks if self._known(attack) is None]
         begun = (name for attack in left for name in ENGINES if self._state(attack, name).exists())
         return bool(left), next(begun, None)
 
-    def result_of(self, attack: PGD | AutoAttack | None) -> Evaluation:
+    def result_of(self, attack: Asked | None) -> Evaluation:
         """The card's own result for this attack, or a new one, which is then in the card."""
         found = self.ranks.from_first(lambda: self._known(attack))
         if found is None:
@@ -132,12 +180,12 @@ class _Work:
                 self._state(attack, name).unlink(missing_ok=True)
         return found
 
-    def _known(self, attack: PGD | AutoAttack | None) -> Evaluation | None:
+    def _known(self, attack: Asked | None) -> Evaluation | None:
         known = read_card(self.run.card).evaluations
         asked = (e for e in known if _answers(e, attack, self.images, self.seed))
         return next((e for e in asked if e.inputs in ("", identity(self.inputs))), None)
 
-    def _evaluate(self, attack: PGD | AutoAttack | None) -> Evaluation:
+    def _evaluate(self, attack: Asked | None) -> Evaluation:
         def tick(done: int, total: int) -> None:
             self.watch.on_images(_name(attack), done, total)
             if self.ranks.any_of(self.watch.should_stop()):
@@ -150,7 +198,7 @@ class _Work:
             attack,
             images=self.images,
             batch_size=self.settings.batch_size,
-            seed=None if isinstance(attack, AutoAttack) else self.seed,
+            seed=None if isinstance(attack, AutoAttack | Settled | Minimal) else self.seed,
             state=self._state(attack, "torch" if engine is None else "sparse"),
             on_progress=tick,
             should_stop=self.watch.should_stop,
@@ -159,7 +207,7 @@ class _Work:
         )
         return replace(found, notes=(*found.notes, *_doubts(self.inputs)), inputs=identity(self.inputs))
 
-    def _state(self, attack: PGD | AutoAttack | None, engine: str) -> Path:
+    def _state(self, attack: Asked | None, engine: str) -> Path:
         """A file for each question that can be asked, and engine: what one has found is no answer to another."""
         question = repr((attack, self.images, self.settings.batch_size, self.seed, identity(self.inputs))).encode()
         digest = hashlib.blake2b(question, digest_size=4).hexdigest()
@@ -171,14 +219,14 @@ def is_evaluated(path: Path, settings: Evaluating, tests: int) -> bool:
     return not unanswered(path, settings, tests)
 
 
-def unanswered(path: Path, settings: Evaluating, tests: int) -> list[PGD | AutoAttack | None]:
+def unanswered(path: Path, settings: Evaluating, tests: int) -> list[Asked | None]:
     """The attacks, None for clean images, that the card of a finished run has no result of."""
     recipe, known = recipe_of(path), read_card(RunDirectory(path).card).evaluations
     images = min(settings.images or tests, tests)
     return [a for a in attacks_of(settings, recipe) if not any(_answers(e, a, images, recipe.seed) for e in known)]
 
 
-def _answers(found: Evaluation, attack: PGD | AutoAttack | None, images: int, seed: int) -> bool:
+def _answers(found: Evaluation, attack: Asked | None, images: int, seed: int) -> bool:
     threat = None if attack is None else attack.threat
     wanted = (_name(attack), threat and threat.norm, threat and threat.eps, images, seed)
     if (found.attack, found.norm, found.eps, found.images, found.seed) != wanted:
@@ -190,7 +238,7 @@ def _answers(found: Evaluation, attack: PGD | AutoAttack | None, images: int, se
     return same_step and [found.random_start, found.restarts] == rest
 
 
-def how_of(attack: PGD | AutoAttack | None) -> tuple[float | None, bool, int]:
+def how_of(attack: Asked | None) -> tuple[float | None, bool, int]:
     """What the name of an attack does not tell: length of a step, random start, restarts."""
     return (attack.step_size, attack.random_start, attack.restarts) if isinstance(attack, PGD) else (None, True, 1)
 
@@ -203,5 +251,5 @@ def _doubts(inputs: dict[str, Any]) -> Iterator[str]:
         yield f"{len(left_out):,} files of the data set cannot be read and were left out"
 
 
-def _name(attack: PGD | AutoAttack | None) -> str:
+def _name(attack: Asked | None) -> str:
     return "clean" if attack is None else attack.name

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from harp.cards import read_card
+from harp.cfile import header_of
 from harp.data import ImageData
 from harp.exporting.files import Exported, Format, Values, export
 from harp.pruning import bake_masks, masks, shrink
@@ -48,8 +49,9 @@ def export_run(
     is there, unless it may be overwritten.
     """
     run = open_run(path)
-    if out.exists() and not overwrite:
-        raise FileExistsError(f"{out} is there already; replace it with --overwrite, or name another --out")
+    for file in (out, header_of(out)) if format == "c" else (out,):
+        if file.exists() and not overwrite:
+            raise FileExistsError(f"{file} is there already; replace it with --overwrite, or name another --out")
     recipe = recipe_of(path)
     check_code(run, recipe, accept=accept_changes)
     data = open_data(recipe, split_seed=split_seed_of(path), run=run)

@@ -56,7 +56,7 @@ def run_all(
     ``overwrite`` replaces runs of other settings; what is finished with the same ones stays.
     """
 
-    once = _Once(overwrite, watch, accept_changes)
+    once = _Once(overwrite, _each_note_once(watch), accept_changes)
     # What a later stage would refuse should not be found out when the parent is trained.
     shared = on_its_data(recipe)
     recipes = {spelling: recipe_for(spelling, shared) for spelling in map(normal_spelling, methods)}
@@ -137,6 +137,18 @@ class _Once:
             if not self.overwrite:
                 raise
             return stage(*arguments, overwrite=True, **how).path
+
+
+def _each_note_once(watch: Watch) -> Watch:
+    """Networks of one architecture have the same said of them, method by method."""
+    said = set[str]()
+
+    def note(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            watch.on_note(text)
+
+    return replace(watch, on_note=note)
 
 
 def on_its_data(recipe: Recipe) -> Recipe:

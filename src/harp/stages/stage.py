@@ -25,6 +25,7 @@ from harp.runs.directory import RunDirectory
 from harp.runs.fractions import of_fractions
 from harp.runs.inputs import changes
 from harp.runs.opening import open_teacher, with_validation
+from harp.stages.attacked import attacked_in
 from harp.stages.logs import make_log
 from harp.stages.opening import open_inputs
 from harp.stages.validation import validator
@@ -94,18 +95,22 @@ class Stage:
             attach_masks(model, budget, method_of(self.claim.recipe.prune))
         if isinstance(course.rule, Gradual):
             course.rule.cut()  # the best epoch may be one of nearly the budget
-        return self.finish(model, records, of_fractions(start, records) if start else None)
+        found: dict[str, Any] = {"engine": course.attacked.name if course.attacked else "torch"}
+        return self.finish(model, records, found | ({"fractions": of_fractions(start, records)} if start else {}))
 
     def _course(self, model: nn.Module, settings: Training, budget: Budget | None) -> Course:
         recipe, data, world = self.claim.recipe, self.data, self.fabric.world_size
         assert data.validation is not None
         attack = PGD(Threat(recipe.task.norm, recipe.task.eps), steps=VALIDATION_STEPS)
         ranks = Ranks(self.fabric.global_rank, world, self.fabric.device)
-        validate = validator(data.validation, attack, recipe.seed, self.watch.should_stop, ranks)
+        attacked = attacked_in(self.claim.stage, settings, recipe.compute.engine, ranks, self.watch.on_note)
+        engine = attacked.engine if attacked else lambda: None
+        validate = validator(data.validation, attack, recipe.seed, self.watch.should_stop, ranks, engine)
         return make_course(
             *(self.claim.stage, recipe, settings, model, self._images(settings), validate),
             budget=budget,
             world=world,
+            attacked=attacked,
             classes=len(data.classes),
             teacher=self._teacher(settings),
         )
@@ -139,7 +144,7 @@ class Stage:
         self.watch.on_start(self.claim.stage, what)
 
     def finish(
-        self, model: nn.Module, records: list[EpochMetrics], fractions: dict[str, Any] | None = None
+        self, model: nn.Module, records: list[EpochMetrics], found: dict[str, Any] | None = None
     ) -> RunDirectory:
         """Freeze and bake what was learned, write model, masks and, last, the card."""
         chosen, budget = {}, None
@@ -149,7 +154,7 @@ class Stage:
             chosen = {name: mask.current().cpu() for name, mask in masks(model).items()}
             bake_masks(model)
         if self.fabric.is_global_zero:
-            self._write(model, chosen, records, budget, fractions)
+            self._write(model, chosen, records, budget, found or {})
         self.fabric.barrier()
         return settled(self.claim, self.watch)
 
@@ -159,7 +164,7 @@ class Stage:
         chosen: dict[str, Tensor],
         records: list[EpochMetrics],
         budget: Budget | None,
-        fractions: dict[str, Any] | None,
+        found: dict[str, Any],
     ) -> None:
         recipe, run, data = self.claim.recipe, self.claim.run, self.data
         card = make_card(
@@ -178,10 +183,10 @@ class Stage:
             budget=budget,
             preprocessing=data.preprocessing,
             shape=data.shape,
-            fractions=fractions,
+            **found,
         )
         parent = None if self.claim.parent is None else RunDirectory(self.claim.parent)
-        if parent is not None and fractions is None:
+        if parent is not None and "fractions" not in found:
             card["fractions"] = read_card(parent.card).values.get("fractions")
         if parent is not None and parent.widths.exists():
             card |= of_smaller(read_card(parent.card).values)

@@ -21,6 +21,7 @@ from harp.runs.opening import (
     recipe_of,
     split_seed_of,
 )
+from harp.stages.refusals import note_refusals
 from harp.stages.stage import open_stage, settled
 from harp.stages.watch import SILENT, Watch
 from harp.training.build import method_of
@@ -56,6 +57,7 @@ def pretrain(
     stage = open_stage(claim, recipe.pretrain, watch, overwrite=overwrite, accept=accept_changes)
     torch.manual_seed(seed_of(recipe.seed, "init"))
     model = build_network(recipe, stage.data)
+    note_refusals(stage, model, channels=True)
     what = f"{recipe.task.model} on {data_title(recipe.task.data, recipe.task.root)}"
     if weights is None:
         return stage.train(model, recipe.pretrain, what)
@@ -84,6 +86,7 @@ def prune(
     settings = recipe.prune
     stage = open_stage(claim, settings, watch, overwrite=overwrite, accept=accept_changes)
     model = load_network(parent, stage.data)
+    note_refusals(stage, model, channels=False)
     torch.manual_seed(seed_of(recipe.seed, "scores"))
     budget = make_budget(model, settings, stage.data)
     what = f"{name_of(recipe, 'prune')}: {budget.limit:,} of {budget.total:,.0f} {budget.unit} stay"

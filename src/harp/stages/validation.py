@@ -7,13 +7,22 @@ from torch import nn
 from harp.attacks import Attack
 from harp.data import Images
 from harp.evaluation import Ranks, evaluate
+from harp.runtime.torch import SparseModule
 from harp.training.loop import Validate
 
 
-def validator(images: Images, attack: Attack, seed: int, should_stop: Callable[[], bool], ranks: Ranks) -> Validate:
+def validator(
+    images: Images,
+    attack: Attack,
+    seed: int,
+    should_stop: Callable[[], bool],
+    ranks: Ranks,
+    engine: Callable[[], SparseModule | None],
+) -> Validate:
     """model → (clean accuracy, accuracy under the attack) on these images, which the ranks share.
 
-    Raises KeyboardInterrupt on all of them when one should stop.
+    The attack runs on what ``engine`` gives, or on the model for None. Raises KeyboardInterrupt on all ranks when one
+    should stop.
     """
 
     def tick(done: int, total: int) -> None:
@@ -31,6 +40,7 @@ def validator(images: Images, attack: Attack, seed: int, should_stop: Callable[[
                 should_stop=should_stop,
                 ranks=ranks,
                 look_for_doubts=False,
+                engine=None if attack is None else engine(),
             )
             return found.accuracy
 

@@ -29,7 +29,7 @@ from harp.pruning import (
 )
 from harp.recipes import ADMM, Pruning, Recipe, Training, steps_per_epoch
 from harp.training.averaging import Average
-from harp.training.loop import Course, Validate
+from harp.training.loop import Attacked, Course, Validate
 from harp.training.mixing import Mixing
 from harp.training.optimizer import KeepRule
 from harp.training.targets import Targets
@@ -57,6 +57,11 @@ def make_objective(settings: Training, threat: Threat) -> Objective:
             return trades(threat, **weight, steps=settings.attack_steps, step_size=settings.attack_step_size)
         case "mart":
             return mart(attack, **weight)
+
+
+def attack_gradients(settings: Training) -> int | None:
+    """How many gradients the attack of a step takes; None where the objective makes no attack apart from its loss."""
+    return {"natural": None, "free-at": None, "n-fgsm": 1}.get(settings.objective, settings.attack_steps)
 
 
 def method_of(settings: Pruning) -> Method:
@@ -112,6 +117,7 @@ def make_course(
     *,
     budget: Budget | None = None,
     world: int = 1,
+    attacked: Attacked | None = None,
     classes: int = 0,
     teacher: nn.Module | None = None,
 ) -> Course:
@@ -131,6 +137,7 @@ def make_course(
         budget=budget,
         rule=rule,
         sharpness=sharpness_of(model, settings),
+        attacked=attacked,
         average=Average(model, settings.ema) if settings.ema > 0 else None,
         targets=targets_of(settings, classes, teacher),
         mixing=Mixing(settings.random_erasing, settings.cutmix) if settings.random_erasing or settings.cutmix else None,

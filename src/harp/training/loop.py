@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import torch
 from lightning_fabric import Fabric
@@ -40,6 +40,17 @@ Validate = Callable[[nn.Module], tuple[float, float]]
 """model → (clean, robust) accuracy on the validation split."""
 
 
+@runtime_checkable
+class Attacked(Protocol):
+    """Gives the module to attack for a model and a batch, and has a state to go on from."""
+
+    @property
+    def name(self) -> str: ...
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> nn.Module: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
 @dataclass(frozen=True)
 class Course:
     """What ``fit`` runs: a stage's name and settings, its loss, its data, and how an epoch is evaluated."""
@@ -56,6 +67,8 @@ class Course:
     """Given while masks learn: only epochs that meet it can be the best."""
     rule: KeepRule | None = None
     sharpness: Sharpness | None = None
+    attacked: Attacked | None = None
+    """What attacks are made on; None is the model itself."""
     average: Average | None = None
     """Evaluated and kept, if there is one, in place of the weights that the steps lead to."""
     targets: Targets | None = None
@@ -106,6 +119,8 @@ class _Run:
         self.progress = Progress()
         free = course.objective if isinstance(course.objective, FreeAT) else None
         self.parts: dict[str, Any] = {"rule": course.rule, "objective": None if free is None else Shares(fabric, free)}
+        if course.attacked is not None:
+            self.parts["attacked"] = course.attacked
         if course.average is not None:
             self.parts["average"] = course.average
         if (scaler := getattr(fabric.strategy.precision, "scaler", None)) is not None:
@@ -119,7 +134,7 @@ class _Run:
             raise ValueError(f"{self.resume} is not there for all processes: --out must be on a file system they share")
         if self.resume is None or not found:
             return []
-        state = load_state(self.resume)
+        state = {"attacked": {"engine": "torch"}, **load_state(self.resume)}  # where there was no choice
         try:
             self.progress.restore(state, self.model, self.optimizer, self.parts)
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
@@ -223,8 +238,8 @@ def train_step(
     with averaged_buffers(fabric, model):
         with hold_masks(model):
             with fabric.autocast():
-                y, target = (y, None) if course.targets is None else _targets(course.targets, x, y)
-                robust_loss = on_batch(course.objective, model, x, y, target=target)
+                y, target = (y, None) if course.targets is None else course.targets(x, y)
+                robust_loss = on_batch(course.objective, model, x, y, target=target, attacked=course.attacked)
             loss = _take_gradients(model, robust_loss, fabric, optimizer)
         if course.sharpness is not None and epoch >= course.sharpness.warmup:
             with perturbed(model, course.sharpness), hold_masks(model):
@@ -241,12 +256,6 @@ def train_step(
     if course.average is not None:
         course.average.step()
     return loss.item()
-
-
-def _targets(targets: Targets, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """What the attack is made for, and what the loss is taken of."""
-    mixed = targets.for_attack(x, y)
-    return mixed, targets.for_loss(mixed)
 
 
 def _take_gradients(model: nn.Module, loss: Callable[[], Tensor], fabric: Fabric, optimizer: Any) -> Tensor:

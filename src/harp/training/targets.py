@@ -31,6 +31,11 @@ class Targets:
         if self.distill > 0 and self.teacher is None:
             raise ValueError(f"distill={self.distill} needs a teacher: the dense network that answers")
 
+    def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """What the attack is made for, and what the loss is taken of."""
+        mixed = self.for_attack(x, y)
+        return mixed, self.for_loss(mixed)
+
     def for_attack(self, x: Tensor, y: Tensor) -> Tensor:
         """Labels as they are, or their mixture with the teacher's answer."""
         if self.teacher is None or self.distill == 0:

@@ -2,8 +2,9 @@
 
 from harp.pruning.channels.budget import ChannelBudget, Measure, channel_budget
 from harp.pruning.channels.counts import Limit
-from harp.pruning.channels.coupling import Axis, Coupling, couple_channels
+from harp.pruning.channels.coupling import Axis, Coupling
 from harp.pruning.channels.following.watching import evaluating, every_product_seen, macs
+from harp.pruning.channels.grouping import couple_channels
 from harp.pruning.channels.reader import Reader
 from harp.pruning.channels.shrinking import shrink
 from harp.pruning.channels.widths import Widths, resize, widths

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from harp.pruning.budget import Budget, Layers, Projection, Term, aligned
 from harp.pruning.channels.counts import Limit, allowed_counts, counts_within
-from harp.pruning.channels.coupling import Coupling, Polynomial, couple_channels
-from harp.pruning.channels.shrinking import rehearse
+from harp.pruning.channels.coupling import Coupling, Polynomial
+from harp.pruning.channels.grouping import couple_channels
+from harp.pruning.channels.rehearsing import settled
 from harp.pruning.deprecation import keyword_only
 from harp.pruning.mask import Mask, masks
 from harp.pruning.methods import Method
@@ -176,13 +177,12 @@ def channel_budget(
     wanted: dict[Measure, float] = dict(keep) if isinstance(keep, Mapping) else {measure: keep}
     example = as_example(model, example)
     _check(model, example, wanted, exclude, multiple_of)
-    coupling = couple_channels(model, example, exclude)
+    coupling = settled(model, example, couple_channels(model, example, exclude))
     if not coupling.sizes:
         outside = f" outside exclude={list(exclude)}" if exclude else ""
         raise ValueError(
             f"nothing is left to prune: no channel{outside} can go. What holds them: {coupling.why_held()}"
         )
-    rehearse(model, example, coupling)
     budget = None
     for name, fraction in reversed([*wanted.items()]):
         cost = coupling.cost(name)

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harp.pruning.channels.written import remembered
+
 Widths = dict[str, dict[str, Any]]
 """Module name → its sizes (``"in_channels"``, ``"groups"``, …) and the shapes of its own tensors. Plain JSON values."""
 
@@ -36,7 +38,10 @@ def resize(model: nn.Module, target: Mapping[str, Mapping[str, Any]]) -> nn.Modu
 
     Raises ValueError, before anything changes, when the widths are not those of this architecture made smaller.
     """
-    own = widths(model)
+    own, modules = widths(model), dict(model.named_modules())
+    # Widths that an earlier harp wrote say nothing of what modules of other libraries remember.
+    unsaid = {name: {size: _plain(value) for size, value in remembered(m).items()} for name, m in modules.items()}
+    target = {name: {**unsaid.get(name, {}), **target.get(name, {})} for name in {**own, **target}}
     for name in sorted(own.keys() | target.keys()):
         _check_entry(name, own.get(name, {}), target.get(name, {}))
     for name, module in model.named_modules():
@@ -65,7 +70,8 @@ def set_tensor(module: nn.Module, name: str, tensor: Tensor) -> None:
 
 
 def set_size(module: nn.Module, name: str, value: Any) -> None:
-    setattr(module, name, tuple(value) if isinstance(value, list) else value)
+    old = getattr(module, name)
+    setattr(module, name, type(old)(value) if isinstance(value, list) else value)
 
 
 def fit_sizes(module: nn.Module, was: Mapping[str, torch.Size], *, whole: bool) -> None:
@@ -106,7 +112,8 @@ def snapshot(model: nn.Module) -> Callable[[], None]:
 
 
 def _sizes_of(module: nn.Module) -> tuple[str, ...]:
-    return next((sizes for kind, sizes in _SIZES if isinstance(module, kind)), ())
+    """What a module remembers of its widths: what all of its kind do, or whatever a stranger's may."""
+    return next((sizes for kind, sizes in _SIZES if isinstance(module, kind)), tuple(remembered(module)))
 
 
 def _plain(value: Any) -> Any:

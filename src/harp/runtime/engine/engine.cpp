@@ -175,6 +175,7 @@ bool Engine::update(Network network) {
     const Node &now = network_->nodes[i], &fresh = network.nodes[i];
     if (now.weights) *now.weights = std::move(*fresh.weights);
     if (now.scales) *now.scales = std::move(*fresh.scales);
+    if (now.details) *now.details = std::move(*fresh.details);
   }
   for (auto& [key, prepared] : plans_) {
     if (values_only) {

@@ -57,6 +57,7 @@ int Layout::neighbour(int lane, int down_by, int right_by, int y, int x) const {
 }
 
 FramePlan::FramePlan(const Layout& l) : fill(l.fill) {
+  if (l.lanes == 1) return;  // a tensor
   const bool ragged = l.down * l.rows != l.size.height || l.across * l.columns != l.size.width;
   for (int pass = ragged ? 0 : 1; pass < 2; ++pass)  // positions first: the frame copies them
     for (int y = -l.top; y < l.rows + l.bottom; ++y)

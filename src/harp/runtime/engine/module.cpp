@@ -29,14 +29,26 @@ const std::map<std::string, Kind> KINDS{
     {"conv", Kind::conv},         {"activation", Kind::activation}, {"affine", Kind::affine},
     {"max_pool", Kind::max_pool}, {"avg_pool", Kind::avg_pool},     {"adaptive_avg_pool", Kind::adaptive_pool},
     {"add", Kind::add},           {"mul", Kind::multiply},          {"concat", Kind::concat},
-    {"flatten", Kind::flatten},   {"softmax", Kind::softmax}};
+    {"flatten", Kind::flatten},   {"softmax", Kind::softmax},       {"channels", Kind::channels},
+    {"normalise", Kind::normalise}, {"constant", Kind::constant},   {"pack", Kind::pack},
+    {"unpack", Kind::unpack},     {"copy", Kind::copy},             {"pairwise", Kind::pairwise},
+    {"elementwise", Kind::elementwise}, {"rows_softmax", Kind::rows_softmax},
+    {"rows_normalise", Kind::rows_normalise}, {"rows_reduce", Kind::rows_reduce}, {"matmul", Kind::matmul}};
 
 const std::map<std::string, Activation> ACTIVATIONS{
     {"none", Activation::none},           {"relu", Activation::relu},
     {"relu6", Activation::relu6},         {"leaky_relu", Activation::leaky},
     {"sigmoid", Activation::sigmoid},     {"silu", Activation::silu},
     {"hardswish", Activation::hardswish}, {"hardsigmoid", Activation::hardsigmoid},
-    {"gelu", Activation::gelu},           {"gelu_tanh", Activation::gelu_tanh}};
+    {"gelu", Activation::gelu},           {"gelu_tanh", Activation::gelu_tanh},
+    {"tanh", Activation::tanh},           {"elu", Activation::elu},
+    {"mish", Activation::mish},           {"softplus", Activation::softplus},
+    {"exp", Activation::exp},             {"log", Activation::log},
+    {"sqrt", Activation::sqrt},           {"rsqrt", Activation::rsqrt},
+    {"abs", Activation::abs},             {"sin", Activation::sin},
+    {"cos", Activation::cos},             {"erf", Activation::erf},
+    {"power", Activation::power},         {"at_least", Activation::at_least},
+    {"at_most", Activation::at_most}};
 
 template <class T>
 std::vector<std::remove_const_t<typename T::Scalar>> copied(const T& array) {
@@ -74,7 +86,7 @@ class Builder {
     const int known = static_cast<int>(network_.nodes.size());
     for (int value : inputs)
       if (value < 0 || value > known) throw std::invalid_argument("an input that is not computed before");
-    if (residual > known || inputs.empty()) throw std::invalid_argument("an input that is not computed before");
+    if (residual > known || inputs.empty() != (node.kind == Kind::constant)) throw std::invalid_argument("an input that is not computed before");
     node.inputs = std::move(inputs);
     node.residual = residual;
     for (int axis = 0; axis < 2; ++axis) {
@@ -102,6 +114,10 @@ class Builder {
 
   void scales(Floats scale, Floats shift) {
     network_.nodes.back().scales = std::make_shared<Scales>(Scales{copied(scale), copied(shift)});
+  }
+
+  void details(Rows numbers, Floats values) {
+    network_.nodes.back().details = std::make_shared<Details>(Details{copied(numbers), copied(values)});
   }
 
   Network network_;
@@ -174,7 +190,8 @@ NB_MODULE(_engine, m) {
            nb::arg("count_padding"), nb::arg("activation"), nb::arg("slope"), nb::arg("pool"))
       .def("weights", &Builder::weights, nb::arg("outputs"), nb::arg("inputs"), nb::arg("groups"), nb::arg("rows"),
            nb::arg("columns"), nb::arg("values"), nb::arg("bias"))
-      .def("scales", &Builder::scales, nb::arg("scale"), nb::arg("shift"));
+      .def("scales", &Builder::scales, nb::arg("scale"), nb::arg("shift"))
+      .def("details", &Builder::details, nb::arg("numbers"), nb::arg("values"));
   nb::class_<Recording>(m, "Recording").def("back", &back, nb::arg("upstream"), nb::arg("gradient"));
   nb::class_<Engine>(m, "Engine")
       .def(

@@ -19,9 +19,14 @@ bool same_tensors(const Node& a, const Node& b) {
   return !a.scales || a.scales->scale.size() == b.scales->scale.size();
 }
 
+bool same_details(const Node& a, const Node& b) {
+  if (!a.details || !b.details) return !a.details && !b.details;
+  return a.details->numbers == b.details->numbers && a.details->values.size() == b.details->values.size();
+}
+
 bool same_node(const Node& a, const Node& b) {
   return a.kind == b.kind && a.inputs == b.inputs && a.residual == b.residual && a.activation == b.activation &&
-         a.slope == b.slope && a.pool == b.pool && same_window(a, b) && same_tensors(a, b);
+         a.slope == b.slope && a.pool == b.pool && same_window(a, b) && same_tensors(a, b) && same_details(a, b);
 }
 
 }  // namespace

@@ -11,9 +11,16 @@ namespace harp {
 
 // clang-format off
 enum class Kind {
-  conv, activation, affine, max_pool, avg_pool, adaptive_pool, add, multiply, concat, flatten, softmax
+  conv, activation, affine, max_pool, avg_pool, adaptive_pool, add, multiply, concat, flatten, softmax,
+  // of maps: some channels in some order; every position's channels at mean 0 and variance 1
+  channels, normalise,
+  // of tensors, which lie in memory row by row: see steps/tensors.h
+  constant, pack, unpack, copy, pairwise, elementwise, rows_softmax, rows_normalise, rows_reduce, matmul
 };
 // clang-format on
+
+// Whether its result is a tensor and not a map.
+inline bool is_tensor(Kind kind) { return kind >= Kind::constant && kind != Kind::pack; }
 
 // Whether it slides a window over a map.
 inline bool is_window(Kind kind) { return kind == Kind::conv || kind == Kind::max_pool || kind == Kind::avg_pool; }
@@ -34,6 +41,13 @@ struct Scales {
   std::vector<float> scale, shift;
 };
 
+// What a step beside those of ordinary convolutional networks computes with: whole numbers that say which entries of
+// which input, in an order of each kind's own (steps/tensors.h), and constants.
+struct Details {
+  std::vector<std::int64_t> numbers;
+  std::vector<float> values;
+};
+
 // What it computes with is behind pointers, which copies of a node share: new numbers reach all of them.
 struct Node {
   Kind kind = Kind::activation;
@@ -47,6 +61,7 @@ struct Node {
   bool shifts = true;
   std::shared_ptr<Weights> weights;  // of a conv
   std::shared_ptr<Scales> scales;    // of an affine
+  std::shared_ptr<Details> details;  // of the kinds from `channels` on
 };
 
 struct Network {

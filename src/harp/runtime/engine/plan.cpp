@@ -17,13 +17,13 @@ struct Share {
   int begin, end;
 };
 
-Share share(int units, int index, int team) {
-  const int parts = ceil_div(units, tuning::CHANNELS_PER_THREAD);
+Share share(int units, int grain, int index, int team) {
+  const int parts = ceil_div(units, grain);
   const auto edge = [&](int i) {
     const int part = static_cast<int>(static_cast<std::int64_t>(parts) * i / team);
-    return std::min(units, part * tuning::CHANNELS_PER_THREAD);
+    return std::min<std::int64_t>(units, static_cast<std::int64_t>(part) * grain);
   };
-  return {edge(index), edge(index + 1)};
+  return {static_cast<int>(edge(index)), static_cast<int>(edge(index + 1))};
 }
 
 }  // namespace
@@ -62,7 +62,7 @@ void Plan::refresh_weights() {
 
 void Plan::run_segment(const Segment& segment, int group, const Run& run) const {
   for (std::size_t i = segment.begin; i < segment.end; ++i) {
-    const Share s = share(schedule_.steps[i]->units(), run.index, run.team);
+    const Share s = share(schedule_.steps[i]->units(), schedule_.steps[i]->grain(), run.index, run.team);
     if (s.begin < s.end) schedule_.steps[i]->run(run.memory, group, s.begin, s.end, run.scratch);
     run.barrier->wait();
   }
@@ -70,24 +70,27 @@ void Plan::run_segment(const Segment& segment, int group, const Run& run) const 
 
 void Plan::read_group(const Transfer& transfer, const Images& in, int count, int group, const Run& run) const {
   const int images = transfer.images(), first = group * images;
-  const Share s = share(transfer.channels(), run.index, run.team);
+  const Share s = share(transfer.channels(), tuning::CHANNELS_PER_THREAD, run.index, run.team);
   transfer.read(kernels_, in, first, std::min(images, count - first), run.memory, group, s.begin, s.end);
   run.barrier->wait();
 }
 
 void Plan::write_all(const Transfer& transfer, float* out, int count, const Run& run) const {
   const int images = transfer.images();
-  const Share s = share(transfer.channels(), run.index, run.team);
+  const Share s = share(transfer.channels(), tuning::CHANNELS_PER_THREAD, run.index, run.team);
   for (int group = 0; group * images < count; ++group)
     transfer.write(out, group * images, std::min(images, count - group * images), run.memory, group, s.begin, s.end);
   run.barrier->wait();
 }
 
 void Plan::run(const Images& in, int count, float* out, const Run& run) const {
+  // Where the first steps take fewer images at a time than a vector of the input holds, all are read first.
+  const bool along = schedule_.segments.front().images == image_.images();
+  for (int group = 0; !along && group * image_.images() < count; ++group) read_group(image_, in, count, group, run);
   for (std::size_t s = 0; s < schedule_.forward_segments; ++s) {
     const Segment& segment = schedule_.segments[s];
     for (int group = 0; group * segment.images < count; ++group) {
-      if (s == 0) read_group(image_, in, count, group, run);
+      if (s == 0 && along) read_group(image_, in, count, group, run);
       run_segment(segment, group, run);
     }
   }

@@ -75,6 +75,8 @@ constexpr double WASTE_WORTH_A_MOVE = 1.6;
 // Channels that a thread takes at least when threads share a layer: dense tiles compute several at once, and two
 // threads should not write to one cache line.
 constexpr int CHANNELS_PER_THREAD = 8;
+// Numbers of a tensor that a thread takes at least. A multiple of all numbers of lanes.
+constexpr int NUMBERS_PER_THREAD = 2048;
 // Rounds that a barrier spins before it yields: layers take microseconds, and waking up takes more.
 constexpr int SPINS = 4000;
 

@@ -65,15 +65,9 @@ EACH_ENTRY = [
 MIXED = [
     "mm",
     "addmm",
-    "bmm",
-    "baddbmm",
     "mv",
     "dot",
     "embedding",
-    "_scaled_dot_product_flash_attention_for_cpu",
-    "_scaled_dot_product_flash_attention",
-    "_scaled_dot_product_efficient_attention",
-    "_scaled_dot_product_cudnn_attention",
     "_scaled_dot_product_attention_math",
     "_native_multi_head_attention",
     "_transformer_encoder_layer_fwd",
@@ -120,6 +114,10 @@ REDUCED = [
     "all",
     "any",
 ]
+
+
+ALONG = ["_softmax", "_log_softmax", "cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "sort"]
+"""Along one dimension, whose entries have to be one channel, or stay."""
 
 
 def floats_in(given: Any) -> list[Tensor]:
@@ -174,10 +172,11 @@ def reduced(trace: Trace, func: Any, given: dict[str, Any], out: Any) -> None:
         trace.put(tensor, numbers)
 
 
-def softmax(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> None:
+def along(trace: Trace, func: Any, given: dict[str, Any], out: Any) -> None:
     numbers = trace.numbers(given["self"])
-    trace.classes.blend(numbers, [given["dim"]])
-    trace.put(out, numbers)
+    trace.classes.blend(numbers, [given.get("dim", -1)])
+    for tensor in tensors_in(out):
+        trace.put(tensor, numbers)
 
 
 def glu(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> None:

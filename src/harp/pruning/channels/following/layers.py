@@ -66,6 +66,7 @@ def convolution(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> 
         return mixed(trace, func, given, out)
     reads_on, writes_on = (0, 1) if given["transposed"] else (1, 0)
     numbers = trace.numbers(x)
+    trace.find_channels(numbers)
     inputs = trace.classes.blend(numbers, [d for d in range(numbers.dim()) if d != 1]).flatten()
     positions = (x if given["transposed"] else out).shape[2:].numel() * x.shape[0]
     outputs = out.shape[1]

@@ -28,6 +28,9 @@ MOVED = [
     "tril",
     "triu",
 ]
+SCATTERED = ["slice_scatter", "select_scatter"]
+HALVED = ("chunk", "split", "tensor_split")
+"""Calls whose pieces may all lose the same; a size that is written down is found when the smaller network is tried."""
 TAKEN = ["index", "index_select", "gather", "roll"]
 """By places that are written down: the channels among which they choose must all stay."""
 
@@ -51,16 +54,17 @@ def moved(trace: Trace, func: Any, given: dict[str, Any], out: Any) -> None:
 
 
 def reshaped(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> None:
-    """A dimension of channels that becomes two, groups and what is in them: every group loses the same."""
-    along = trace.classes.varying(trace.numbers(out))
-    if len(along) < 2 or len(along) <= len(trace.classes.varying(trace.numbers(given["self"]))):
+    """A dimension of channels that becomes several: every group loses the same, or whole heads go."""
+    before, after = trace.numbers(given["self"]), trace.numbers(out)
+    trace.size(before, after)
+    numbers = squeezed(after)
+    more = sum(size > 1 for size in numbers.shape) > sum(size > 1 for size in squeezed(before).shape)
+    heads = trace.split(numbers if more else None)
+    along = trace.classes.varying(after)
+    if len(along) < 2 or len(along) <= len(trace.classes.varying(before)):
         return
-    numbers = squeezed(trace.numbers(out))
-    if len(along) > 2:
-        trace.classes.pin(numbers)
-        return
-    groups = numbers.movedim(along[0], 0).flatten(1)
-    trace.classes.merge(groups.T.tolist())
+    stays = along[-1] if heads is None else heads
+    trace.classes.merge(numbers.movedim(stays, 0).flatten(1).tolist())
 
 
 def cut(trace: Trace, func: Any, given: dict[str, Any], out: Any) -> None:
@@ -69,7 +73,8 @@ def cut(trace: Trace, func: Any, given: dict[str, Any], out: Any) -> None:
     if all(piece.shape == whole.shape for piece in pieces):
         return
     parts = [trace.numbers(piece) for piece in pieces]
-    if trace.calling == "chunk" and len({part.shape for part in parts}) == 1:
+    trace.size(whole, *parts)
+    if trace.calling in HALVED and len({part.shape for part in parts}) == 1:
         trace.classes.merge(torch.stack([squeezed(part).flatten() for part in parts]).T.tolist())
     elif given.get("dim", 0) % whole.dim() in trace.classes.varying(whole):
         trace.classes.pin(whole)
@@ -82,7 +87,22 @@ def taken(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> None:
         dims = [dim for dim, index in enumerate(given["indices"]) if index is not None]
     dims = {dim % numbers.dim() for dim in ([dims] if isinstance(dims, int) else dims)}
     if dims & {*trace.classes.varying(numbers)}:
-        trace.classes.pin(numbers)
+        if trace.comes_from_image(given["self"]):
+            trace.classes.pin(numbers)
+        else:  # a table of parameters, of which a column may go
+            columns = numbers.permute(*sorted({*range(numbers.dim())} - dims), *sorted(dims))
+            trace.classes.merge(
+                columns.reshape(-1, numbers.numel() // columns.shape[: numbers.dim() - len(dims)].numel()).tolist()
+            )
+    moved(trace, func, given, out)
+
+
+def scattered(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> None:
+    """One tensor into a part of another, at places that are written down."""
+    for tensor in (given["self"], given["src"]):
+        numbers = trace.numbers(tensor)
+        if given.get("dim", 0) % out.dim() in trace.classes.varying(numbers) or tensor.dim() < out.dim():
+            trace.classes.pin(numbers)
     moved(trace, func, given, out)
 
 

@@ -1,17 +1,20 @@
-"""What each operation of torch does to channels. An operation that is not listed is an error: guessing would be one."""
+"""What each operation of torch does to channels. What goes into one that is not listed stays: guessing would be wrong."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 
+from harp.pruning.channels.following.classes import STUCK
 from harp.pruning.channels.following.combining import (
+    ALONG,
     EACH_ENTRY,
     MADE,
     MIXED,
     POOLED,
     RANDOM,
     REDUCED,
+    along,
     drawn,
     each_entry,
     floats_in,
@@ -20,22 +23,24 @@ from harp.pruning.channels.following.combining import (
     nothing,
     pooled,
     reduced,
-    softmax,
 )
 from harp.pruning.channels.following.layers import batch_norm, convolution, group_norm, layer_norm, linear
 from harp.pruning.channels.following.moving import (
     CUT,
     MOVED,
     RESHAPED,
+    SCATTERED,
     TAKEN,
     copied,
     cut,
     moved,
     padded,
     reshaped,
+    scattered,
     shuffled,
     taken,
 )
+from harp.pruning.channels.following.products import ATTENDED, MULTIPLIED, attended, multiplied
 from harp.pruning.channels.following.tracing import Trace, plain
 
 Rule = Callable[[Trace, Any, dict[str, Any], Any], None]
@@ -43,7 +48,7 @@ Rule = Callable[[Trace, Any, dict[str, Any], Any], None]
 
 
 def follow(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-    """Write down where the channels of an operation's result come from. Raises ValueError when nothing is known of it."""
+    """Write down where the channels of an operation's result come from."""
     name = func.overloadpacket.__name__
     given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
     rule = RULES.get(name)
@@ -52,16 +57,20 @@ def follow(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any
     if rule is None and torch.Tag.pointwise in func.tags:
         rule = each_entry
     of_image = trace.comes_from_image((args, kwargs))
-    if rule is None and (trace.excluded_calls or not of_image):
-        rule = mixed
-    if rule is None and not _moves_channels(trace, given):
+    if rule is None and of_image and not trace.excluded_calls and not _moves_channels(trace, given):
         return  # constants among themselves
-    if rule is None:
-        raise ValueError(_complaint(trace, name))
     if name == "_local_scalar_dense" and of_image:
         read_off(trace)
     trace.classes.why = f"{plain(name)} in {trace.module or 'the model itself'}"
-    rule(trace, func, given, out)
+    (rule or unknown)(trace, func, given, out)
+
+
+def unknown(trace: Trace, func: Any, given: dict[str, Any], out: Any) -> None:
+    """All that goes in, and whatever is written to, stays."""
+    mixed(trace, func, given, out)
+    written = {a.name for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write}
+    for tensor in floats_in([value for name, value in given.items() if name in written]):
+        trace.put(tensor, torch.full((), STUCK, dtype=torch.int32))
 
 
 def read_off(trace: Trace) -> None:
@@ -85,14 +94,6 @@ _OWN_MODULE = (
 )
 
 
-def _complaint(trace: Trace, name: str) -> str:
-    module = trace.module
-    what = f"channels cannot be followed through the operation {name!r} in {module or 'the model itself'}"
-    if module:
-        return f"{what}; leave that part out: exclude=['{module}']"
-    return f"{what}; put it into a module of its own and leave that out, e.g. exclude=['head']"
-
-
 def _moves_channels(trace: Trace, given: dict[str, Any]) -> bool:
     return any(bool((trace.numbers(t) != 0).any()) for t in floats_in(given))
 
@@ -110,11 +111,14 @@ def _rules() -> dict[str, Rule]:
         **each(MOVED, moved),
         **each(TAKEN, taken),
         **each(["pixel_shuffle", "channel_shuffle", "native_channel_shuffle"], shuffled),
+        **each(SCATTERED, scattered),
         "constant_pad_nd": padded,
         **each(MIXED, mixed),
+        **each(MULTIPLIED, multiplied),
+        **each(ATTENDED, attended),
         **each(POOLED, pooled),
         **each(REDUCED, reduced),
-        **each(["_softmax", "_log_softmax"], softmax),
+        **each(ALONG, along),
         **each(["native_batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit"], batch_norm),
         **each(["cudnn_batch_norm", "miopen_batch_norm", "_batch_norm_no_update"], batch_norm),
         **each(["mm", "addmm"], linear),

@@ -5,9 +5,10 @@ entries move the numbers, operations that combine entries merge their classes, a
 and writes into views need nothing of their own: the numbers are kept by storage.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from harp.pruning.channels.following.classes import FREE, STUCK, Classes
+from harp.pruning.channels.following.classes import FREE, STUCK, Classes, squeezed
 from harp.pruning.prunable import FOLLOWED_TYPES, prunable_weights
 
 
@@ -39,8 +40,17 @@ class Trace(TorchDispatchMode):
     weights that are not used as a layer's, how many channels they write and the cause; ``only_trained`` those that eval mode does not use.
     """
 
-    def __init__(self, model: nn.Module, exclude: Sequence[str], follow: Callable[..., None]):
+    def __init__(
+        self,
+        model: nn.Module,
+        exclude: Sequence[str],
+        follow: Callable[..., None],
+        whole_dims: Mapping[int, int] = MappingProxyType({}),
+    ):
         super().__init__()
+        self.known_whole_dims, self.whole_dims = whole_dims, dict(whole_dims)
+        self.sizes: list[tuple[str, Tensor]] = []
+        self.products: list[tuple[Tensor, int]] = []
         self.follow = follow
         self.classes = Classes()
         self.axes: dict[tuple[str, int], Tensor] = {}
@@ -56,6 +66,7 @@ class Trace(TorchDispatchMode):
         self.calling = ""
         self.training = False
         self.only_trained = frozenset[str]()
+        self._splits: list[Tensor | None] = []
         self._weights = prunable_weights(model, types=FOLLOWED_TYPES)
         self._tensors = _by_storage(model)
         self._numbers: dict[int, Tensor] = {}
@@ -87,6 +98,50 @@ class Trace(TorchDispatchMode):
     def apply(self, name: str, positions: int) -> None:
         """Note on how many positions a weight is applied to an image."""
         self.positions[name] = self.positions.get(name, 0) + (0 if self.training else positions)
+
+    def multiply(self, numbers: Tensor, macs: int) -> None:
+        """Note what a product of two values costs, spread evenly over its channels."""
+        if not self.training and macs:
+            self.products.append((squeezed(numbers).flatten(), macs))
+
+    def split(self, numbers: Tensor | None) -> int | None:
+        """Note a reshape, and its result where a dimension became several; which of them is heads or channels, as a
+        former trace has found."""
+        self._splits.append(numbers)
+        return self.known_whole_dims.get(len(self._splits) - 1)
+
+    def find_heads(self, numbers: Tensor) -> None:
+        """Of what a product multiplies batch by batch: find the split that made the batches."""
+        self._find_split(squeezed(numbers.flatten(0, -3))[:, 0, 0])
+
+    def find_channels(self, numbers: Tensor) -> None:
+        """Of the maps that a convolution reads: find the split that made their channels, places apart."""
+        if max(squeezed(numbers).shape[2:], default=1) > 1:
+            self._find_split(numbers.flatten(2)[0, :, 0])
+
+    def _find_split(self, one_each: Tensor) -> None:
+        one_each = one_each.unique()
+        first, second = (*one_each[one_each > STUCK].tolist(), 0, 0)[:2]
+        for index, split in reversed([*enumerate(self._splits)]):
+            if split is None or not second:
+                continue
+            places = [(split == number).nonzero() for number in (first, second)]
+            if all(len(place) for place in places):
+                differ = (places[0][0] != places[1][0]).nonzero().flatten().tolist()
+                if len(differ) == 1:
+                    self.whole_dims.setdefault(index, differ[0])
+                return
+
+    def size(self, *found: Tensor) -> None:
+        """Note channels that a module cuts or reshapes: it may remember how many they are."""
+        known = {(name, tuple(numbers.shape), int(numbers.flatten()[0])) for name, numbers in self.sizes[-8:]}
+        for numbers in map(squeezed, found):
+            if numbers.numel() > 1 and (self.module, tuple(numbers.shape), int(numbers.flatten()[0])) not in known:
+                self.sizes.append((self.module, numbers.clone()))
+
+    def stays(self, numbers: Tensor) -> bool:
+        """Whether none of these channels can go."""
+        return all(map(self.classes.is_pinned, self.classes.roots(numbers).unique().tolist()))
 
     @property
     def module(self) -> str:

@@ -42,13 +42,16 @@ def trace(model: nn.Module, example: Tensor, exclude: Sequence[str] = ()) -> Tra
     where that happens.
     """
     example = as_example(model, example)
+    only_trained, branches = _only_trained(model, example)
     watch = Trace(model, exclude, follow)
-    _pass(watch, model, example)
-    watch.training = True
-    watch.only_trained, branches = _only_trained(model, example)
-    if watch.only_trained or branches:
+    while True:  # products tell which splits made heads, and then these are followed as such
         _pass(watch, model, example)
-    return watch
+        if only_trained or branches:
+            watch.training, watch.only_trained = True, only_trained
+            _pass(watch, model, example)
+        if watch.whole_dims == watch.known_whole_dims:
+            return watch
+        watch = Trace(model, exclude, follow, watch.whole_dims)
 
 
 def _pass(watch: Trace, model: nn.Module, example: Tensor) -> None:

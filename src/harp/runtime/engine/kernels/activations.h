@@ -25,6 +25,45 @@ inline Vector gelu(Vector x) {
   return y;
 }
 
+// From the exponential where it is exact enough, else by a polynomial.
+inline Vector hyperbolic_tangent(Vector x) {
+  const Vector size = x < 0.0f ? -x : x, square = x * x;
+  const Vector far = 1.0f - 2.0f / (exponential(size + size) + 1.0f);
+  Vector p = spread(-5.70498872745e-3f);
+  p = p * square + 2.06390887954e-2f;
+  p = p * square - 5.37397155531e-2f;
+  p = p * square + 1.33314422036e-1f;
+  p = p * square - 3.33332819422e-1f;
+  const Vector near = x + x * square * p;
+  return size < 0.625f ? near : (x < 0.0f ? -far : far);
+}
+
+template <class F>
+inline Vector each(Vector x, F function) {
+  for (int i = 0; i < LANES; ++i) x[i] = function(x[i]);
+  return x;
+}
+
+// log(1 + exp x).
+inline Vector softplus(Vector x) {
+  return each(x, [](float v) { return v > 20.0f ? v : log1pf(expf(v)); });
+}
+
+inline Vector apply_rare(Vector x, Activation activation, float slope) {
+  switch (activation) {
+    case Activation::exp: return each(x, [](float v) { return expf(v); });
+    case Activation::log: return each(x, [](float v) { return logf(v); });
+    case Activation::sqrt: return each(x, [](float v) { return sqrtf(v); });
+    case Activation::rsqrt: return each(x, [](float v) { return 1.0f / sqrtf(v); });
+    case Activation::abs: return each(x, [](float v) { return fabsf(v); });
+    case Activation::sin: return each(x, [](float v) { return sinf(v); });
+    case Activation::cos: return each(x, [](float v) { return cosf(v); });
+    case Activation::erf: return each(x, [](float v) { return erff(v); });
+    case Activation::power: return slope == -1.0f ? 1.0f / x : each(x, [slope](float v) { return powf(v, slope); });
+    default: return x;
+  }
+}
+
 inline Vector apply(Vector x, Activation activation, float slope) {
   switch (activation) {
     case Activation::sigmoid: return sigmoid(x);
@@ -33,7 +72,13 @@ inline Vector apply(Vector x, Activation activation, float slope) {
     case Activation::hardsigmoid: return hard(x);
     case Activation::gelu: return gelu(x);
     case Activation::gelu_tanh: return x * sigmoid(1.59576912f * (x + 0.044715f * x * x * x));
-    default: return apply_simple(x, activation, slope);
+    case Activation::tanh: return hyperbolic_tangent(x);
+    case Activation::elu: return x > 0.0f ? x : slope * each(x, [](float v) { return expm1f(v < 0.0f ? v : 0.0f); });
+    case Activation::mish: return x * hyperbolic_tangent(softplus(x));
+    case Activation::softplus: return softplus(x);
+    case Activation::at_least: return at_least(x, spread(slope));
+    case Activation::at_most: return at_most(x, spread(slope));
+    default: return simple(activation) ? apply_simple(x, activation, slope) : apply_rare(x, activation, slope);
   }
 }
 

@@ -17,7 +17,13 @@ struct Tap {
   float weight;
 };
 
-enum class Activation : int { none, relu, relu6, leaky, sigmoid, silu, hardswish, hardsigmoid, gelu, gelu_tanh };
+// Those with a number take it as `slope`: leaky, elu, power, at_least and at_most.
+// clang-format off
+enum class Activation : int {
+  none, relu, relu6, leaky, sigmoid, silu, hardswish, hardsigmoid, gelu, gelu_tanh,
+  tanh, elu, mish, softplus, exp, log, sqrt, rsqrt, abs, sin, cos, erf, power, at_least, at_most
+};
+// clang-format on
 
 // Of a maximum of 2 x 2: its column, its row, and whether the activation lets a gradient pass.
 constexpr int POOL_BITS = 3;
@@ -175,6 +181,46 @@ struct BackwardKernels {
                   std::ptrdiff_t y_channel, int channels);
 };
 
+// Of two tensors of equally many numbers, each so many apart; 0: one number for all.
+enum class Pairing : int { add, subtract, multiply, divide, maximum, minimum };
+struct Pair {
+  const float *a, *b;
+  std::ptrdiff_t a_step, b_step;
+  Pairing how;
+};
+
+// Numbers at mean 0 and variance 1, or at a root of the mean square of 1 where they are not centred; then scaled and
+// shifted by what they get each, where that is not null.
+struct Normalisation {
+  const float *scale, *shift;
+  float eps;
+  bool centred;
+};
+
+enum class Reduction : int { sum, mean, maximum, minimum, norm };
+
+// Rows of a product of matrices: a (row, step), of any strides, and a panel of b, packed as [step][panel_columns].
+struct ProductTask {
+  const float* a;
+  std::ptrdiff_t a_row, a_step;
+  const float* panel;
+  int rows, steps, columns;  // columns: of the panel that are written
+  float* out;
+  std::ptrdiff_t out_row;
+  float factor;
+};
+
+// Of tensors, whose numbers lie row by row; see steps/tensors.h.
+struct TensorKernels {
+  int panel_columns;
+  void (*pair)(float* out, const Pair&, std::size_t count);
+  void (*softmax)(float* out, const float* in, std::size_t count);
+  void (*normalise)(float* out, const float* in, std::size_t count, const Normalisation&);
+  float (*reduce)(const float* in, std::size_t count, Reduction);
+  void (*product)(const ProductTask&);
+  void (*copy)(float* out, std::ptrdiff_t out_step, const float* in, std::ptrdiff_t in_step, std::size_t count);
+};
+
 struct Kernels {
   const char* isa;
   int lanes;
@@ -193,6 +239,10 @@ struct Kernels {
   void (*mean)(const float* in, Rows, int images, float count, float* out, std::ptrdiff_t out_image);
   void (*softmax)(float* out, std::ptrdiff_t out_channel, const float* in, std::ptrdiff_t in_channel, int channels);
   BackwardKernels back;
+  // The channels of one vector of positions.
+  void (*normalise)(float* out, std::ptrdiff_t out_channel, const float* in, std::ptrdiff_t in_channel, int channels,
+                    const Normalisation&);
+  TensorKernels tensors;
   void (*gather)(const GatherTask&, const float* src, int channel);
   double (*peak)(std::int64_t rounds);  // floating-point operations done
 };
@@ -200,5 +250,6 @@ struct Kernels {
 const Kernels* baseline_kernels();
 const Kernels* avx2_kernels();
 const Kernels* avx512_kernels();
+const Kernels* neon_kernels();
 
 }  // namespace harp

@@ -9,6 +9,7 @@
 #include "kernels.h"
 #include "moving.h"
 #include "sparse_tile.h"
+#include "tensors.h"
 #include "vector.h"
 #include "wrapped_map.h"
 
@@ -35,7 +36,7 @@ double peak(std::int64_t rounds) {
 constexpr const char* ISA = "AVX-512";
 #elif defined(__AVX2__)
 constexpr const char* ISA = "AVX2";
-#elif defined(__aarch64__)
+#elif defined(__ARM_NEON)
 constexpr const char* ISA = "NEON";
 #else
 constexpr const char* ISA = "baseline";
@@ -57,6 +58,8 @@ const Kernels TABLE{ISA,
                     mean,
                     softmax,
                     BACK,
+                    normalise_channels,
+                    TENSORS,
                     gather,
                     peak};
 

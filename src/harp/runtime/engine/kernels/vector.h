@@ -7,6 +7,8 @@
 
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
 #endif
 
 #if defined(__AVX512F__)
@@ -48,6 +50,25 @@ inline Vector larger(Vector a, Vector b) {
   return a != a ? a : m;
 }
 
+#if defined(__ARM_NEON)
+// Lane i is v[from[i]], or zero where from[i] is beyond the lanes: a table of 16 bytes, looked up by byte.
+inline Vector look_up(Vector v, Integers from) {
+  const auto bytes = (uint8x16_t)((uint32x4_t)from * 0x04040404u + 0x03020100u);
+#if defined(__aarch64__)
+  return (Vector)vqtbl1q_u8((uint8x16_t)v, bytes);
+#else
+  const uint8x8x2_t table = {{vget_low_u8((uint8x16_t)v), vget_high_u8((uint8x16_t)v)}};
+  return (Vector)vcombine_u8(vtbl2_u8(table, vget_low_u8(bytes)), vtbl2_u8(table, vget_high_u8(bytes)));
+#endif
+}
+
+inline Integers load_integers(const std::int32_t* p) {
+  Integers v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+#endif
+
 // The lanes of `valid` get v[from[lane]], the others stay those of `base`.
 inline Vector permute_onto(Vector base, Vector v, const std::int32_t* from, std::uint32_t valid) {
 #if defined(__AVX512F__)
@@ -57,6 +78,10 @@ inline Vector permute_onto(Vector base, Vector v, const std::int32_t* from, std:
   const Integers bit = {1, 2, 4, 8, 16, 32, 64, 128};
   const __m256i index = _mm256_loadu_si256((const __m256i*)from);
   const Vector moved = (Vector)_mm256_permutevar8x32_ps((__m256)v, index);
+  return (static_cast<std::int32_t>(valid) & bit) != 0 ? moved : base;
+#elif defined(__ARM_NEON)
+  const Integers bit = {1, 2, 4, 8};
+  const Vector moved = look_up(v, load_integers(from));
   return (static_cast<std::int32_t>(valid) & bit) != 0 ? moved : base;
 #else
   for (int i = 0; i < LANES; ++i) base[i] = valid >> i & 1 ? v[from[i]] : base[i];
@@ -72,6 +97,8 @@ inline Vector load_shifted(const float* p, const std::int32_t* from) {
   const __m256i index = _mm256_load_si256((const __m256i*)from);
   const Vector moved = (Vector)_mm256_permutevar8x32_ps(_mm256_loadu_ps(p), index);  // looks at three bits of an index
   return (Integers)index > 0 ? moved : Vector{};
+#elif defined(__ARM_NEON)
+  return look_up(load(p), load_integers(from) - LANES);  // below the lanes is beyond them, too
 #else
   Vector result;
   for (int i = 0; i < LANES; ++i) result[i] = from[i] ? p[from[i] - LANES] : 0.0f;

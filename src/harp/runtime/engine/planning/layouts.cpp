@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <stdexcept>
 #include <utility>
 
 #include "../arithmetic.h"
@@ -42,6 +43,16 @@ bool reaches_out(const Node& node, Size out, Size map) {
   return reaches(0, out.height, map.height) || reaches(1, out.width, map.width);
 }
 
+// Of a tensor: its numbers one after the other.
+Layout tensor_layout(Size size) {
+  Layout l;
+  l.size = size;
+  l.lanes = 1;
+  l.rows = size.height;
+  l.columns = size.width;
+  return l;
+}
+
 // The one with the largest map, of equals the one with the most images.
 std::size_t leader(const std::vector<Place*>& places) {
   const auto area = [](const Place* p) { return p->layout.size.height * p->layout.size.width; };
@@ -71,6 +82,7 @@ class Sketcher {
   Place* value(int index);
   Place* node(int index, const Node& node, std::vector<Place*> in, bool shared, Size size);
   bool does_nothing(const Node& node, Size before, Size out) const;
+  Place* tensor(int index, const Node& node, const std::vector<Place*>& in, Size size);
   Place* window(int index, const Node& node, Size size, Place* in);
   Place* one_window(int index, const Node& node, Size size, Place* in);
   Place* concat(const std::vector<Place*>& parts, Size size);
@@ -92,7 +104,8 @@ Sketcher::Sketcher(const Task& task) : task_(task), nodes_(task.network.nodes) {
   images_.resize(count);
   std::int64_t largest = 1;
   for (std::size_t v = count; v-- > 0;) {
-    largest = std::max(largest, static_cast<std::int64_t>(task.sizes[v].height) * task.sizes[v].width);
+    if (v == 0 || !is_tensor(nodes_[v - 1].kind))
+      largest = std::max(largest, static_cast<std::int64_t>(task.sizes[v].height) * task.sizes[v].width);
     const std::int64_t lanes = static_cast<std::int64_t>(task.positions) * task.kernels->lanes;
     images_[v] = std::min(task.images, power_below(std::max<std::int64_t>(1, lanes / largest)));
   }
@@ -242,6 +255,7 @@ Place* Sketcher::value(int index) {
   std::vector<Place*> in;
   in.reserve(whole.inputs.size());
   for (int value : whole.inputs) in.push_back(draft_.values.at(value));
+  if (whole.kind >= Kind::channels) return tensor(index, whole, in, size);
   const std::vector<const Node*> parts = parts_of(whole);
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const bool pooled_later = whole.pool && !parts[i]->pool && i + 1 < parts.size();
@@ -267,6 +281,25 @@ Place* Sketcher::node(int index, const Node& node, std::vector<Place*> in, bool 
   std::iter_swap(in.begin(), in.begin() + static_cast<std::ptrdiff_t>(leader(in)));
   for (Place*& p : in) p = same_lanes(p, out);
   return add(index, node, in, out);
+}
+
+// What runs on tensors runs for one image at a time; so does what leads to tensors and back.
+Place* Sketcher::tensor(int index, const Node& node, const std::vector<Place*>& in, Size size) {
+  if (task_.taped) throw std::invalid_argument("an operation that has no way back");
+  if (node.kind == Kind::constant) {
+    Place* held = place(tensor_layout(size));
+    held->constant = &node.details->values;
+    return held;
+  }
+  if (node.kind == Kind::channels || node.kind == Kind::normalise) {
+    Layout out = without_frame(in[0]->layout);
+    out.size = size;
+    return add(index, node, in, out);
+  }
+  const bool packed = node.kind == Kind::pack;
+  Place* out = add(index, node, in, packed ? fresh_layout(size, task_.kernels->lanes, images_[index + 1]) : tensor_layout(size));
+  draft_.sketches.back().images = 1;
+  return out;
 }
 
 Place* Sketcher::window(int index, const Node& node, Size size, Place* in) {
@@ -310,6 +343,10 @@ Place* Sketcher::concat(const std::vector<Place*>& parts, Size size) {
 
 // What a value's consumers get: its natural layout, or one of more images when its map has become small.
 void Sketcher::settle(int value, Place* natural) {
+  if (natural->layout.lanes == 1) {
+    draft_.values[value] = natural;
+    return;
+  }
   const Layout& l = natural->layout;
   const int images = std::max(images_[value], l.images);
   const Layout fresh = fresh_layout(l.size, l.lanes, images);

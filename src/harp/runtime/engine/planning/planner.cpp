@@ -5,6 +5,7 @@
 #include <memory>
 #include <utility>
 
+#include "../steps/tensors.h"
 #include "sketch.h"
 
 namespace harp {
@@ -22,6 +23,18 @@ std::unique_ptr<Step> make_step(const Kernels* kernels, const Sketch& s) {
     case Kind::avg_pool: return std::make_unique<PoolStep>(*s.node, kernels, in[0], s.out, s.tape);
     case Kind::adaptive_pool: return std::make_unique<AdaptiveStep>(kernels, in[0], s.out);
     case Kind::softmax: return std::make_unique<SoftmaxStep>(kernels, in[0], s.out);
+    case Kind::channels:
+      return std::make_unique<MoveStep>(kernels, in[0], s.out, s.how, 0, &s.node->details->numbers);
+    case Kind::normalise: return std::make_unique<NormaliseStep>(*s.node, kernels, in[0], s.out);
+    case Kind::pack: return std::make_unique<PackStep>(*s.node, kernels, in[0], s.out);
+    case Kind::unpack: return std::make_unique<UnpackStep>(*s.node, kernels, in[0], s.out);
+    case Kind::copy: return std::make_unique<CopyStep>(*s.node, kernels, in, s.out);
+    case Kind::pairwise: return std::make_unique<PairwiseStep>(*s.node, kernels, in, s.out);
+    case Kind::elementwise: return std::make_unique<ElementwiseStep>(*s.node, kernels, in[0], s.out);
+    case Kind::rows_softmax:
+    case Kind::rows_normalise:
+    case Kind::rows_reduce: return std::make_unique<RowsStep>(*s.node, kernels, in[0], s.out);
+    case Kind::matmul: return std::make_unique<MatmulStep>(*s.node, kernels, in, s.out);
     default: return std::make_unique<PointwiseStep>(*s.node, kernels, in, s.out, s.tape);
   }
 }

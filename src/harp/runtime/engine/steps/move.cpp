@@ -7,9 +7,14 @@
 
 namespace harp {
 
-MoveStep::MoveStep(const Kernels* kernels, const Place* from, const Place* out, How how, int first_channel)
-    : Step(kernels, {from}, out), how_(how), first_channel_(first_channel) {
+MoveStep::MoveStep(const Kernels* kernels, const Place* from, const Place* out, How how, int first_channel,
+                   const std::vector<std::int64_t>* index)
+    : Step(kernels, {from}, out), how_(how), first_channel_(first_channel), index_(index) {
   const Layout &source = from->layout, &to = out->layout;
+  if (index)
+    for (std::int64_t channel : *index)
+      if (channel < 0 || channel >= source.size.channels || index->size() != static_cast<std::size_t>(to.size.channels))
+        throw std::invalid_argument("channels that the map does not have");
   lanes_ = source.images * to.parts();
   plain_ = how == How::pixels && source.images == to.images && source.same_places(to);
   if (plain_) return;
@@ -46,6 +51,14 @@ void MoveStep::run(const Memory& memory, int group, int begin, int end, float*) 
   const std::ptrdiff_t each = how_ == How::flatten ? source.size.height * source.size.width : 1;  // channels from one
   const float* src = in[0]->at(memory, group);
   float* dst = out->at(memory, group / together) + group % together * lanes_ + first_channel_ * to.channel();
+  const auto from = [&](int channel) {
+    return src + (index_ ? static_cast<std::ptrdiff_t>((*index_)[channel]) : channel) * source.channel();
+  };
+  if (plain_ && index_) {
+    for (int channel = begin; channel < end; ++channel)
+      std::memcpy(dst + channel * to.channel(), from(channel), sizeof(float) * to.channel());
+    return;
+  }
   if (plain_) {
     std::memcpy(dst + begin * to.channel(), src + begin * source.channel(),
                 sizeof(float) * (end - begin) * to.channel());
@@ -53,7 +66,7 @@ void MoveStep::run(const Memory& memory, int group, int begin, int end, float*) 
   }
   const Frame moves = moves_.frame();
   for (int channel = begin; channel < end; ++channel)
-    kernels->move(moves, dst + channel * each * to.channel(), src + channel * source.channel(), lanes_);
+    kernels->move(moves, dst + channel * each * to.channel(), from(channel), lanes_);
 }
 
 }  // namespace harp

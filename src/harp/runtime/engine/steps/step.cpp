@@ -3,6 +3,7 @@
 namespace harp {
 
 std::size_t Place::group_floats() const {
+  if (layout.lanes == 1) return (static_cast<std::size_t>(layout.floats()) + 15) / 16 * 16;  // a tensor
   if (vector_bytes == 0) return static_cast<std::size_t>(layout.floats());
   const std::size_t bytes =
       static_cast<std::size_t>(layout.size.channels) * layout.rows * layout.columns * vector_bytes;

@@ -9,6 +9,7 @@
 
 #include "../kernels/kernels.h"
 #include "../layout.h"
+#include "../tuning.h"
 
 namespace harp {
 
@@ -26,10 +27,13 @@ struct Place {
   std::size_t offset = 0;   // floats, of the first group
   int copies = 1;           // groups of the chunk that are alive at the same time
   int first = 0, last = 0;  // steps between which it is alive
+  const std::vector<float>* constant = nullptr;  // the same for all images, and not in the memory of a chunk
 
   std::size_t group_floats() const;
-  std::size_t floats() const { return group_floats() * copies; }
+  std::size_t floats() const { return constant ? 0 : group_floats() * copies; }
+  // Of a constant, to be read only.
   float* at(const Memory& memory, int group) const {
+    if (constant) return const_cast<float*>(constant->data());
     float* base = (kept ? memory.tape : memory.work) + offset;
     return copies > 1 ? base + static_cast<std::size_t>(group) * group_floats() : base;
   }
@@ -45,6 +49,8 @@ class Step {
   // Channels begin to end of the result for one group; `scratch` belongs to the caller's thread.
   virtual void run(const Memory& memory, int group, int begin, int end, float* scratch) const = 0;
   virtual int units() const { return out->layout.size.channels; }
+  // Units that a thread takes at least when threads share the step.
+  virtual int grain() const { return tuning::CHANNELS_PER_THREAD; }
   virtual std::size_t scratch_floats() const { return 0; }
   virtual std::string describe() const { return {}; }
 

@@ -69,15 +69,18 @@ class AdaptiveStep : public Step {
 class MoveStep : public Step {
  public:
   enum class How { pixels, broadcast, flatten };
-  MoveStep(const Kernels* kernels, const Place* in, const Place* out, How how, int first_channel = 0);
+  // `index`, if not null, says which channels come, in their order.
+  MoveStep(const Kernels* kernels, const Place* in, const Place* out, How how, int first_channel = 0,
+           const std::vector<std::int64_t>* index = nullptr);
   void run(const Memory& memory, int group, int begin, int end, float* scratch) const override;
-  int units() const override { return in[0]->layout.size.channels; }
+  int units() const override { return index_ ? static_cast<int>(index_->size()) : in[0]->layout.size.channels; }
 
  private:
   std::ptrdiff_t lane_source(int lane, int y, int x) const;
 
   How how_;
   int first_channel_;
+  const std::vector<std::int64_t>* index_;
   int lanes_ = 0;  // that one source group fills
   bool plain_ = false;
   FramePlan moves_;

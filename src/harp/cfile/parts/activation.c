@@ -1,0 +1,1 @@
+typedef void (*activation)(float* x, int32_t count, float slope);

@@ -1,0 +1,6 @@
+static void mul_per_channel(const float* map, const float* numbers, int32_t channels, int32_t plane, float* out) {
+  int32_t channel, i;
+  for (channel = 0; channel < channels; channel++) {
+    for (i = 0; i < plane; i++) *out++ = *map++ * numbers[channel];
+  }
+}
