@@ -77,6 +77,20 @@ def test_networks_at_chance_are_counted_below_the_table(results):
     assert caveat.startswith("HYDRA at keep 0.01: 2 of 3 not separably above chance")
 
 
+def test_missed_budgets_and_runaway_layers_are_counted_below_the_table(fake, evaluation):
+    entries = []
+    for seed, (missed, layers) in enumerate([(True, []), (True, ["fc.weight", "conv1.weight"]), (False, [])]):
+        fractions = {"missed_budget": missed, "runaway_layers": layers}
+        run = fake(f"published-{seed}", "harp-published", KEPT[0.01], seed=seed, fractions=fractions)
+        run.card["evaluations"] = [evaluation("clean", 800)]
+        entries.append(Entry("harp-published", 0.01, "weight", seed, 240, run.write()))
+    (caveat,) = read_compare_results(entries, None, images=1000, baseline="hydra", seeds=(0, 1, 2)).caveats
+    assert caveat == (
+        "HARP as published at keep 0.01: 2 of 3 missed the budget before the exact cut, and two layers rose by more than half "
+        "of itself within an epoch."
+    )
+
+
 def test_nothing_is_called_better_on_two_seeds_and_the_caveats_say_so(results):
     two = results({key: seeds[:2] for key, seeds in REACHED.items()}, seeds=(0, 1))
     assert {group.verdict for group in two.groups} == {"", "too few seeds"}
@@ -112,6 +126,7 @@ def test_a_record_holds_what_identifies_a_network_and_what_it_reached(results):
         "kept": 20,
         "total": 2000,
         "passes": 240,
+        "tuned": None,
         "run": "",
     }
     assert second["seed"] == 1

@@ -124,11 +124,25 @@ class CompareResults:
                     f"{group.name} at keep {group.keep:g}: {len(lost)} of {len(group.runs)} not separably above chance, "
                     "where one and the same answer for every image would be as right."
                 )
+        found += filter(None, map(_strays, self.groups))
         if len(counted) >= 2 * 20:
             found.append(
                 f"{len(counted)} intervals at 95 %: about {round(len(counted) / 20)} of them miss by chance alone."
             )
         return tuple(found)
+
+
+def _strays(group: Group) -> str:
+    """How many of a group missed their budget before the exact cut, and how many layers ran away; empty for none."""
+    fractions = [run.fractions for run in group.runs.values()]
+    missed = sum(bool(each.get("missed_budget")) for each in fractions)
+    layers = sum(len(each.get("runaway_layers", ())) for each in fractions)
+    if not missed and not layers:
+        return ""
+    return (
+        f"{group.name} at keep {group.keep:g}: {missed} of {len(fractions)} missed the budget before the exact cut, and "
+        f"{plural(layers, 'layer', 'layers')} rose by more than half of itself within an epoch."
+    )
 
 
 def read_compare_results(

@@ -51,6 +51,8 @@ class Run:
     epochs: tuple[Epoch, ...]
     recipe: Mapping[str, Any]
     examples: Examples | None
+    fractions: Mapping[str, Any]
+    """How learned keep fractions came to the budget; empty where none were."""
 
 
 def is_run(path: Path) -> bool:
@@ -91,6 +93,7 @@ def read_run(path: Path) -> Run:
         epochs=_epochs(path / "metrics.jsonl"),
         recipe=recipe,
         examples=read_examples(path / "evaluations", classes=len(card.classes)),
+        fractions=card.values.get("fractions") or {},
     )
 
 
