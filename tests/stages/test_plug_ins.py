@@ -81,7 +81,7 @@ PRUNING = [
 FINETUNING = [
     "--awp-gamma 0.01",
     "--distill 0.5 --label-smoothing 0.1",
-    "--cutmix 0.5 --random-erasing 0.25",
+    "--cutmix 0.5 --random-erasing 0.25 --rand-augment 9",
     "--ema 0.9",
     "--objective free-at --replays 2",
     "--awp-gamma 0.1 --objective trades",

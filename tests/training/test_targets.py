@@ -9,13 +9,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.transforms import v2
 
 from harp.attacks import PGD, Threat, as_targets
 from harp.checkpoint import load_tensors
 from harp.objectives import on_batch, pgd_at
 from harp.recipes import Pruning, Recipe, Task, Training
 from harp.stages.train import finetune, pretrain, prune
-from harp.training.mixing import box, cutmix, erase, paste
+from harp.training.build import mixing_of
+from harp.training.mixing import Mixing, box, cutmix, erase, paste, rand_augment
 from harp.training.targets import Targets
 
 
@@ -140,6 +142,27 @@ def test_a_rectangle_of_some_images_becomes_noise():
         inside = image[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         assert (inside != 2.0).all()
     assert torch.equal(erase(x, 0.0), x)
+
+
+def test_each_image_is_augmented_as_torchvision_does_it_by_the_seed_of_the_step():
+    x = torch.rand(6, 3, 8, 8).mul(255).round() / 255
+    torch.manual_seed(5)
+    found = rand_augment(x, 9)
+    torch.manual_seed(5)
+    theirs = v2.RandAugment(num_ops=2, magnitude=9)
+    expected = torch.stack([theirs((image * 255).round().byte()) for image in x]) / 255
+    assert torch.equal(found, expected)
+    assert not torch.equal(found, x)
+    torch.manual_seed(6)
+    assert not torch.equal(rand_augment(x, 9), found)
+    assert rand_augment(torch.rand(2, 1, 8, 8), 30).shape == (2, 1, 8, 8)
+
+
+def test_a_course_mixes_only_what_its_settings_name():
+    assert mixing_of(Training()) is None
+    assert mixing_of(Training(rand_augment=9, cutmix=0.5)) == Mixing(cutmix=0.5, magnitude=9)
+    with pytest.raises(ValueError, match=r"rand_augment=31 must lie in \[0, 30\]"):
+        Training(rand_augment=31)
 
 
 # Stages

@@ -61,6 +61,8 @@ class Training:
     """CutMix: share of the batches whose images are mixed, and their labels by area; 0 is off."""
     random_erasing: float = 0.0
     """Share of the images in which a rectangle becomes noise; 0 is off."""
+    rand_augment: int = 0
+    """RandAugment: how strongly two random operations change each image, up to 30, commonly 9; 0 is off."""
     extra: Path | None = None
     """An .npz of further training images, `image` and `label`."""
     extra_share: float = 0.5
@@ -95,6 +97,7 @@ class Training:
         check(0 <= self.label_smoothing < 1, self, "label_smoothing", "must lie in [0, 1); 0 is off")
         for name in ("distill", "cutmix", "random_erasing"):
             check(0 <= getattr(self, name) <= 1, self, name, "must lie in [0, 1]; 0 is off")
+        check(0 <= self.rand_augment <= 30, self, "rand_augment", "must lie in [0, 30]; 0 is off, 9 is common")
         check(0 < self.extra_share <= 1, self, "extra_share", "must lie in (0, 1]: the share of every batch")
         if self.objective == "mart":  # its margin is that of one class
             for name in ("label_smoothing", "distill", "cutmix"):

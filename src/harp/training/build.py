@@ -102,9 +102,15 @@ def sharpness_of(model: nn.Module, settings: Training) -> Sharpness | None:
 
 def targets_of(settings: Training, classes: int, teacher: nn.Module | None) -> Targets | None:
     """What labels become; None where they stay as they are."""
-    if not (settings.label_smoothing or settings.distill or settings.cutmix or settings.random_erasing):
+    if not (settings.label_smoothing or settings.distill or mixing_of(settings)):
         return None
     return Targets(classes, settings.label_smoothing, settings.distill, teacher)
+
+
+def mixing_of(settings: Training) -> Mixing | None:
+    """What is done to a batch; None where nothing is."""
+    mixing = Mixing(settings.random_erasing, settings.cutmix, settings.rand_augment)
+    return None if mixing == Mixing() else mixing
 
 
 def make_course(
@@ -140,7 +146,7 @@ def make_course(
         attacked=attacked,
         average=Average(model, settings.ema) if settings.ema > 0 else None,
         targets=targets_of(settings, classes, teacher),
-        mixing=Mixing(settings.random_erasing, settings.cutmix) if settings.random_erasing or settings.cutmix else None,
+        mixing=mixing_of(settings),
     )
 
 

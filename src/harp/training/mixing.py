@@ -1,4 +1,4 @@
-"""Random erasing and CutMix: what is done to a batch on its device, by draws from torch's generator.
+"""RandAugment, random erasing and CutMix: what is done to a batch, by draws from torch's generator.
 
 The loop seeds it from (seed, stage, epoch, step, rank), so a resumed stage has the same draws.
 """
@@ -18,17 +18,35 @@ _AREA, _ASPECT = (0.02, 0.33), (0.3, 1 / 0.3)
 
 @dataclass(frozen=True)
 class Mixing:
-    """``erasing`` is the share of images of which a part is erased, ``cutmix`` that of batches whose images are mixed."""
+    """``erasing`` is the share of images of which a part is erased, ``cutmix`` that of batches whose images are mixed.
+
+    ``magnitude`` is that of RandAugment, 0 for none.
+    """
 
     erasing: float = 0.0
     cutmix: float = 0.0
+    magnitude: int = 0
 
     def __call__(self, x: Tensor, y: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+        if self.magnitude > 0:
+            x = rand_augment(x, self.magnitude)
         if self.erasing > 0:
             x = erase(x, self.erasing)
         if self.cutmix > 0 and float(torch.rand(())) < self.cutmix:
             return cutmix(x, targets.as_probabilities(y))
         return x, y
+
+
+def rand_augment(x: Float[Tensor, "n c h w"], magnitude: int) -> Float[Tensor, "n c h w"]:
+    """RandAugment (Cubuk et al. 2020) as torchvision has it: two operations on each image, of this magnitude of 30.
+
+    They compute with bytes, as on image files.
+    """
+    from torchvision.transforms import v2
+
+    augment = v2.RandAugment(num_ops=2, magnitude=magnitude)
+    images = (x * 255).round().to(torch.uint8)
+    return torch.stack([augment(image) for image in images]).to(x.dtype) / 255
 
 
 def erase(x: Float[Tensor, "n c h w"], share: float) -> Float[Tensor, "n c h w"]:
