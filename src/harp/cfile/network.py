@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from harp.cfile.arena import Arena, plan
 from harp.cfile.storing import Stored, Values, store
+from harp.runtime.arranging import arrange
 from harp.runtime.graph import Graph, Shape
-from harp.runtime.lowering import ACTIVATIONS, Layer
+from harp.runtime.lowering import ACTIVATIONS, Layer, lower
 from harp.runtime.shapes import shapes
-from harp.runtime.trimming import layers_of
+from harp.runtime.trimming import trim
 
 KINDS = (
     *("conv", "activation", "affine", "softmax", "max_pool", "avg_pool", "adaptive_avg_pool"),
@@ -56,6 +57,12 @@ def network_of(graph: Graph, values: Values) -> Network:
     arena = plan(layers, [math.prod(size) for size in sizes], scratch)
     kept = tuple(layer for layer, _ in stored)
     return Network(kept, tuple(constants for _, constants in stored), sizes, known[-1], arena, values)
+
+
+def layers_of(graph: Graph) -> list[Layer]:
+    """What the engine runs for a graph, without its needless channels."""
+    arranged, values = arrange(graph, shapes(graph))
+    return trim(lower(arranged, values), values)
 
 
 def convolved(layer: Layer, size: Size) -> tuple[int, int]:

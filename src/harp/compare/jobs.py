@@ -86,7 +86,7 @@ def finished(plan: ComparePlan) -> CompareResults:
     test = (
         None if attack is None else Test(attack.name, attack.threat.norm, attack.threat.eps, how_words(*how_of(attack)))
     )
-    images = min(recipe.test.images or tests, tests)
+    images = recipe.test.images_of(tests)
     return read_compare_results([*dense, *made], test, images=images, baseline=plan.reference, seeds=plan.seeds)
 
 

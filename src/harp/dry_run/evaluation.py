@@ -21,7 +21,7 @@ def time_of_evaluation(path: Path, settings: Evaluating, compute: Compute) -> di
     recipe = recipe_of(path)
     attacks_of(settings, recipe)
     data = open_data(recipe)
-    images = min(settings.images or len(data.test), len(data.test))
+    images = settings.images_of(len(data.test))
     left = unanswered(path, settings, len(data.test))
     if not left:
         return {}
@@ -40,7 +40,7 @@ def time_to_evaluate(recipe: Recipe, standing: Standing = UNTRAINED) -> Range:
     fabric = launch(make_fabric(alone(compute)), compute)
     model = place(build_network(recipe, data), fabric.device, channels_last=compute.channels_last)
     clock = Clock(model, data.test, settings.batch_size, fabric.device)
-    images = min(settings.images or len(data.test), len(data.test))
+    images = settings.images_of(len(data.test))
     total = NO_TIME
     for attack in attacks_of(settings, recipe):
         total += clock.evaluation(attack, images, standing)

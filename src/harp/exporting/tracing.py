@@ -20,7 +20,7 @@ from harp.exporting.folding import fold
 from harp.exporting.moving import reshape
 from harp.exporting.operations import OPERATIONS, WITH_TARGET
 from harp.pruning import masks
-from harp.runtime.graph import Graph, Node
+from harp.runtime.graph import Graph, Node, Shape
 
 _WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
 """What torch puts around a network, and what the network is called inside."""

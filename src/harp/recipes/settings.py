@@ -78,6 +78,10 @@ class Evaluating:
         check(self.step_size is None or positive(self.step_size), self, "step_size", "must be positive, or None")
         check(self.batch_size >= 1, self, "batch_size", "must be at least 1")
 
+    def images_of(self, tests: int) -> int:
+        """How many of so many test images are evaluated."""
+        return min(self.images or tests, tests)
+
 
 @dataclass(frozen=True)
 class Compute:

@@ -59,7 +59,7 @@ def evaluate_run(
     opened = open_inputs(recipe, run, lambda: launch(alone, compute), accept=accept_changes, progress=watch.on_reading)
     data, fabric = opened.data, opened.fabric
     model = place(load_network(path, data), fabric.device, channels_last=compute.channels_last)
-    images = min(settings.images or len(data.test), len(data.test))
+    images = settings.images_of(len(data.test))
     watch.on_start("evaluate", f"{read_card(run.card).name} on {images:,} test images")
     ranks = Ranks(fabric.global_rank, fabric.world_size, fabric.device)
     work = _Work(run, model, data, images, settings, recipe.seed, watch, ranks, opened.inputs)
@@ -222,7 +222,7 @@ def is_evaluated(path: Path, settings: Evaluating, tests: int) -> bool:
 def unanswered(path: Path, settings: Evaluating, tests: int) -> list[Asked | None]:
     """The attacks, None for clean images, that the card of a finished run has no result of."""
     recipe, known = recipe_of(path), read_card(RunDirectory(path).card).evaluations
-    images = min(settings.images or tests, tests)
+    images = settings.images_of(tests)
     return [a for a in attacks_of(settings, recipe) if not any(_answers(e, a, images, recipe.seed) for e in known)]
 
 
