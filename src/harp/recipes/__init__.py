@@ -13,6 +13,7 @@ from harp.recipes.lengths import (
 from harp.recipes.methods import ADMM, OWN_METHODS, brought, method_names, register_name
 from harp.recipes.plain import from_json, recipe_in, to_json
 from harp.recipes.presets import PRESETS
+from harp.recipes.protocols import PRUNING_KEEPS, Protocol, evaluations_of
 from harp.recipes.settings import (
     S2AP_HOSTS,
     Compute,
@@ -32,11 +33,13 @@ __all__ = [
     "OWN_METHODS",
     "PLUG_INS",
     "PRESETS",
+    "PRUNING_KEEPS",
     "S2AP_HOSTS",
     "Compute",
     "Evaluating",
     "Granularity",
     "Objective",
+    "Protocol",
     "Pruning",
     "Recipe",
     "Task",
@@ -45,6 +48,7 @@ __all__ = [
     "chance_words",
     "changes",
     "data_title",
+    "evaluations_of",
     "few_steps",
     "flags",
     "flat",
