@@ -84,7 +84,7 @@ class Journal:
                 "doubts": self.doubts,
                 "predicted": self.predicted.tolist(),
                 "confidence": [round(sure, 6) for sure in self.confidence.tolist()],
-                "distance": [None if away == math.inf else away for away in self.distance.tolist()],
+                "distance": _finite(self.distance),
                 "elapsed_s": self.elapsed_s,
             },
         )
@@ -144,6 +144,13 @@ def _parse(record: dict[str, Any], images: int) -> Journal:
         distance=_numbers(record["distance"], images, torch.double),
         elapsed_s=float(elapsed_s),
     )
+
+
+def _finite(values: Tensor) -> list[float | None]:
+    """With null for what is infinite; empty where all are."""
+    if values.isinf().all():
+        return []
+    return [None if value == math.inf else value for value in values.tolist()]
 
 
 def _numbers(values: Any, images: int, dtype: torch.dtype) -> Tensor:
