@@ -139,9 +139,9 @@ def _parse(record: dict[str, Any], images: int) -> Journal:
         same=same,
         notes=notes,
         doubts=record["doubts"],
-        predicted=_numbers(record["predicted"], images, torch.long),
-        confidence=_numbers(record["confidence"], images, torch.double),
-        distance=_numbers(record["distance"], images, torch.double),
+        predicted=_numbers(record["predicted"], images, torch.long, -1),
+        confidence=_numbers(record["confidence"], images, torch.double, -1.0),
+        distance=_numbers(record["distance"], images, torch.double, math.inf),
         elapsed_s=float(elapsed_s),
     )
 
@@ -153,11 +153,12 @@ def _finite(values: Tensor) -> list[float | None]:
     return [None if value == math.inf else value for value in values.tolist()]
 
 
-def _numbers(values: Any, images: int, dtype: torch.dtype) -> Tensor:
-    """One number per image, or none at all, as journals of earlier versions have."""
+def _numbers(values: Any, images: int, dtype: torch.dtype, unknown: int | float) -> Tensor:
+    """One number per image; where there are none at all, as in journals of earlier versions, all are unknown."""
     if not isinstance(values, list) or len(values) not in (0, images):
         raise ValueError(f"{len(values)} numbers for {images} images")
-    return torch.tensor([math.inf if value is None else value for value in values], dtype=dtype)
+    known = [math.inf if value is None else value for value in values]
+    return torch.tensor(known, dtype=dtype) if known else torch.full((images,), unknown, dtype=dtype)
 
 
 def fingerprint(model: nn.Module) -> str:
