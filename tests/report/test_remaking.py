@@ -110,3 +110,20 @@ def test_an_evaluation_with_a_step_of_its_own_is_made_again_with_it(fake, evalua
         "harp evaluate runs/dense --attack pgd --images 1000 --steps 10 --step-size 0.01 --eps 0.1",
         "harp evaluate runs/dense --attack fgsm --images 1000 --eps 0.1",
     ]
+
+
+def test_distances_are_measured_at_one_radius_for_each_command_and_corruptions_have_their_own(
+    fake, evaluation, commands
+):
+    run = fake("dense")
+    run.recipe = recipe()
+    run.card["evaluations"] = [evaluation("minimal", 2, 4, eps, distances=[0.3] * 4) for eps in (0.1, 0.2)]
+    run.card["corruptions"] = {
+        **{"images": 4, "counts": {"fog": [4]}, "by_image": [1] * 4, "accuracy": 1.0, "low": 1.0, "high": 1.0},
+        **{"seed": 0, "elapsed_s": 1.0, "inputs": ""},
+    }
+    assert commands(run.write())[1:] == [
+        "harp evaluate runs/dense --attack clean --images 4 --corruptions",
+        "harp evaluate runs/dense --attack minimal --images 4 --eps 0.1",
+        "harp evaluate runs/dense --attack minimal --images 4 --eps 0.2",
+    ]

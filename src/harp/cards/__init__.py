@@ -4,6 +4,7 @@ from harp.cards.card import CARD_FORMAT, Card, Layer, read_card
 from harp.cards.corruptions import Corruptions
 from harp.cards.evaluation import Evaluation, bits_of, wilson
 from harp.cards.fields import Fields, parse_object, read_text
+from harp.cards.robustbench import robustbench_entry
 
 __all__ = [
     "CARD_FORMAT",
@@ -16,5 +17,6 @@ __all__ = [
     "parse_object",
     "read_card",
     "read_text",
+    "robustbench_entry",
     "wilson",
 ]

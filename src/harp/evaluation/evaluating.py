@@ -89,7 +89,7 @@ def evaluate(
     labels = data.labels[order].long()
     seed = seed_for(attack, seed)
     place = _device_of(model) if device is None else torch.device(device)
-    networks = Networks(model, engine)
+    networks = Networks(model, engine, attack.parent if isinstance(attack, Settled) else None)
     with attacking(model), hold_masks(model), networks.asked(should_stop):
         x, y = next(data.batches(order[:batch_size], batch_size))
         beside = x if batch_size > 1 else next(data.batches(order[:2], 2))[0]
@@ -182,7 +182,6 @@ def _identity(
     """All that decides the result; the images are known by their labels and by the first batch."""
     pixels = hashlib.sha256(tensor_bytes(data.labels[order]) + tensor_bytes(x)).hexdigest()
     by_name = isinstance(attack, FunctionType)  # the repr of a function is its address
-    parent = attack.parent if isinstance(attack, Settled) else None
     return {
         "model": fingerprint(networks.model),
         "engine": networks.name,
@@ -191,7 +190,7 @@ def _identity(
         "images": len(order),
         "batch_size": batch_size,
         "seed": seed,
-        **({} if parent is None else {"parent": fingerprint(parent)}),
+        **({} if networks.parent is None else {"parent": fingerprint(networks.parent)}),
     }
 
 

@@ -84,7 +84,7 @@ class Journal:
                 "doubts": self.doubts,
                 "predicted": self.predicted.tolist(),
                 "confidence": [round(sure, 6) for sure in self.confidence.tolist()],
-                "distance": [None if away == math.inf else away for away in self.distance.tolist()],
+                "distance": _finite(self.distance),
                 "elapsed_s": self.elapsed_s,
             },
         )
@@ -139,18 +139,26 @@ def _parse(record: dict[str, Any], images: int) -> Journal:
         same=same,
         notes=notes,
         doubts=record["doubts"],
-        predicted=_numbers(record["predicted"], images, torch.long),
-        confidence=_numbers(record["confidence"], images, torch.double),
-        distance=_numbers(record["distance"], images, torch.double),
+        predicted=_numbers(record["predicted"], images, torch.long, -1),
+        confidence=_numbers(record["confidence"], images, torch.double, -1.0),
+        distance=_numbers(record["distance"], images, torch.double, math.inf),
         elapsed_s=float(elapsed_s),
     )
 
 
-def _numbers(values: Any, images: int, dtype: torch.dtype) -> Tensor:
-    """One number per image, or none at all, as journals of earlier versions have."""
+def _finite(values: Tensor) -> list[float | None]:
+    """With null for what is infinite; empty where all are."""
+    if values.isinf().all():
+        return []
+    return [None if value == math.inf else value for value in values.tolist()]
+
+
+def _numbers(values: Any, images: int, dtype: torch.dtype, unknown: int | float) -> Tensor:
+    """One number per image; where there are none at all, as in journals of earlier versions, all are unknown."""
     if not isinstance(values, list) or len(values) not in (0, images):
         raise ValueError(f"{len(values)} numbers for {images} images")
-    return torch.tensor([math.inf if value is None else value for value in values], dtype=dtype)
+    known = [math.inf if value is None else value for value in values]
+    return torch.tensor(known, dtype=dtype) if known else torch.full((images,), unknown, dtype=dtype)
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -1,7 +1,7 @@
 """Who is asked in an evaluation: the model, which decides, and the sparse engine where attacks run on it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from torch import nn
@@ -13,10 +13,11 @@ from harp.runtime.torch import SparseModule
 
 @dataclass(frozen=True)
 class Networks:
-    """The model, and the engine that computes it, if there is one."""
+    """The model, the engine that computes it, if there is one, and the dense network that it was pruned from, if attacks use it."""
 
     model: nn.Module
     engine: SparseModule | None
+    parent: nn.Module | None = None
 
     @property
     def name(self) -> str:
@@ -29,9 +30,11 @@ class Networks:
 
     @contextmanager
     def asked(self, should_stop: Callable[[], bool]) -> Iterator[None]:
-        """Ask ``should_stop`` before each pass of either."""
-        of_engine = nullcontext() if self.engine is None else asked_before_each_pass(self.engine, should_stop)
-        with asked_before_each_pass(self.model, should_stop), of_engine:
+        """Ask ``should_stop`` before each pass of any."""
+        with ExitStack() as asked:
+            for network in (self.model, self.engine, self.parent):
+                if network is not None:
+                    asked.enter_context(asked_before_each_pass(network, should_stop))
             yield
 
 

@@ -13,6 +13,7 @@ from harp.recipes.lengths import (
 from harp.recipes.methods import ADMM, GMP, LEARN_WEIGHTS, OWN_METHODS, brought, method_names, register_name
 from harp.recipes.plain import from_json, recipe_in, to_json
 from harp.recipes.presets import PRESETS
+from harp.recipes.protocols import PRUNING_KEEPS, Protocol, evaluations_of
 from harp.recipes.setting import with_setting
 from harp.recipes.settings import Compute, Evaluating, Recipe, Task, data_title
 from harp.recipes.spelling import PLUG_INS, normal_spelling, respelled
@@ -25,11 +26,13 @@ __all__ = [
     "OWN_METHODS",
     "PLUG_INS",
     "PRESETS",
+    "PRUNING_KEEPS",
     "S2AP_HOSTS",
     "Compute",
     "Evaluating",
     "Granularity",
     "Objective",
+    "Protocol",
     "Pruning",
     "Recipe",
     "Task",
@@ -38,6 +41,7 @@ __all__ = [
     "chance_words",
     "changes",
     "data_title",
+    "evaluations_of",
     "few_steps",
     "flags",
     "flat",

@@ -60,13 +60,17 @@ def _known(run: Run, alone: bool) -> dict[str, Any]:
 
 def _evaluations(run: Run) -> Iterator[str]:
     """One command for each attack and number of images, at all its radii; every attack brings the clean accuracy along."""
-    radii: dict[tuple[tuple[str, ...], int], list[str]] = {}
+    radii: dict[tuple[tuple[str, ...], int, float | None], list[str]] = {}
     for each in run.evaluations:
         if each.eps is not None:
-            radii.setdefault((_attack_words(each), each.images), []).append(str(each.eps))
+            alone = each.eps if each.attack == "minimal" else None  # it takes one radius at a time
+            radii.setdefault((_attack_words(each), each.images, alone), []).append(str(each.eps))
     if not radii:
-        radii = {(("clean",), each.images): [] for each in run.evaluations}
-    for (attack, images), eps in radii.items():
+        radii = {(("clean",), each.images, None): [] for each in run.evaluations}
+    if run.corruptions is not None:
+        images = str(run.corruptions.images)
+        yield shlex.join(["harp", "evaluate", str(run.path), "--attack", "clean", "--images", images, "--corruptions"])
+    for (attack, images, _), eps in radii.items():
         words = ["harp", "evaluate", str(run.path), "--attack", attack[0], "--images", str(images), *attack[1:]]
         yield shlex.join([*words, *(["--eps", *eps] if eps else [])])
 

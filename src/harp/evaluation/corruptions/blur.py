@@ -68,13 +68,14 @@ def zoom(x: np.ndarray, level: int, random: Generator) -> np.ndarray:
 
 def zoomed(x: np.ndarray, factor: float) -> np.ndarray:
     """The middle of an image as large as the whole."""
-    middle = (np.array(x.shape[:2]) - 1) / 2
-    matrix = np.diag([1 / factor, 1 / factor])
-    offset = middle - matrix @ middle
-    planes = [
-        ndimage.affine_transform(plane, matrix, offset, order=1, mode="nearest") for plane in np.moveaxis(x, 2, 0)
-    ]
+    places = np.meshgrid(*(_around_the_middle(length, factor) for length in x.shape[:2]), indexing="ij")
+    planes = [ndimage.map_coordinates(plane, places, order=1, mode="nearest") for plane in np.moveaxis(x, 2, 0)]
     return np.stack(planes, 2)
+
+
+def _around_the_middle(length: int, factor: float) -> np.ndarray:
+    middle = (length - 1) / 2
+    return middle + (np.arange(length) - middle) / factor
 
 
 def softened(x: np.ndarray, sigma: float) -> np.ndarray:

@@ -29,7 +29,7 @@ def elastic(x: np.ndarray, level: int, random: Generator) -> np.ndarray:
     after = before + random.uniform(-corners, corners, (3, 2))
     homogeneous = np.column_stack([before, np.ones(3)])
     affine = np.linalg.lstsq(homogeneous, after, rcond=None)[0]
-    places = np.stack(np.indices(x.shape[:2]), -1).reshape(-1, 2) - middle
+    places = np.moveaxis(np.indices(x.shape[:2]), 0, -1).reshape(-1, 2) - middle
     places = np.column_stack([places, np.ones(len(places))]) @ affine + middle
     moves = [_smooth_field(x.shape[:2], smooth, random) * strength for _ in range(2)]
     rows, columns = (places[:, axis].reshape(x.shape[:2]) + moves[axis] for axis in range(2))
@@ -52,8 +52,8 @@ def pixelate(x: np.ndarray, level: int, random: Generator) -> np.ndarray:
 
 def _there_and_back(plane: np.ndarray, small: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
     picture = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
-    less = picture.resize(small[::-1], Image.Resampling.BOX)
-    return np.asarray(less.resize(size[::-1], Image.Resampling.NEAREST))
+    less = picture.resize((small[1], small[0]), Image.Resampling.BOX)
+    return np.asarray(less.resize((size[1], size[0]), Image.Resampling.NEAREST))
 
 
 def jpeg(x: np.ndarray, level: int, random: Generator) -> np.ndarray:
