@@ -161,7 +161,9 @@ def microcontroller() -> str:
         ]
         for r in json.loads((RESULTS / "microcontroller.json").read_text(encoding="utf-8"))["records"]
     ]
-    return rows(["network at 1 %", "C by", "flash, bytes", "RAM, bytes", "instructions per image", "other classes"], body)
+    return rows(
+        ["network at 1 %", "C by", "flash, bytes", "RAM, bytes", "instructions per image", "other classes"], body
+    )
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -16,6 +16,7 @@ from harp.runtime.shapes import shapes
 
 VERSION = 2
 """The newest that is read. A file gets the lowest that can say it: 1, or 2 where weights are int8."""
+_VERSIONS = [str(number) for number in range(1, VERSION + 1)]
 Values = Literal["f32", "f16", "int8"]
 MOST_DENSE_BYTES = 2**32
 """What :func:`read` may allocate. Weights are hardly larger, and a small file could promise any size."""
@@ -66,7 +67,7 @@ def _read(content: bytes) -> tuple[Graph, dict[str, Any]]:
     texts, blobs = unpack(content)
     if texts.get("format") != "harp":
         raise ValueError("it is a safetensors file of something else; `harp export` writes what is wanted")
-    if texts.get("version") not in map(str, range(1, VERSION + 1)):
+    if texts.get("version") not in _VERSIONS:
         raise ValueError(f"it has version {texts.get('version')!r}, and this harp reads 1 to {VERSION}; update harp")
     card = _object(texts, "card")
     planned = _graph(_object(texts, "graph"))
