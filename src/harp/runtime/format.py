@@ -25,7 +25,7 @@ MOST_DENSE_BYTES = 2**32
 def write(path: Path | str, graph: Graph, *, card: dict[str, Any], values: Values = "f32") -> None:
     """Write a network and its card (anything that JSON can say), atomically.
 
-    ``values`` is how weights are stored; biases, scales and shifts are always f32. Raises ValueError naming the node
+    ``values`` is how weights are stored; biases, scales and shifts are f32, biases beside int8 f16. Raises ValueError naming the node
     when the graph is not valid or a weight cannot be stored, or the card when it is not JSON.
     """
     if values not in get_args(Values):
@@ -99,12 +99,20 @@ def _describe(node: Node, place: int, blobs: dict[str, bytes], values: str) -> d
     tensors = {}
     for name, tensor in node.tensors.items():
         try:
-            plan, blobs[f"{place}.{name}"] = pack_tensor(tensor, values if name == "weight" else "f32")
+            plan, blobs[f"{place}.{name}"] = pack_tensor(tensor, _kind(name, tensor, values))
         except ValueError as error:
             raise ValueError(f"{name} of node {place} ({node.op!r}, {node.name!r}) {error}") from None
         tensors[name] = dataclasses.asdict(plan)
     described = {"op": node.op, "inputs": node.inputs, "attributes": dict(node.attributes), "tensors": tensors}
     return {key: value for key, value in {**described, "name": node.name}.items() if value}
+
+
+def _kind(name: str, tensor: Any, values: str) -> str:
+    """How a tensor is stored. Beside weights of eight bits, half precision is more than enough for a bias."""
+    if name == "weight":
+        return values
+    small = values == "int8" and name == "bias" and np.abs(tensor).max(initial=0) < np.finfo(np.float16).max
+    return "f16" if small else "f32"
 
 
 def _object(texts: Mapping[str, str], key: str) -> dict[str, Any]:
