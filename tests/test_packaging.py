@@ -42,6 +42,14 @@ def test_a_large_wheel_is_refused(tmp_path: Path):
         script("build_wheel").check(large, "x86_64")
 
 
+def test_a_wheel_for_a_newer_c_library_is_refused(tmp_path: Path):
+    build, name = script("build_wheel"), "harp/runtime/_engine.cpython-311-x86_64-linux-gnu.so"
+    with zipfile.ZipFile(tmp_path / "harp.whl", "w") as content:
+        content.writestr(name, b"GLIBC_2.2.5\0GLIBC_2.34\0GLIBC_2.9")
+    with pytest.raises(RuntimeError, match=r"needs glibc \(2, 34\): expected at most \(2, 17\)"):
+        build.check(tmp_path / "harp.whl", "x86_64")
+
+
 def test_the_trial_compares_the_engine_with_numpy(monkeypatch: pytest.MonkeyPatch):
     trial = script("try_wheel")
     trial.compare(8, 0)
