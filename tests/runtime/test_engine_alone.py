@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,8 @@ def test_the_extension_is_named_after_the_processor_that_will_load_it(tmp_path: 
     compiler = ARM["aarch64"][0]
     need("cmake", compiler)
     system = ("-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", f"-DCMAKE_CXX_COMPILER={compiler}")
-    run("cmake", "-S", ENGINE, "-B", tmp_path, f"-DPython_EXECUTABLE={sys.executable}", *system)
+    python = (f"-DPython_EXECUTABLE={sys.executable}", f"-DPython_INCLUDE_DIR={sysconfig.get_path('include')}")
+    run("cmake", "-S", ENGINE, "-B", tmp_path, *python, *system)
     rules = "\n".join(path.read_text() for path in tmp_path.rglob("build.make"))
     version = f"{sys.version_info.major}{sys.version_info.minor}"
     assert f"_engine.cpython-{version}-aarch64-linux-gnu.so" in rules

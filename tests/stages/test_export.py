@@ -139,3 +139,15 @@ def test_onnx_is_one_flag_away(run, capsys):
     pytest.importorskip("onnxruntime")
     assert cli.main(["export", str(run), "--out", "net.onnx", "--format", "onnx"]) == 0
     assert "bytes in net.onnx" in capsys.readouterr().out
+
+
+def test_c_for_a_microcontroller_is_one_flag_away(run, capsys, monkeypatch):
+    monkeypatch.setenv("CC", "")
+    assert cli.main(["export", "pruned", "--out", "net.c", "--format", "c", "--values", "int8"]) == 0
+    said = capsys.readouterr().out
+    assert "bytes of constants in net.c" in said
+    assert "bytes of static memory for values" in said
+    assert "const char* const net_classes[" in Path("net.h").read_text()
+    Path("net.c").unlink()
+    assert cli.main(["export", "pruned", "--out", "net.c", "--format", "c"]) == 2
+    assert "net.h is there already; replace it with --overwrite" in capsys.readouterr().err

@@ -1,15 +1,16 @@
 """What each kind of layer is in C: its constants, the calls that compute it, and the functions that these need."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from harp.cfile.literals import comment_text, number, table
 from harp.cfile.network import Size, convolved
 from harp.cfile.storing import Stored
-from harp.runtime.lowering import Layer
+from harp.runtime.lowering import Layer, Rows
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,10 @@ def _convolution(step: Step) -> Call:
     return Call([f"convolve(&layer_{step.number}, {given});"], {"convolution", *parts}, constants)
 
 
-def _window(attributes: dict) -> dict[str, int]:
+def _window(attributes: Mapping[str, Any]) -> dict[str, int]:
     of = {"stride": (1, 1), "padding": (0, 0), **attributes}
-    fields = dict(zip(("kernel_height", "kernel_width"), of["kernel"], strict=True))
+    fields: dict[str, int] = {}
+    fields |= dict(zip(("kernel_height", "kernel_width"), of["kernel"], strict=True))
     for key in ("stride", "padding"):
         fields |= dict(zip((f"{key}_down", f"{key}_across"), of[key], strict=True))
     return fields
@@ -217,7 +219,7 @@ def _flatten(step: Step) -> Call:
     return Call([f"copy({step.inputs[0]}, {step.count}, {step.out});"], {"copy"})
 
 
-def _rows(step: Step):
+def _rows(step: Step) -> Rows:
     assert step.layer.rows is not None
     return step.layer.rows
 

@@ -16,6 +16,7 @@ from harp.runtime.shapes import shapes
 
 VERSION = 2
 """The newest that is read. A file gets the lowest that can say it: 1, or 2 where weights are int8."""
+_VERSIONS = [str(number) for number in range(1, VERSION + 1)]
 Values = Literal["f32", "f16", "int8"]
 MOST_DENSE_BYTES = 2**32
 """What :func:`read` may allocate. Weights are hardly larger, and a small file could promise any size."""
@@ -24,7 +25,7 @@ MOST_DENSE_BYTES = 2**32
 def write(path: Path | str, graph: Graph, *, card: dict[str, Any], values: Values = "f32") -> None:
     """Write a network and its card (anything that JSON can say), atomically.
 
-    ``values`` is how weights are stored; biases, scales and shifts are always f32. Raises ValueError naming the node
+    ``values`` is how weights are stored; biases, scales and shifts are f32, biases beside int8 f16. Raises ValueError naming the node
     when the graph is not valid or a weight cannot be stored, or the card when it is not JSON.
     """
     if values not in get_args(Values):
@@ -66,7 +67,7 @@ def _read(content: bytes) -> tuple[Graph, dict[str, Any]]:
     texts, blobs = unpack(content)
     if texts.get("format") != "harp":
         raise ValueError("it is a safetensors file of something else; `harp export` writes what is wanted")
-    if texts.get("version") not in map(str, range(1, VERSION + 1)):
+    if texts.get("version") not in _VERSIONS:
         raise ValueError(f"it has version {texts.get('version')!r}, and this harp reads 1 to {VERSION}; update harp")
     card = _object(texts, "card")
     planned = _graph(_object(texts, "graph"))
@@ -98,12 +99,20 @@ def _describe(node: Node, place: int, blobs: dict[str, bytes], values: str) -> d
     tensors = {}
     for name, tensor in node.tensors.items():
         try:
-            plan, blobs[f"{place}.{name}"] = pack_tensor(tensor, values if name == "weight" else "f32")
+            plan, blobs[f"{place}.{name}"] = pack_tensor(tensor, _kind(name, tensor, values))
         except ValueError as error:
             raise ValueError(f"{name} of node {place} ({node.op!r}, {node.name!r}) {error}") from None
         tensors[name] = dataclasses.asdict(plan)
     described = {"op": node.op, "inputs": node.inputs, "attributes": dict(node.attributes), "tensors": tensors}
     return {key: value for key, value in {**described, "name": node.name}.items() if value}
+
+
+def _kind(name: str, tensor: Any, values: str) -> str:
+    """How a tensor is stored. Beside weights of eight bits, half precision is more than enough for a bias."""
+    if name == "weight":
+        return values
+    small = values == "int8" and name == "bias" and np.abs(tensor).max(initial=0) < np.finfo(np.float16).max
+    return "f16" if small else "f32"
 
 
 def _object(texts: Mapping[str, str], key: str) -> dict[str, Any]:
