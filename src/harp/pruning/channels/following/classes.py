@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,7 @@ class Classes:
     """
 
     def __init__(self) -> None:
-        self._parent = [FREE, STUCK]
+        self._parent, self._count = np.array([FREE, STUCK], dtype=np.int32), 2
         self._pinned = {STUCK}
         self._members: dict[int, list[int]] = {}  # of classes of several, until they are pinned
         self._causes: dict[int, str] = {}
@@ -26,21 +27,24 @@ class Classes:
 
     def fresh(self, count: int) -> Tensor:
         """That many new channels, each a class of its own."""
-        first = len(self._parent)
-        self._parent.extend(range(first, first + count))
-        return torch.arange(first, first + count, dtype=torch.int32)
+        first, self._count = self._count, self._count + count
+        if self._count > len(self._parent):
+            more = np.arange(len(self._parent), 2 * self._count, dtype=np.int32)
+            self._parent = np.concatenate([self._parent, more])
+        return torch.arange(first, self._count, dtype=torch.int32)
 
     def roots(self, numbers: Tensor) -> Tensor:
         """The number that stands for the class of each."""
-        distinct, where = numbers.unique(return_inverse=True)
-        found = self._roots_of(distinct.tolist())
-        return torch.tensor(found, dtype=torch.int32)[where].view(numbers.shape)
+        found = self._parent[numbers.numpy()]
+        while not np.array_equal(further := self._parent[found], found):
+            found = further
+        return torch.from_numpy(np.asarray(found))
 
     def _roots_of(self, numbers: Iterable[int]) -> list[int]:
         parent, found = self._parent, []
         for number in numbers:
-            while parent[number] != number:
-                parent[number] = number = parent[parent[number]]
+            while (above := int(parent[number])) != number:
+                parent[number] = number = int(parent[above])
             found.append(number)
         return found
 
@@ -86,7 +90,8 @@ class Classes:
         spread = [_is_spread(a, narrow_b), _is_spread(b, narrow_a)]
         narrow_a, narrow_b = torch.broadcast_tensors(narrow_a, narrow_b)
         roots_a, roots_b = self.roots(narrow_a), self.roots(narrow_b)
-        pairs = torch.stack([roots_a.flatten(), roots_b.flatten()]).unique(dim=1)
+        both = (roots_a.flatten().long() << 32 | roots_b.flatten().long()).unique()
+        pairs = torch.stack([both >> 32, both & 0xFFFFFFFF])
         pairs = pairs[:, (pairs != FREE).all(0)]
         gone = roots_a == FREE  # where the result is b's: a is nothing, or one value beside many of b
         for side in (0, 1):
@@ -97,7 +102,7 @@ class Classes:
                 pairs = pairs[:, ~torch.isin(pairs[side], many)]
                 if side == 0:
                     gone = gone | (torch.isin(roots_a, many) & (roots_b != FREE))
-        self.merge(pairs.T.tolist())
+        self.merge(pairs[:, pairs[0] != pairs[1]].T.tolist())
         return torch.where(gone, narrow_b, narrow_a).expand(shape)
 
     def blend(self, numbers: Tensor, dims: Iterable[int]) -> Tensor:
