@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +18,8 @@ class Classes:
     """
 
     def __init__(self) -> None:
-        self._parent, self._count = np.array([FREE, STUCK], dtype=np.int32), 2
+        self._count = 2
+        self._parent, self._parents = _numbers(1024)  # one memory: number by number, and all at once
         self._pinned = {STUCK}
         self._members: dict[int, list[int]] = {}  # of classes of several, until they are pinned
         self._causes: dict[int, str] = {}
@@ -28,23 +28,24 @@ class Classes:
     def fresh(self, count: int) -> Tensor:
         """That many new channels, each a class of its own."""
         first, self._count = self._count, self._count + count
-        if self._count > len(self._parent):
-            more = np.arange(len(self._parent), 2 * self._count, dtype=np.int32)
-            self._parent = np.concatenate([self._parent, more])
+        if self._count > len(self._parents):
+            known = self._parents
+            self._parent, self._parents = _numbers(2 * self._count)
+            self._parents[: len(known)] = known
         return torch.arange(first, self._count, dtype=torch.int32)
 
     def roots(self, numbers: Tensor) -> Tensor:
         """The number that stands for the class of each."""
-        found = self._parent[numbers.numpy()]
-        while not np.array_equal(further := self._parent[found], found):
+        found = self._parents[numbers.long()]
+        while not torch.equal(further := self._parents[found.long()], found):
             found = further
-        return torch.from_numpy(np.asarray(found))
+        return found
 
     def _roots_of(self, numbers: Iterable[int]) -> list[int]:
         parent, found = self._parent, []
         for number in numbers:
-            while (above := int(parent[number])) != number:
-                parent[number] = number = int(parent[above])
+            while (above := parent[number]) != number:
+                parent[number] = number = parent[above]
             found.append(number)
         return found
 
@@ -125,6 +126,14 @@ class Classes:
         """The dimensions along which there is more than one channel."""
         classes = squeezed(self.roots(squeezed(numbers)))
         return [dim for dim, size in enumerate(classes.shape) if size > 1]
+
+
+def _numbers(count: int) -> tuple[memoryview, Tensor]:
+    """0, 1, 2, … in one memory, as Python's numbers and as a tensor."""
+    memory = bytearray(4 * count)
+    numbers = torch.frombuffer(memory, dtype=torch.int32)
+    numbers.copy_(torch.arange(count))
+    return memoryview(memory).cast("i"), numbers
 
 
 def _is_spread(numbers: Tensor, beside: Tensor) -> bool:
