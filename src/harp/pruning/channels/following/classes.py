@@ -18,7 +18,8 @@ class Classes:
     """
 
     def __init__(self) -> None:
-        self._parent = [FREE, STUCK]
+        self._count = 2
+        self._parent, self._parents = _numbers(1024)  # one memory: number by number, and all at once
         self._pinned = {STUCK}
         self._members: dict[int, list[int]] = {}  # of classes of several, until they are pinned
         self._causes: dict[int, str] = {}
@@ -26,21 +27,25 @@ class Classes:
 
     def fresh(self, count: int) -> Tensor:
         """That many new channels, each a class of its own."""
-        first = len(self._parent)
-        self._parent.extend(range(first, first + count))
-        return torch.arange(first, first + count, dtype=torch.int32)
+        first, self._count = self._count, self._count + count
+        if self._count > len(self._parents):
+            known = self._parents
+            self._parent, self._parents = _numbers(2 * self._count)
+            self._parents[: len(known)] = known
+        return torch.arange(first, self._count, dtype=torch.int32)
 
     def roots(self, numbers: Tensor) -> Tensor:
         """The number that stands for the class of each."""
-        distinct, where = numbers.unique(return_inverse=True)
-        found = self._roots_of(distinct.tolist())
-        return torch.tensor(found, dtype=torch.int32)[where].view(numbers.shape)
+        found = self._parents[numbers.long()]
+        while not torch.equal(further := self._parents[found.long()], found):
+            found = further
+        return found
 
     def _roots_of(self, numbers: Iterable[int]) -> list[int]:
         parent, found = self._parent, []
         for number in numbers:
-            while parent[number] != number:
-                parent[number] = number = parent[parent[number]]
+            while (above := parent[number]) != number:
+                parent[number] = number = parent[above]
             found.append(number)
         return found
 
@@ -86,7 +91,8 @@ class Classes:
         spread = [_is_spread(a, narrow_b), _is_spread(b, narrow_a)]
         narrow_a, narrow_b = torch.broadcast_tensors(narrow_a, narrow_b)
         roots_a, roots_b = self.roots(narrow_a), self.roots(narrow_b)
-        pairs = torch.stack([roots_a.flatten(), roots_b.flatten()]).unique(dim=1)
+        both = (roots_a.flatten().long() << 32 | roots_b.flatten().long()).unique()
+        pairs = torch.stack([both >> 32, both & 0xFFFFFFFF])
         pairs = pairs[:, (pairs != FREE).all(0)]
         gone = roots_a == FREE  # where the result is b's: a is nothing, or one value beside many of b
         for side in (0, 1):
@@ -97,7 +103,7 @@ class Classes:
                 pairs = pairs[:, ~torch.isin(pairs[side], many)]
                 if side == 0:
                     gone = gone | (torch.isin(roots_a, many) & (roots_b != FREE))
-        self.merge(pairs.T.tolist())
+        self.merge(pairs[:, pairs[0] != pairs[1]].T.tolist())
         return torch.where(gone, narrow_b, narrow_a).expand(shape)
 
     def blend(self, numbers: Tensor, dims: Iterable[int]) -> Tensor:
@@ -120,6 +126,14 @@ class Classes:
         """The dimensions along which there is more than one channel."""
         classes = squeezed(self.roots(squeezed(numbers)))
         return [dim for dim, size in enumerate(classes.shape) if size > 1]
+
+
+def _numbers(count: int) -> tuple[memoryview, Tensor]:
+    """0, 1, 2, … in one memory, as Python's numbers and as a tensor."""
+    memory = bytearray(4 * count)
+    numbers = torch.frombuffer(memory, dtype=torch.int32)
+    numbers.copy_(torch.arange(count))
+    return memoryview(memory).cast("i"), numbers
 
 
 def _is_spread(numbers: Tensor, beside: Tensor) -> bool:
