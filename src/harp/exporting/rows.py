@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harp.exporting.arithmetic import affine, multiply, scaled, subtract
+from harp.exporting.arithmetic import affine, affine_last, multiply, scaled, subtract
 from harp.exporting.draft import Draft, UnsupportedError, Value
 
 aten = torch.ops.aten
@@ -36,6 +36,8 @@ def _batch_norm(
     scale = (variance.double() + eps).rsqrt() * (1 if weight is None else weight.double())
     shift = (0 if bias is None else bias.double()) - mean.double() * scale
     axis = value.axis(1)
+    if axis > 0 and axis == len(value.shape) - 1:
+        return (affine_last(draft, value, scale, shift),)
     order = [axis, *(i for i in range(len(value.shape)) if i != axis)]
     made = affine(draft, draft.permuted(value, order), scale, shift)
     return (draft.permuted(made, [order.index(i) for i in range(len(order))]),)
