@@ -78,7 +78,7 @@ def _normalised(
         raise UnsupportedError("it normalises over the images of a batch")
     held = {
         name: tensor.flatten()
-        for name, tensor in zip(("weight", "bias"), tensors, strict=True)
+        for name, tensor in zip(("scale", "shift"), tensors, strict=True)
         if isinstance(tensor, Tensor)
     }
     how = {"axes": axes, "eps": float(eps), "centred": centred}
@@ -97,7 +97,7 @@ def _group_norm(
     need_constant(weight, bias)
     if value.batch or value.merged:
         raise UnsupportedError("its first dimension is not that of the images")
-    held = {"weight": weight, "bias": bias}
+    held = {"scale": weight, "shift": bias}
     return draft.add("group_norm", value, tensors=held, attributes={"groups": groups, "eps": float(eps)})  # pyright: ignore[reportArgumentType]
 
 
