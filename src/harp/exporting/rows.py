@@ -193,7 +193,7 @@ def _norm(draft: Draft, value: Value, order: Any = 2, dims: Sequence[int] | None
     return draft.reshaped(reduced(draft, value, dims, "norm"), draft.shape)
 
 
-def variance(draft: Draft, value: Value, dims: Sequence[int] | None, correction: float | None) -> Value:
+def variance(draft: Draft, value: Value, dims: Sequence[int] | None, correction: float | int | None) -> Value:
     axes = _axes(value, dims)
     count = math.prod(value.shape[axis] for axis in axes)
     apart = subtract(draft, value, _like(value, reduced(draft, value, dims, "mean")))
