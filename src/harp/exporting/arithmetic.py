@@ -38,6 +38,7 @@ def add(draft: Draft, first: Operand, second: Operand, alpha: Number = 1) -> Val
     if isinstance(first, Value) and isinstance(second, Value):
         return join(draft, "add", first, second if alpha == 1 else scaled(draft, second, alpha))
     if isinstance(second, Value):
+        assert not isinstance(first, Value)
         return _shift(draft, second if alpha == 1 else scaled(draft, second, alpha), first, 1)
     assert isinstance(first, Value)
     return _shift(draft, first, second, alpha)
@@ -64,6 +65,7 @@ def multiply(draft: Draft, first: Operand, second: Operand) -> Value:
         return join(draft, "mul", first, second)
     value, constant = (first, second) if isinstance(first, Value) else (second, first)
     assert isinstance(value, Value)
+    assert not isinstance(constant, Value)
     return _by_constant(draft, "mul", value, constant, lambda numbers: (numbers, 0.0))
 
 

@@ -165,6 +165,7 @@ def _computed(node: fx.Node, draft: Draft, batch: SymInt, arguments: list[Any]) 
         first = replace(first, inner=first.merged)
     if not several:
         return _seen(results, first)
+    assert isinstance(results, tuple)
     return tuple(
         None if result is None else _seen(result, _view_of(part, batch))
         for result, part in zip(results, made, strict=False)
@@ -207,7 +208,8 @@ def _for_batch(arguments: Any, batch: SymInt, count: int) -> Any:
 
     def number(argument: Any) -> Any:
         if isinstance(argument, SymInt):
-            return int(argument.node.expr.subs({batch.node.expr: count}))
+            expression: Any = argument.node.expr
+            return int(expression.subs({batch.node.expr: count}))
         return argument
 
     return tree_map(number, arguments)
