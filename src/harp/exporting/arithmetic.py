@@ -1,6 +1,7 @@
 """Sums and products: a node that joins two values, or a scale and a shift when one operand is a constant."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ def _affine(draft: Draft, op: str, value: Value, size: int, scale: Tensor | Numb
         name: torch.as_tensor(number, dtype=torch.float64).cpu().expand(size)
         for name, number in (("scale", scale), ("shift", shift))
     }
-    return draft.add(op, value, shape=value.shape, tensors=numbers)
+    return replace(value, number=draft.add(op, value, shape=value.shape, tensors=numbers).number)
 
 
 def add(draft: Draft, first: Operand, second: Operand, alpha: Number = 1) -> Value:
