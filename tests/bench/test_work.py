@@ -47,3 +47,8 @@ def test_sizes_are_those_of_the_files_and_of_dense_float32(
     assert found.compressor == ("zstd -12" if zstd else "zlib -6")
     everything = b"".join(t.tobytes() for node in graph.nodes for t in node.tensors.values())
     assert found.compressed == pytest.approx(len(zlib.compress(everything)), rel=0.2)
+
+
+def test_a_linear_layer_on_tokens_multiplies_for_each_of_them():
+    graph = Graph((3, 4, 8), (Node("linear", (0,), {}, {"weight": np.ones((5, 8), np.float32)}),))
+    assert work_of(graph).macs == 40 * 12

@@ -8,6 +8,7 @@ from torch import nn
 
 from harp.exporting import rebuild
 from harp.exporting.rebuilding import _LAYERS
+from harp.exporting.tensor_layers import TENSOR_LAYERS
 from harp.runtime.graph import OPS, Graph, Node
 
 POOL = {"kernel": (3, 2), "stride": (2, 1), "padding": (1, 1), "ceil": True}
@@ -23,7 +24,8 @@ def one(op: str, attributes=None, tensors=None, inputs=(0,)) -> nn.Module:
 
 
 def test_every_operation_of_the_format_can_be_rebuilt():
-    assert _LAYERS.keys() == OPS.keys()
+    assert _LAYERS.keys() | TENSOR_LAYERS.keys() == OPS.keys()
+    assert not _LAYERS.keys() & TENSOR_LAYERS.keys()
 
 
 def test_a_convolution_has_its_stride_padding_dilation_groups_and_bias():

@@ -62,8 +62,11 @@ def stranger(name: str) -> tuple[nn.Module, int]:
     return timm.create_model(name, pretrained=False, num_classes=5), side
 
 
+LARGE = ["swin", "xcit", "test_vit_relpos", "convnext_atto", "ghostnet_050"]
+
+
 @pytest.mark.parametrize(
-    "name", ["unet", "preact", "swin", "xcit", "test_vit", "test_vit_relpos", "convnext_atto", "ghostnet_050"]
+    "name", ["unet", "preact", "test_vit", *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)]
 )
 def test_a_pruned_network_becomes_a_file_that_agrees(name: str, tmp_path: Path):
     model, side = stranger(name)

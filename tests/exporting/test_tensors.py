@@ -167,6 +167,13 @@ CASES |= {
         "a map of constants": lambda x: x + torch.arange(64.0).view(8, 8),
         "ones of the size of the batch": lambda x: x + torch.ones(x.shape[0], 1, 1, 1),
         "a constant condition": lambda x: torch.where(SQUARE > 0, x, 0.5).masked_fill(SQUARE < -1, -1.0),
+        "positions of a mask": lambda x: torch.cat(
+            [x, (~torch.zeros(x.shape[0], 8, 8, dtype=torch.bool)).cumsum(1, dtype=torch.float32)[:, None].sin()], 1
+        ),
+        "einsum of heads": lambda x: torch.einsum("bhc,hkc->bhk", x.reshape(-1, 8, 8), SQUARE.repeat(8, 1, 1)).view(
+            x.shape
+        ),
+        "images beside channels": lambda x: (x.reshape(-1, 8, 8) - 2 * x.reshape(-1, 8, 8).relu()).view(x.shape),
         "windows": lambda x: x.unfold(2, 3, 2).contiguous(),
         "repeats": lambda x: x.repeat_interleave(2, 2).repeat(1, 2, 1, 1).flip(3),
     }.items()

@@ -177,9 +177,9 @@ class Draft:
     def _norm(self, here: Shape) -> None:
         axes = self.pick(1, 1, len(here))
         count, groups = int(np.prod(here[-axes:])), self.pick(1, 2, here[0])
-        both = {"weight": self.vector(count), "bias": self.vector(count)}
+        both = {"scale": self.vector(count), "shift": self.vector(count)}
         self.add("layer_norm", tensors=self.pick({}, both), axes=axes, eps=0.1, centred=self.pick(True, False))
-        self.add("group_norm", tensors={"weight": self.vector(here[0])}, groups=groups, eps=0.1)
+        self.add("group_norm", tensors={"scale": self.vector(here[0])}, groups=groups, eps=0.1)
 
     def _rows(self, here: Shape) -> None:
         if self.pick(True, False):

@@ -44,7 +44,7 @@ def agree(result: np.ndarray, reference: np.ndarray) -> bool:
 
 
 def test_the_networks_drawn_here_have_every_operation_of_the_format(draw_graph: Callable[..., Graph]):
-    seen = {node.op for seed in range(80) for node in draw_graph(seed, 0.5, 9).nodes}
+    seen = {node.op for seed in range(300) for node in draw_graph(seed, 0.5, 9).nodes}
     assert seen == set(OPS)
 
 

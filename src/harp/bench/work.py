@@ -37,7 +37,8 @@ def work_of(graph: Graph) -> Work:
         if node.op in ("conv", "linear"):
             weight = node.tensors["weight"]
             counts = np.array([weight.size, np.count_nonzero(weight)])
-            found += np.concatenate([counts, counts * math.prod(shape[1:])])
+            positions = math.prod(shape[1:] if node.op == "conv" else shape[:-1])
+            found += np.concatenate([counts, counts * positions])
     return Work(*(int(count) for count in found))
 
 

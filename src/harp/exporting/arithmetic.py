@@ -1,6 +1,7 @@
 """Sums and products: a node that joins two values, or a scale and a shift when one operand is a constant."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ def _affine(draft: Draft, op: str, value: Value, size: int, scale: Tensor | Numb
         name: torch.as_tensor(number, dtype=torch.float64).cpu().expand(size)
         for name, number in (("scale", scale), ("shift", shift))
     }
-    return draft.add(op, value, shape=value.shape, tensors=numbers)
+    return replace(value, number=draft.add(op, value, shape=value.shape, tensors=numbers).number)
 
 
 def add(draft: Draft, first: Operand, second: Operand, alpha: Number = 1) -> Value:
@@ -38,6 +39,7 @@ def add(draft: Draft, first: Operand, second: Operand, alpha: Number = 1) -> Val
     if isinstance(first, Value) and isinstance(second, Value):
         return join(draft, "add", first, second if alpha == 1 else scaled(draft, second, alpha))
     if isinstance(second, Value):
+        assert not isinstance(first, Value)
         return _shift(draft, second if alpha == 1 else scaled(draft, second, alpha), first, 1)
     assert isinstance(first, Value)
     return _shift(draft, first, second, alpha)
@@ -64,6 +66,7 @@ def multiply(draft: Draft, first: Operand, second: Operand) -> Value:
         return join(draft, "mul", first, second)
     value, constant = (first, second) if isinstance(first, Value) else (second, first)
     assert isinstance(value, Value)
+    assert not isinstance(constant, Value)
     return _by_constant(draft, "mul", value, constant, lambda numbers: (numbers, 0.0))
 
 

@@ -27,11 +27,12 @@ def einsum(draft: Draft, equation: str, operands: Sequence[Value | Tensor], *how
     if len(letters) != 2 or "." in equation or not result or any(len(set(part)) < len(part) for part in letters):
         raise UnsupportedError(f"equation {equation!r}: expected two tensors, no dots and no diagonals")
     images = {part[v.batch] for part, v in zip(letters, operands, strict=True) if isinstance(v, Value)}
-    if len(images) != 1 or any(isinstance(v, Value) and v.merged for v in operands) or not images <= set(result):
+    merged = {v.merged for v in operands if isinstance(v, Value)}
+    if len(images) != 1 or len(merged) != 1 or not images <= set(result):
         raise UnsupportedError(f"equation {equation!r} mixes the images of a batch")
     (image,) = images
     first, second = (_factor(draft, part, v, image) for part, v in zip(letters, operands, strict=True))
-    return _product(draft, first, second, result.replace(image, ""))
+    return _product(draft, first, second, result if True in merged else result.replace(image, ""))
 
 
 def _factor(draft: Draft, letters: str, operand: Value | Tensor, image: str) -> _Factor:
@@ -39,7 +40,7 @@ def _factor(draft: Draft, letters: str, operand: Value | Tensor, image: str) -> 
         if image in letters:
             raise UnsupportedError("it multiplies each image with another constant")
         return _Factor(draft.constant(operand), letters)
-    return _Factor(operand, letters.replace(image, ""))
+    return _Factor(operand, letters if operand.merged else letters.replace(image, ""))
 
 
 def _product(draft: Draft, first: _Factor, second: _Factor, result: str) -> Value:

@@ -148,6 +148,10 @@ def _pair(sizes: Sequence[int]) -> Pair:
     return int(height), int(width)
 
 
+def _add_product(draft: Draft, value: Any, first: Any, second: Any, factor: float | int = 1) -> Value:
+    return add(draft, value, multiply(draft, first, second), factor)
+
+
 OPERATIONS: Mapping[Any, Callable[..., Any]] = {
     **MOVING,
     **JOINING,
@@ -167,6 +171,7 @@ OPERATIONS: Mapping[Any, Callable[..., Any]] = {
     aten.neg: negate,
     aten.mul: multiply,
     aten.div: divide,
+    aten.addcmul: _add_product,
     aten.maximum: extreme("maximum"),
     aten.minimum: extreme("minimum"),
 }

@@ -140,8 +140,10 @@ def _conv1d(
     groups: int = 1,
 ) -> Value:
     """As a convolution of maps of one row."""
-    if isinstance(weight, Value) or isinstance(padding, str) or value.merged or len(value.shape) != 2:
+    if isinstance(weight, Value) or isinstance(bias, Value) or isinstance(padding, str):
         raise UnsupportedError("its weights depend on the image, or its padding has a name")
+    if value.merged or len(value.shape) != 2:
+        raise UnsupportedError(f"its input has the shape {value.shape} for each image: expected (channels, length)")
     channels, length = value.shape
     row = draft.reshaped(value, (channels, 1, length))
     how = {

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harp.exporting.arithmetic import affine, multiply, scaled, subtract
+from harp.exporting.arithmetic import affine, affine_last, multiply, scaled, subtract
 from harp.exporting.draft import Draft, UnsupportedError, Value
 
 aten = torch.ops.aten
@@ -36,6 +36,8 @@ def _batch_norm(
     scale = (variance.double() + eps).rsqrt() * (1 if weight is None else weight.double())
     shift = (0 if bias is None else bias.double()) - mean.double() * scale
     axis = value.axis(1)
+    if axis > 0 and axis == len(value.shape) - 1:
+        return (affine_last(draft, value, scale, shift),)
     order = [axis, *(i for i in range(len(value.shape)) if i != axis)]
     made = affine(draft, draft.permuted(value, order), scale, shift)
     return (draft.permuted(made, [order.index(i) for i in range(len(order))]),)
@@ -76,7 +78,7 @@ def _normalised(
         raise UnsupportedError("it normalises over the images of a batch")
     held = {
         name: tensor.flatten()
-        for name, tensor in zip(("weight", "bias"), tensors, strict=True)
+        for name, tensor in zip(("scale", "shift"), tensors, strict=True)
         if isinstance(tensor, Tensor)
     }
     how = {"axes": axes, "eps": float(eps), "centred": centred}
@@ -95,7 +97,7 @@ def _group_norm(
     need_constant(weight, bias)
     if value.batch or value.merged:
         raise UnsupportedError("its first dimension is not that of the images")
-    held = {"weight": weight, "bias": bias}
+    held = {"scale": weight, "shift": bias}
     return draft.add("group_norm", value, tensors=held, attributes={"groups": groups, "eps": float(eps)})  # pyright: ignore[reportArgumentType]
 
 
@@ -191,7 +193,7 @@ def _norm(draft: Draft, value: Value, order: Any = 2, dims: Sequence[int] | None
     return draft.reshaped(reduced(draft, value, dims, "norm"), draft.shape)
 
 
-def variance(draft: Draft, value: Value, dims: Sequence[int] | None, correction: float | None) -> Value:
+def variance(draft: Draft, value: Value, dims: Sequence[int] | None, correction: float | int | None) -> Value:
     axes = _axes(value, dims)
     count = math.prod(value.shape[axis] for axis in axes)
     apart = subtract(draft, value, _like(value, reduced(draft, value, dims, "mean")))

@@ -75,14 +75,14 @@ def _join(node: Node) -> Callable[..., Tensor]:
 def _layer_norm(node: Node) -> Callable[..., Tensor]:
     of = node.attributes
 
-    def function(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+    def function(x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
         sizes = x.shape[x.dim() - of["axes"] :]
         flat = x.flatten(x.dim() - of["axes"])
         if of["centred"]:
-            made = F.layer_norm(flat, flat.shape[-1:], weight, bias, of["eps"])
+            made = F.layer_norm(flat, flat.shape[-1:], scale, shift, of["eps"])
         else:
-            made = F.rms_norm(flat, flat.shape[-1:], weight, of["eps"])
-            made = made if bias is None else made + bias
+            made = F.rms_norm(flat, flat.shape[-1:], scale, of["eps"])
+            made = made if shift is None else made + shift
         return made.unflatten(-1, sizes)
 
     return function
@@ -90,7 +90,7 @@ def _layer_norm(node: Node) -> Callable[..., Tensor]:
 
 def _group_norm(node: Node) -> Callable[..., Tensor]:
     of = node.attributes
-    return lambda x, weight=None, bias=None: torch.group_norm(x, of["groups"], weight, bias, of["eps"])
+    return lambda x, scale=None, shift=None: torch.group_norm(x, of["groups"], scale, shift, of["eps"])
 
 
 _REDUCED: Mapping[str, Callable[..., Tensor]] = {

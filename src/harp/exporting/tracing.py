@@ -159,6 +159,7 @@ def _result_of(node: fx.Node, known: Known, draft: Draft, batch: SymInt) -> Any:
     try:
         if not any(_is_of_images(known[argument]) for argument in node.all_input_nodes):
             return _constant_of(node, known, draft, batch)
+        args, kwargs = tree_map(lambda a: a.as_value(draft) if isinstance(a, Repeated) else a, (args, kwargs))
         return _computed(node, draft, batch, _in_order(target, args, kwargs))
     except UnsupportedError as error:
         what = f"{place} computes {target}, which cannot be exported: {error}"
@@ -186,6 +187,7 @@ def _computed(node: fx.Node, draft: Draft, batch: SymInt, arguments: list[Any]) 
         first = replace(first, inner=first.merged)
     if not several:
         return _seen(results, first)
+    assert isinstance(results, tuple)
     return tuple(
         None if result is None else _seen(result, _view_of(part, batch))
         for result, part in zip(results, made, strict=False)
@@ -208,27 +210,48 @@ def _constant_of(node: fx.Node, known: Known, draft: Draft, batch: SymInt) -> An
     target: Any = node.target
     if torch.Tag.nondeterministic_seeded in target.tags:
         raise UnsupportedError("it is random")
-    args, kwargs = _arguments_of(node, known)
-    if not any(isinstance(argument.meta["val"], SymInt) for argument in node.all_input_nodes):
+    arguments = _arguments_of(node, known)
+    given = [known[argument] for argument in node.all_input_nodes]
+    if not any(isinstance(argument, SymInt | Repeated) for argument in given):
+        args, kwargs = arguments
         return target(*args, **kwargs)
     made = node.meta["val"]
-    if isinstance(made, tuple | list) or made.dtype != torch.float32:
-        raise UnsupportedError("it makes a tensor of the size of the batch")
-    view = _view_of(made, batch)
-    one, two = (target(*_for_batch(args, batch, count), **_for_batch(kwargs, batch, count)) for count in (1, 2))
-    first, second = two.split(one.shape[view.batch], view.batch)
-    if not torch.equal(first, one) or not torch.equal(second, one):
+    if isinstance(made, tuple | list):
+        raise UnsupportedError("it makes tensors of the size of the batch")
+    view = _view_of(made, batch, made.dtype)
+    results = []
+    for count in (1, 2):
+        args, kwargs = _for_batch(arguments, batch, count)
+        results.append(target(*args, **kwargs))
+    one, two = results
+    if not all(torch.equal(part, one) for part in two.split(one.shape[view.batch], view.batch)):
         raise UnsupportedError("it makes a tensor of the size of the batch, not the same for every image")
-    value = draft.constant(one.reshape(view.shape))
-    return Value(value.number, view.shape, view.batch, view.merged)
+    return Repeated(one, two, view)
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A constant once for each image: what it is for one, and for two. ``view`` is how torch sees it."""
+
+    one: Tensor
+    two: Tensor
+    view: Value
+
+    def as_value(self, draft: Draft) -> Value:
+        if self.one.dtype != torch.float32:
+            raise UnsupportedError(f"it takes a constant of {self.one.dtype}: expected torch.float32")
+        return replace(self.view, number=draft.constant(self.one.reshape(self.view.shape)).number)
 
 
 def _for_batch(arguments: Any, batch: SymInt, count: int) -> Any:
-    """Arguments with what they would be for so many images."""
+    """Arguments with what they would be for so many images, one or two."""
 
     def number(argument: Any) -> Any:
+        if isinstance(argument, Repeated):
+            return argument.one if count == 1 else argument.two
         if isinstance(argument, SymInt):
-            return int(argument.node.expr.subs({batch.node.expr: count}))
+            expression: Any = argument.node.expr
+            return int(expression.subs({batch.node.expr: count}))
         return argument
 
     return tree_map(number, arguments)
@@ -243,11 +266,11 @@ def _arguments_of(node: fx.Node, known: Known) -> Any:
     return map_arg((node.args, node.kwargs), lambda argument: known[argument])
 
 
-def _view_of(made: Tensor, batch: SymInt) -> Value:
+def _view_of(made: Tensor, batch: SymInt, dtype: torch.dtype = torch.float32) -> Value:
     """Shape and batch of a result. ``made`` is torch's stand-in for it, which knows type and shape."""
     if made.dim() == 0:
         raise UnsupportedError("it makes one number of all images")
-    if made.dtype != torch.float32:
+    if made.dtype != dtype:
         raise UnsupportedError(f"its result is {made.dtype}: expected torch.float32, as model.float() has it")
     found = [dim for dim, size in enumerate(made.shape) if type(size) is not int]
     if len(found) != 1:

@@ -175,8 +175,8 @@ def _group_norm(writer: Writer, node: Node, shape: Shape, value: Forms) -> Forms
         return made
     channels = shape[0]
     held = {
-        "scale": node.tensors.get("weight", np.ones(channels, np.float32)),
-        "shift": node.tensors.get("bias", np.zeros(channels, np.float32)),
+        "scale": node.tensors.get("scale", np.ones(channels, np.float32)),
+        "shift": node.tensors.get("shift", np.zeros(channels, np.float32)),
     }
     number = writer.exact_map(made) if len(shape) == 3 else writer.map_of(made, 0)
     return Forms(shape, {0: writer.emit("affine", (number,), writer.shapes[number], {}, held)})

@@ -27,9 +27,9 @@ def _pairwise(node: Node) -> Details:
 
 
 def _normalisation(node: Node) -> Details:
-    held = [name for name in ("weight", "bias") if name in node.tensors]
+    held = [name for name in ("scale", "shift") if name in node.tensors]
     tensors = [array_of(node.tensors[name]).reshape(-1) for name in held]
-    flags = (int(node.attributes.get("centred", True)), *(int(name in held) for name in ("weight", "bias")))
+    flags = (int(node.attributes.get("centred", True)), *(int(name in held) for name in ("scale", "shift")))
     return flags, np.concatenate([np.array([node.attributes["eps"]], np.float32), *tensors])
 
 

@@ -13,6 +13,7 @@ from harp.runtime.container import pack, unpack
 from harp.runtime.graph import Graph, Node
 from harp.runtime.packing import Blueprint, Sparse, check_plan, pack_tensor, unpack_tensor
 from harp.runtime.shapes import shapes
+from harp.runtime.signatures import MOST_AXES
 
 VERSION = 2
 """The newest that is read. A file gets the lowest that can say it: 1, or 2 where weights are int8."""
@@ -134,7 +135,7 @@ def _graph(described: dict[str, Any]) -> Graph:
 
 
 def _node(described: dict[str, Any]) -> Node:
-    inputs = described.get("inputs")
+    inputs = described.get("inputs", [])
     attributes, tensors = described.get("attributes", {}), described.get("tensors", {})
     if not _integers(inputs) or not isinstance(attributes, dict) or not isinstance(tensors, dict):
         raise ValueError(f"a node of its graph is malformed: {str(described)[:80]}")
@@ -153,8 +154,8 @@ def _blueprint(name: str, described: Any) -> Any:
         raise ValueError(f"{name} is not described by {', '.join(sorted(fields))}")
     shape, kept, gaps = described["shape"], described["kept"], described["gaps"]
     counts = [*shape, kept, 0 if gaps is None else gaps]
-    if not _integers(counts) or len(shape) > 4 or max(counts) > 2**40:
-        raise ValueError(f"{name} has sizes {shape[:4]}, {kept}, {gaps} that cannot be")
+    if not _integers(counts) or len(shape) > MOST_AXES or max(counts) > 2**40:
+        raise ValueError(f"{name} has sizes {shape[:8]}, {kept}, {gaps} that cannot be")
     return Blueprint(tuple(shape), str(described["values"]), kept, gaps)
 
 

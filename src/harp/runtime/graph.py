@@ -82,8 +82,8 @@ OPS: dict[str, Op] = {
     "join": Op(None, {"axis": int}),
     "affine_last": Op(1, {}, ("scale", "shift")),  # as affine, along the last axis
     # over so many last axes: mean 0 if it is centred, then variance 1
-    "layer_norm": Op(1, {"axes": int, "eps": float, "centred": bool}, (), ("weight", "bias")),
-    "group_norm": Op(1, {"groups": int, "eps": float}, (), ("weight", "bias")),
+    "layer_norm": Op(1, {"axes": int, "eps": float, "centred": bool}, (), ("scale", "shift")),
+    "group_norm": Op(1, {"groups": int, "eps": float}, (), ("scale", "shift")),
     "softmax_last": Op(1),
     "reduce": Op(1, {"how": str}),  # the last axis to one entry: sum, mean, maximum, minimum or norm
     "matmul": Op(2, {"factor": float}),  # the product of matrices times a factor

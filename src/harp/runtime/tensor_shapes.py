@@ -89,7 +89,7 @@ def _layer_norm(node: Node, x: Shape) -> Shape:
     axes = node.attributes["axes"]
     if axes > len(x):
         raise ValueError(f"axes={axes}: its input has shape {x}")
-    _check_numbers(node, math.prod(x[-axes:]))
+    check_vectors(node, math.prod(x[-axes:]))
     return x
 
 
@@ -97,15 +97,8 @@ def _group_norm(node: Node, x: Shape) -> Shape:
     groups = node.attributes["groups"]
     if x[0] % groups:
         raise ValueError(f"groups={groups}: its input has {x[0]} channels")
-    _check_numbers(node, x[0])
+    check_vectors(node, x[0])
     return x
-
-
-def _check_numbers(node: Node, count: int) -> None:
-    """As check_vectors, of what is called ``weight`` though it is one number for each entry."""
-    for name in node.tensors:
-        if tensor_shape(node, name, 1) != (count,):
-            raise ValueError(f"{name} of shape {tuple(node.tensors[name].shape)}: expected ({count},)")
 
 
 def _reduce(node: Node, x: Shape) -> Shape:
