@@ -17,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,8 @@ def build(source: str, name: str) -> tuple[nn.Module, int]:
         import timm
 
         model = timm.create_model(name, pretrained=False, num_classes=CLASSES)
-        return model.eval(), int(model.default_cfg["input_size"][-1])
+        config: Any = model.default_cfg
+        return model.eval(), int(config["input_size"][-1])
     import torchvision
 
     extra = {"init_weights": False, "aux_logits": False} if name in ("googlenet", "inception_v3") else {}
@@ -127,7 +129,8 @@ def milliseconds(call: Callable[[], object]) -> float:
     return statistics.median(times)
 
 
-def in_a_process(source: str, name: str, limit_s: float) -> Record:
+def in_a_process(network: tuple[str, str], limit_s: float) -> Record:
+    source, name = network
     command = [sys.executable, __file__, "--one", source, name]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s)
@@ -152,10 +155,10 @@ def main() -> None:
         return
     lines = args.json.read_text().splitlines() if args.json.exists() else []
     done = {(record["source"], record["network"]) for record in map(json.loads, lines)}
-    networks = [(source, name) for source, name in map(str.split, LIST.read_text().splitlines())]
+    networks = [(line.split()[0], line.split()[1]) for line in LIST.read_text().splitlines()]
     wanted = [pair for pair in networks if pair not in done and (args.only is None or pair[1] in args.only)]
     with ThreadPoolExecutor(args.jobs) as pool, args.json.open("a") as file:
-        for record in pool.map(lambda pair: in_a_process(*pair, args.limit_s), wanted):
+        for record in pool.map(lambda pair: in_a_process(pair, args.limit_s), wanted):
             print(json.dumps(asdict(record)), file=file, flush=True)
             print(f"{record.network}: {record.weights}, {record.channels}, {record.export}", flush=True)
 

@@ -47,7 +47,8 @@ const std::map<std::string, Activation> ACTIVATIONS{
     {"mish", Activation::mish},                {"softplus", Activation::softplus},        {"exp", Activation::exp},
     {"log", Activation::log},                  {"sqrt", Activation::sqrt},                {"rsqrt", Activation::rsqrt},
     {"abs", Activation::abs},                  {"sin", Activation::sin},                  {"cos", Activation::cos},
-    {"erf", Activation::erf},                  {"power", Activation::power},              {"at_least", Activation::at_least},
+    {"erf", Activation::erf},                  {"power", Activation::power},
+    {"at_least", Activation::at_least},
     {"at_most", Activation::at_most}};
 
 template <class T>
@@ -86,7 +87,8 @@ class Builder {
     const int known = static_cast<int>(network_.nodes.size());
     for (int value : inputs)
       if (value < 0 || value > known) throw std::invalid_argument("an input that is not computed before");
-    if (residual > known || inputs.empty() != (node.kind == Kind::constant)) throw std::invalid_argument("an input that is not computed before");
+    if (residual > known || inputs.empty() != (node.kind == Kind::constant))
+      throw std::invalid_argument("an input that is not computed before");
     node.inputs = std::move(inputs);
     node.residual = residual;
     for (int axis = 0; axis < 2; ++axis) {
