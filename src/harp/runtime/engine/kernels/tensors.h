@@ -65,7 +65,8 @@ inline float largest_of(const float* in, std::size_t count) {
   for (std::size_t i = 0; i < count; i += LANES)
     largest = larger(largest, fetch(in + i, 1, fewer(LANES, count - i), in[0]));
   float best = largest[0];
-  for (int lane = 1; lane < LANES; ++lane) best = largest[lane] > best || largest[lane] != largest[lane] ? largest[lane] : best;
+  for (int lane = 1; lane < LANES; ++lane)
+    best = largest[lane] > best || largest[lane] != largest[lane] ? largest[lane] : best;
   return best;
 }
 
@@ -151,7 +152,7 @@ constexpr int MOST_PRODUCT_ROWS = 6;
 #endif
 constexpr int PANEL_VECTORS = 2;
 
-// R rows of results in registers, two vectors wide: for every step one load for each vector and one number for each row.
+// R rows of results in registers, two vectors wide: for every step a load for each vector and a number for each row.
 template <int R>
 void product_tile(const ProductTask& t, const float* a, float* out) {
   Vector sums[R][PANEL_VECTORS] = {};

@@ -297,7 +297,8 @@ Place* Sketcher::tensor(int index, const Node& node, const std::vector<Place*>& 
     return add(index, node, in, out);
   }
   const bool packed = node.kind == Kind::pack;
-  Place* out = add(index, node, in, packed ? fresh_layout(size, task_.kernels->lanes, images_[index + 1]) : tensor_layout(size));
+  const Layout map = fresh_layout(size, task_.kernels->lanes, images_[index + 1]);
+  Place* out = add(index, node, in, packed ? map : tensor_layout(size));
   draft_.sketches.back().images = 1;
   return out;
 }

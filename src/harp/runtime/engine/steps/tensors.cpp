@@ -164,7 +164,8 @@ void check_normalisation(const Details& details, std::size_t first, std::size_t 
 }
 
 Normalisation normalisation_of(const Details& details, std::size_t first, std::size_t count) {
-  const bool centred = details.numbers[first], scaled = details.numbers[first + 1], shifted = details.numbers[first + 2];
+  const bool centred = details.numbers[first] != 0, scaled = details.numbers[first + 1] != 0;
+  const bool shifted = details.numbers[first + 2] != 0;
   const float* values = details.values.data() + 1;
   return {scaled ? values : nullptr, shifted ? values + (scaled ? count : 0) : nullptr, details.values[0], centred};
 }
