@@ -133,6 +133,21 @@ def test_widths_of_before_heads_could_go_still_fit():
     assert resize(model, {name: entry for name, entry in older.items() if entry}).attn.num_heads == 4
 
 
+class Registers(Attention):
+    """Tokens without places come first; here there are none of them."""
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).view(len(x), -1, 3, self.num_heads, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        q = torch.cat([q[:, :, :0], q[:, :, 0:] * 2], 2)
+        return self.proj(((q @ k.transpose(-2, -1)).softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+
+def test_a_tensor_without_entries_is_no_obstacle():
+    taken = take_through(transformer(Registers), IMAGES, 0.5)
+    assert taken.difference <= 1e-5
+    assert taken.network.attn.num_heads < 4
+
+
 class Written(Attention):
     """The number of heads is in the code, where nothing can change it."""
 

@@ -60,6 +60,20 @@ class Uneven(nn.Module):
         return torch.cat([self.a(a), b], 1)
 
 
+class Remembered(nn.Module):
+    """Two gates and a part that is convolved: the module remembers the sizes of the three."""
+
+    def __init__(self):
+        super().__init__()
+        self.split_indices = (32, 24, 8)
+        self.wide, self.narrow = nn.Conv2d(32, 64, 1), nn.Conv2d(32, 32, 1)
+        self.conv = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+
+    def forward(self, x):
+        gate, same, part = torch.split(self.wide(x), self.split_indices, 1)
+        return self.narrow(gate.sigmoid() * torch.cat([same, self.conv(part)], 1))
+
+
 class Scatter(nn.Module):
     """The upper half of a map is replaced by another."""
 
@@ -101,6 +115,7 @@ NETWORKS = {
     "a split into equal parts": lambda: Base(Halves(lambda x: x.split(x.shape[1] // 2, 1))),
     "a split with sizes in the code": lambda: Base(Halves(lambda x: x.split(16, 1))),
     "a split into unequal parts": lambda: Base(Uneven()),
+    "a split with sizes that the module remembers": lambda: Base(Remembered()),
     "a batch norm without running statistics": lambda: Base(nn.BatchNorm2d(32, track_running_stats=False)),
     "slice_scatter": lambda: Base(Scatter()),
     "a view, its size open": lambda: Generator(View(-1, 3, 3)),
@@ -126,6 +141,8 @@ def test_channels_go_and_the_outputs_stay(name):
     taken = take_through(model, IMAGES, 0.8 if name in HELD else 0.4)
     assert taken.difference <= 1e-5
     assert HELD.get(name) not in taken.counts
+    if name == "a split with sizes that the module remembers":
+        assert {"middle.wide", "middle.wide#2"} <= set(taken.counts)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -145,7 +145,6 @@ def _is_spread(numbers: Tensor, beside: Tensor) -> bool:
 def squeezed(numbers: Tensor) -> Tensor:
     """The same numbers with every dimension of size 1 along which they do not vary."""
     for dim in range(numbers.dim()):
-        first = numbers.narrow(dim, 0, 1)
-        if numbers.size(dim) > 1 and bool((numbers == first).all()):
+        if numbers.size(dim) > 1 and bool((numbers == (first := numbers.narrow(dim, 0, 1))).all()):
             numbers = first
     return numbers

@@ -116,7 +116,7 @@ REDUCED = [
 ]
 
 
-ALONG = ["_softmax", "_log_softmax", "cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "sort"]
+ALONG = ["_softmax", "_safe_softmax", "_log_softmax", "cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "sort"]
 """Along one dimension, whose entries have to be one channel, or stay."""
 
 

@@ -29,8 +29,9 @@ MOVED = [
     "triu",
 ]
 SCATTERED = ["slice_scatter", "select_scatter"]
-HALVED = ("chunk", "split", "tensor_split")
-"""Calls whose pieces may all lose the same; a size that is written down is found when the smaller network is tried."""
+PARTED = ("chunk", "split", "tensor_split")
+"""Calls whose pieces are parts of their own, which lose the same where they are alike; a size that is written down and
+cannot be changed is found when the smaller network is tried."""
 TAKEN = ["index", "index_select", "gather", "roll"]
 """By places that are written down: the channels among which they choose must all stay."""
 
@@ -68,14 +69,15 @@ def reshaped(trace: Trace, func: Any, given: dict[str, Any], out: Tensor) -> Non
 
 
 def cut(trace: Trace, func: Any, given: dict[str, Any], out: Any) -> None:
-    """A part of a dimension, at places that are written down: all channels stay. Of a chunk, the parts shrink alike."""
+    """A part of a dimension, at places that are written down: all channels stay. Where all of it is parted, parts shrink."""
     pieces, whole = tensors_in(out), trace.numbers(given["self"])
     if all(piece.shape == whole.shape for piece in pieces):
         return
     parts = [trace.numbers(piece) for piece in pieces]
     trace.size(whole, *parts)
-    if trace.calling in HALVED and len({part.shape for part in parts}) == 1:
-        trace.classes.merge(torch.stack([squeezed(part).flatten() for part in parts]).T.tolist())
+    if trace.calling in PARTED:
+        if len({part.shape for part in parts}) == 1:
+            trace.classes.merge(torch.stack([squeezed(part).flatten() for part in parts]).T.tolist())
     elif given.get("dim", 0) % whole.dim() in trace.classes.varying(whole):
         trace.classes.pin(whole)
 

@@ -112,11 +112,12 @@ class Trace(TorchDispatchMode):
 
     def find_heads(self, numbers: Tensor) -> None:
         """Of what a product multiplies batch by batch: find the split that made the batches."""
-        self._find_split(squeezed(numbers.flatten(0, -3))[:, 0, 0])
+        if numbers.numel():
+            self._find_split(squeezed(numbers.flatten(0, -3))[:, 0, 0])
 
     def find_channels(self, numbers: Tensor) -> None:
         """Of the maps that a convolution reads: find the split that made their channels, places apart."""
-        if max(squeezed(numbers).shape[2:], default=1) > 1:
+        if numbers.numel() and max(squeezed(numbers).shape[2:], default=1) > 1:
             self._find_split(numbers.flatten(2)[0, :, 0])
 
     def _find_split(self, one_each: Tensor) -> None:
