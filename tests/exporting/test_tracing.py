@@ -273,7 +273,7 @@ def test_the_graph_holds_copies(pruned):
     ("model", "message"),
     [
         (nn.Sequential(nn.Conv2d(4, 4, 1), nn.Sequential(Through(lambda x: x.cumsum(1)))), r"1\.0 \(Through\).*cumsum"),
-        (nn.Sequential(nn.ReLU(), nn.Softshrink()), r"^1 \(Softshrink\) computes aten.softshrink.*format='onnx'"),
+        (nn.Sequential(nn.ReLU(), nn.Softshrink()), r"^1 \(Softshrink\) computes aten.gt.*torch.bool.*format='onnx'"),
         (nn.BatchNorm2d(4, track_running_stats=False), r"^the model itself \(BatchNorm2d\).*depends on the others"),
         (nn.MaxPool2d(2, dilation=2), "dilation"),
         (nn.AdaptiveMaxPool2d(3), r"divides \(8, 8\) into \(3, 3\)"),
@@ -283,7 +283,7 @@ def test_the_graph_holds_copies(pruned):
         (Through(lambda x: x / x.shape[0]), "computes with the size of the batch"),
         (Through(lambda x: x + torch.arange(x.shape[0]).float()[:, None, None, None]), "computes aten"),
         (Through(lambda x: x.reshape(-1, 8).T.relu()), "first dimension is not that of the images"),
-        (Through(lambda x: x.transpose(0, 1).reshape(2, -1, 8, 8)), "mixes the images"),
+        (Through(lambda x: x.transpose(0, 1).reshape(2, -1, 8, 8)), "first dimension is not that of the images"),
         (Through(lambda x: x.mean(0, keepdim=True)), "mixes the images"),
         (Through(lambda x: x.softmax(0)), "mixes the images"),
         (Through(lambda x: x.flip(0)), "mixes the images"),
