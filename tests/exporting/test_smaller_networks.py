@@ -1,6 +1,5 @@
 """Known networks that lost half of their multiplications say the same as before, also as ONNX files."""
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,14 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from channel_networks import ConvNeXt, UNet, lively, take_through
 from torch import nn
 
 from harp.exporting import export
 from harp.exporting.onnx import open_onnx
 from harp.models import build_model
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "pruning"))
-from channel_networks import ConvNeXt, UNet, lively, take_through
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "unet": (UNet, 32),

@@ -1,12 +1,11 @@
 """Masks on channels, and networks without them: what is masked is what removing would leave, whatever the network."""
 
 import copy
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 import torchvision
+from channel_networks import ConvNeXt, Graph, UNet, lively, program_from, take_through
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -31,9 +30,6 @@ from harp.pruning import (
     trainable,
 )
 from harp.pruning.channels import couple_channels, resize, widths
-
-sys.path.insert(0, str(Path(__file__).parent))
-from channel_networks import ConvNeXt, Graph, UNet, lively, program_from, take_through
 
 OURS = {
     "vgg16_bn": lambda: build_model("vgg16_bn", shape=(3, 32, 32), classes=10),

@@ -1,17 +1,12 @@
 """Heads of attention are removed whole: queries, keys and values together, and the number of heads with them."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from channel_networks import take_through
 from torch import nn
 
 from harp.pruning import channel_budget, macs, shrink
 from harp.pruning.channels import couple_channels, resize, widths
-
-sys.path.insert(0, str(Path(__file__).parent))
-from channel_networks import take_through
 
 IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 

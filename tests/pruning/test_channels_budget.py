@@ -1,13 +1,12 @@
 """Budgets on channels: never more than the limit, within one channel of it, for every method, or a clear refusal."""
 
 import re
-import sys
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
+from channel_networks import lively
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -30,9 +29,6 @@ from harp.pruning import (
 from harp.pruning.channels import couple_channels
 from harp.pruning.channels.counts import Limit, allowed_counts, counts_within
 from harp.pruning.channels.starts import saliences
-
-sys.path.insert(0, str(Path(__file__).parent))
-from channel_networks import lively
 
 IMAGE = torch.rand(1, 3, 14, 14, generator=torch.Generator().manual_seed(1))
 

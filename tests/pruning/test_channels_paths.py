@@ -2,19 +2,15 @@
 
 import logging
 import re
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from channel_networks import take_through
 from torch import nn
 from torch.nn.utils import prune
 
 from harp.pruning import channel_budget, shrink, weight_budget
 from harp.pruning.channels import couple_channels
-
-sys.path.insert(0, str(Path(__file__).parent))
-from channel_networks import take_through
 
 IMAGES = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 

@@ -1,19 +1,15 @@
 """The groups found, held against an independent program where it is right: Torch-Pruning's dependency graph."""
 
-import sys
 import warnings
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
+from channel_networks import lively
 from torch import nn
 
 from harp.models import build_model
 from harp.pruning.channels import couple_channels
-
-sys.path.insert(0, str(Path(__file__).parent))
-from channel_networks import lively
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

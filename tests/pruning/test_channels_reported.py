@@ -1,16 +1,11 @@
 """Small networks that people reported for other pruning programs: weights and channels of each."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from channel_networks import lively, take_through
 from torch import nn
 
 from harp.pruning import LWM, attach_masks, bake_masks, freeze_masks, weight_budget
-
-sys.path.insert(0, str(Path(__file__).parent))
-from channel_networks import lively, take_through
 
 IMAGES = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
