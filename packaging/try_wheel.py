@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from harp.cfile.network import layers_of
 from harp.runtime import Preprocessing, Session, load
 from harp.runtime.format import write
 from harp.runtime.graph import Graph, Node
 from harp.runtime.numpy_engine import NumpyEngine
-from harp.runtime.trimming import layers_of
 
 CONV = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
 

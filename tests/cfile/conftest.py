@@ -3,6 +3,7 @@
 import importlib.util
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,13 @@ DRAWN = ROOT / "tests" / "runtime" / "conftest.py"
 
 @pytest.fixture(scope="session")
 def draw_graph() -> Callable[[int, float, int], Graph]:
-    """(seed, keep, nodes) → a network of operations that fit each other."""
+    """(seed, keep, nodes) → a network of maps, whose operations fit each other."""
     spec = importlib.util.spec_from_file_location("random_networks", DRAWN)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.random_graph
+    return partial(module.random_graph, maps=True)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import harp
 import harp.runtime
 from harp.exporting import rebuild, trace
-from harp.exporting.tracing import check_exportable
+from harp.exporting.program import check_exportable
 from harp.models import MODELS, build_model
 from harp.pruning import channel_budget, shrink
 from harp.runtime.format import write

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,14 +10,19 @@ import pytest
 from harp.runtime.graph import ACTIVATIONS, REDUCTIONS, Graph, Node, Shape
 from harp.runtime.shapes import shapes
 
+OF_MAPS = ("relu", "relu6", "leaky_relu", "sigmoid", "silu", "hardswish", "hardsigmoid", "gelu")
 TENSOR_KINDS = ["reshape", "permute", "take", "expand", "pad", "join", "beside_constant", "affine_last", "norm"]
 TENSOR_KINDS += ["rows", "matmul", "resample"]
 
 
 class Draft:
-    """Adds random nodes to a graph; every draw comes from one generator, so a seed is a network."""
+    """Adds random nodes to a graph; every draw comes from one generator, so a seed is a network.
 
-    def __init__(self, seed: int, keep: float) -> None:
+    Of ``maps`` alone it draws what the engine can go back through, and what a C file can hold.
+    """
+
+    def __init__(self, seed: int, keep: float, maps: bool) -> None:
+        self.maps = maps
         self.rng = np.random.default_rng(seed)
         self.keep = keep
         self.input: Shape = (self.pick(1, 3, 5), self.pick(1, 3, 7, 8, 12, 17), self.pick(1, 4, 7, 8, 16, 19))
@@ -51,14 +57,18 @@ class Draft:
 
     def grow(self) -> None:
         here = self.shapes[-1]
-        kinds = ["activation", "activation", "binary", "softmax", "affine", "linear", *TENSOR_KINDS]
+        kinds = ["activation", "activation", "binary", "softmax", "affine"]
+        if not self.maps:
+            kinds += ["linear", *TENSOR_KINDS]
+        elif len(here) != 3:
+            kinds += ["linear"]
         if len(here) == 3:
             kinds += ["conv"] * 5 + ["pool", "concat", "adaptive", "squeeze"] * 2
         getattr(self, f"_{self.pick(*kinds)}")(here)
 
     def _activation(self, here: Shape) -> None:
         """Those that are defined for positive numbers alone get such."""
-        op = self.pick(*ACTIVATIONS, *["relu"] * 8)
+        op = self.pick(*(OF_MAPS if self.maps else ACTIVATIONS), *["relu"] * 8)
         attributes = {"leaky_relu": {"slope": 0.1}, "gelu": {"tanh": self.pick(True, False)}, "elu": {"alpha": 0.7}}
         attributes |= {
             "at_least": {"bound": -0.3},
@@ -200,8 +210,8 @@ class Draft:
         self.add("resample", tensors={"matrix": self.weights(self.pick(1, 6), here[axis])}, axis=axis)
 
 
-def random_graph(seed: int, keep: float, nodes: int) -> Graph:
-    draft = Draft(seed, keep)
+def random_graph(seed: int, keep: float, nodes: int, *, maps: bool = False) -> Graph:
+    draft = Draft(seed, keep, maps)
     for _ in range(nodes):
         draft.grow()
     if draft.pick(True, False) and len(draft.shapes[-1]) == 3:
@@ -214,8 +224,13 @@ def random_graph(seed: int, keep: float, nodes: int) -> Graph:
 
 
 @pytest.fixture(scope="session")
-def draw_graph() -> Callable[[int, float, int], Graph]:
+def draw_graph() -> Callable[..., Graph]:
     return random_graph
+
+
+@pytest.fixture(scope="session")
+def draw_map_graph() -> Callable[[int, float, int], Graph]:
+    return partial(random_graph, maps=True)
 
 
 def available() -> list[str]:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import harp.runtime
 from harp.exporting.rebuilding import rebuild
 from harp.runtime import Session
+from harp.runtime.arranging import arrange
 from harp.runtime.format import write
 from harp.runtime.graph import Graph, Node
 from harp.runtime.lowering import lower
@@ -247,8 +248,8 @@ def test_channels_without_weights_and_without_readers_are_gone():
 def test_trimmed_layers_read_only_channels_that_are_there(draw_graph: Callable[..., Graph], seed, keep):
     """Channels that a sum ties together stay together, with all that their own layers read."""
     for graph in (draw_graph(seed, keep, 9), tied(seed, keep)):
-        values = shapes(graph)
-        for layer in trim(lower(graph, values), values):
+        arranged, values = arrange(graph, shapes(graph))
+        for layer in trim(lower(arranged, values), values):
             if layer.rows is not None:
                 rows = [layer.rows.columns[a:b] for a, b in pairwise(layer.rows.starts)]
                 assert all((np.diff(row) > 0).all() for row in rows)

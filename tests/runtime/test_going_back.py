@@ -61,9 +61,9 @@ def gradient_of(graph: Graph, x: np.ndarray, threads: int = 1) -> tuple[np.ndarr
     threads=st.sampled_from([1, 1, 2, 3]),
 )
 def test_any_network_gives_the_gradient_that_pytorch_gives(
-    draw_graph: Callable[..., Graph], instructions, seed, keep, nodes, batch, threads
+    draw_map_graph: Callable[..., Graph], instructions, seed, keep, nodes, batch, threads
 ):
-    graph = draw_graph(seed, keep, nodes)
+    graph = draw_map_graph(seed, keep, nodes)
     x = images(graph, batch, seed % 1000)
     gradient, upstream = gradient_of(graph, x, threads)
     assert agree(gradient, expected(graph, x, upstream))

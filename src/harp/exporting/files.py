@@ -13,8 +13,9 @@ from harp.exporting.agreement import Agreement, answers, compare, need_agreement
 from harp.exporting.baking import baked
 from harp.exporting.counting import Count, count_graph, count_model
 from harp.exporting.onnx import need_onnx, open_onnx, write_onnx
+from harp.exporting.program import check_exportable, evaluating
 from harp.exporting.rebuilding import rebuild
-from harp.exporting.tracing import check_exportable, evaluating, trace
+from harp.exporting.tracing import trace
 from harp.files import replacing
 from harp.runtime.container import compared_sizes
 from harp.runtime.format import read, write

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from harp.exporting.tracing import evaluating
+from harp.exporting.program import evaluating
 
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 

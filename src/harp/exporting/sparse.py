@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from harp.exporting.tracing import graph_of, program_of
+from harp.exporting.program import program_of
+from harp.exporting.tracing import graph_of
 from harp.pruning import bake_masks, freeze_masks, masks
 from harp.runtime.torch import SparseModule
 

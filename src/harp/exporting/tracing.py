@@ -1,29 +1,24 @@
 """A torch network to a graph: torch.export writes its operations down, and each becomes a node or is refused by name."""
 
 import operator
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import SymInt, Tensor, fx, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 from torch.fx.node import map_arg
 from torch.utils._pytree import tree_map
 
-from harp.exporting.agreement import answers
 from harp.exporting.draft import Draft, UnsupportedError, Value
 from harp.exporting.folding import fold
 from harp.exporting.moving import reshape
 from harp.exporting.operations import OPERATIONS, WITH_TARGET
-from harp.pruning import masks
-from harp.runtime.graph import Graph, Node, Shape
+from harp.exporting.program import Program, program_of
+from harp.runtime.graph import Graph, Node
 
-_WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
-"""What torch puts around a network, and what the network is called inside."""
 Known = dict[fx.Node, Any]
 """What each operation of a program computes: a Value, a constant tensor, a size, or several of those."""
 
@@ -37,26 +32,8 @@ def trace(model: nn.Module, example: Tensor) -> Graph:
     return graph_of(program_of(model, example))
 
 
-@dataclass(frozen=True)
-class Program:
-    """What a network computes in eval mode, with the weights of the moment it was written down."""
-
-    exported: ExportedProgram
-    shape: Shape
-    """Of an image."""
-    kind: str
-    """The name of the network's class."""
-
-
-def program_of(model: nn.Module, example: Tensor) -> Program:
-    """The first half of :func:`trace`, which takes long and does not depend on the values of weights."""
-    check_exportable(model, example)
-    with evaluating(model):
-        return Program(_program(model, example), tuple(example.shape[1:]), type(model).__name__)
-
-
 def graph_of(written: Program, tensors: Mapping[str, Tensor] | None = None) -> Graph:
-    """The second half of :func:`trace`. ``tensors`` are parameters and buffers to use in place of those of the time."""
+    """A program as a graph. ``tensors`` are parameters and buffers to use in place of those of the time."""
     program = written.exported
     draft, known = Draft(written.shape), _inputs_of(program, tensors or {})
     batch = next(node.meta["val"].shape[0] for node, value in known.items() if isinstance(value, Value))
@@ -71,54 +48,6 @@ def graph_of(written: Program, tensors: Mapping[str, Tensor] | None = None) -> G
     if not nodes:
         raise ValueError(f"{written.kind} returns its input, or a constant: there is nothing to export")
     return Graph(written.shape, tuple(_in_float32(node) for node in nodes))
-
-
-def check_exportable(model: nn.Module, example: Tensor) -> None:
-    """Raise ValueError unless this is a plain float32 network without masks, and the example a batch of images."""
-    kind = type(model).__name__
-    if kind in _WRAPPERS:
-        raise ValueError(f"the model is wrapped in {kind}: export model.{_WRAPPERS[kind]}")
-    other = {str(p.dtype) for p in model.parameters() if p.is_floating_point() and p.dtype != torch.float32}
-    if other:
-        raise ValueError(f"the model has weights of {', '.join(sorted(other))}: call model.float(), then export it")
-    found = masks(model)
-    if found:
-        first = "" if all(mask.frozen for mask in found.values()) else "freeze_masks(model) and "
-        raise ValueError(f"the model has masks on {len(found)} weights; call {first}bake_masks(model), then export it")
-    if not isinstance(example, Tensor):
-        raise TypeError(f"example is a {type(example).__name__}: expected a tensor, float32 of shape (n, c, h, w)")
-    if example.dim() != 4 or example.dtype != torch.float32 or 0 in example.shape:
-        got = f"{example.dtype} of shape {tuple(example.shape)}"
-        raise ValueError(f"example must be a batch of images, float32 of shape (n, c, h, w); got {got}")
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; afterwards each module is in the mode it was in."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-def _program(model: nn.Module, example: Tensor) -> ExportedProgram:
-    """What the model computes, as ATen operations of which none works in place."""
-    name = type(model).__name__
-    batch = torch.cat([example[:1]] * 2)  # of a single image, torch would take the batch for a constant
-    answers(model, batch)
-    try:
-        program = torch.export.export(model, (batch,), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False)
-    except Exception as error:  # torch raises whatever it likes here
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"torch.export cannot follow {name}, which may not branch on its images: {reason}") from error
-    for batches in program.range_constraints.values():
-        if batches.lower > 2 or batches.upper < sys.maxsize:
-            raise ValueError(f"{name} branches on the size of a batch: it must do the same for one image as for many")
-    return program.run_decompositions({})
 
 
 def _inputs_of(program: ExportedProgram, tensors: Mapping[str, Tensor]) -> Known:

@@ -116,7 +116,7 @@ def _affine_last(writer: Writer, node: Node, shape: Shape, value: Forms) -> Form
     return Forms(shape, view=view)
 
 
-def _is_all(numbers: Any, neutral: float) -> bool:
+def _is_all(numbers: Any, neutral: int | float) -> bool:
     return bool(np.all(array_of(numbers) == neutral))
 
 

@@ -16,11 +16,11 @@ _BOX = 3 + 3 * MOST_AXES
 
 
 def _flat(x: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(x).reshape(len(x), -1)
+    return np.ascontiguousarray(x).reshape(len(x), math.prod(x.shape[1:]))  # -1 means nothing for no images
 
 
 def _tensor(x: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(x, np.float32).reshape(len(x), 1, -1, 1)
+    return np.ascontiguousarray(x, np.float32).reshape(len(x), 1, math.prod(x.shape[1:]), 1)
 
 
 def _walked(flat: np.ndarray, extents: Sequence[int], offset: int, strides: Sequence[int]) -> np.ndarray:
@@ -69,7 +69,8 @@ def _pairwise(layer: Layer, size: Size, *inputs: np.ndarray) -> np.ndarray:
 
 
 def _rows(layer: Layer, x: np.ndarray) -> np.ndarray:
-    return _flat(x).reshape(len(x), -1, _numbers(layer)[0])
+    row = _numbers(layer)[0]
+    return _flat(x).reshape(len(x), math.prod(x.shape[1:]) // row, row)
 
 
 def _rows_softmax(layer: Layer, size: Size, x: np.ndarray) -> np.ndarray:
