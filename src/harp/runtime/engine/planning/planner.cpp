@@ -23,8 +23,7 @@ std::unique_ptr<Step> make_step(const Kernels* kernels, const Sketch& s) {
     case Kind::avg_pool: return std::make_unique<PoolStep>(*s.node, kernels, in[0], s.out, s.tape);
     case Kind::adaptive_pool: return std::make_unique<AdaptiveStep>(kernels, in[0], s.out);
     case Kind::softmax: return std::make_unique<SoftmaxStep>(kernels, in[0], s.out);
-    case Kind::channels:
-      return std::make_unique<MoveStep>(kernels, in[0], s.out, s.how, 0, &s.node->details->numbers);
+    case Kind::channels: return std::make_unique<MoveStep>(kernels, in[0], s.out, s.how, 0, &s.node->details->numbers);
     case Kind::normalise: return std::make_unique<NormaliseStep>(*s.node, kernels, in[0], s.out);
     case Kind::pack: return std::make_unique<PackStep>(*s.node, kernels, in[0], s.out);
     case Kind::unpack: return std::make_unique<UnpackStep>(*s.node, kernels, in[0], s.out);

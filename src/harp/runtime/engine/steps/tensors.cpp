@@ -83,8 +83,7 @@ CopyStep::CopyStep(const Node& node, const Kernels* kernels, std::vector<const P
     box.to.from = numbers[i + 2 + 2 * MOST_AXES];
     box.to.strides = axes(numbers, i + 3 + 2 * MOST_AXES);
     need(numbers[i] >= -1 && numbers[i] < static_cast<std::int64_t>(in.size()));
-    const auto floats =
-        box.input < 0 ? static_cast<std::int64_t>(details().values.size()) : numbers_in(*in[box.input]);
+    const auto floats = box.input < 0 ? static_cast<std::int64_t>(details().values.size()) : numbers_in(*in[box.input]);
     box.from.check(floats);
     box.to.check(numbers_in(*out));
     units += box.to.rows();
