@@ -163,6 +163,12 @@ def test_a_layer_that_c_does_not_know_is_refused_by_name(monkeypatch):
         network_of(network(), "f32")
 
 
+def test_an_activation_that_c_does_not_know_is_refused_by_name():
+    graph = Graph((1, 2, 2), (Node("tanh", (0,), {}, {}, "act"),))
+    with pytest.raises(ValueError, match=r"activation 'tanh' \('act'\) cannot be written in C: expected relu, relu6"):
+        network_of(graph, "f32")
+
+
 def test_a_compiler_that_fails_is_quoted(cc, tmp_path, monkeypatch):
     monkeypatch.setenv("CC", f"{cc} -std=nothing")
     with pytest.raises(ValueError, match=r"does not compile the C file: .*nothing.*name another compiler in CC"):

@@ -8,7 +8,7 @@ from harp.cfile.arena import Arena, plan
 from harp.cfile.storing import Stored, Values, store
 from harp.runtime.arranging import arrange
 from harp.runtime.graph import Graph, Shape
-from harp.runtime.lowering import ACTIVATIONS, Layer, lower
+from harp.runtime.lowering import Layer, lower
 from harp.runtime.shapes import shapes
 from harp.runtime.trimming import trim
 
@@ -16,6 +16,8 @@ KINDS = (
     *("conv", "activation", "affine", "softmax", "max_pool", "avg_pool", "adaptive_avg_pool"),
     *("add", "mul", "concat", "flatten"),
 )
+ACTIVATIONS = ("relu", "relu6", "leaky_relu", "sigmoid", "silu", "hardswish", "hardsigmoid", "gelu", "gelu_tanh")
+"""Those that have a file in parts/."""
 Size = tuple[int, int, int]
 """Channels, height, width."""
 
@@ -81,8 +83,11 @@ def _check(layer: Layer) -> None:
         raise ValueError(
             f"{layer.kind}{place} cannot be written in C: expected {', '.join(KINDS)}; run it in harp.runtime"
         )
-    if layer.activation not in ("none", "gelu_tanh", *ACTIVATIONS):
-        raise ValueError(f"activation {layer.activation!r}{place} cannot be written in C; run it in harp.runtime")
+    if layer.activation not in ("none", *ACTIVATIONS):
+        raise ValueError(
+            f"activation {layer.activation!r}{place} cannot be written in C: expected {', '.join(ACTIVATIONS)}; run it in "
+            "harp.runtime"
+        )
 
 
 def _sizes(layers: Sequence[Layer], known: tuple[Shape, ...]) -> tuple[Size, ...]:
