@@ -31,21 +31,6 @@ def parent(tiny: Path) -> Path:
     return pretrain(TINY, Path("dense")).path
 
 
-@pytest.fixture
-def inline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Cells run in this process, one after the other; the commands that ran. A new process each takes seconds."""
-    ran: list[str] = []
-
-    def launch(jobs: Sequence[Job], should_stop: Callable[[], bool]) -> Iterator[tuple[Job, int]]:
-        for job in jobs:
-            ran.append(str(job))
-            yield job, main(list(job.words))
-
-    monkeypatch.setattr(launchers, "local", lambda processes: launch)
-    monkeypatch.setenv("COLUMNS", "160")
-    return ran
-
-
 def compare(*words: str) -> int:
     return main(["compare", *words, *EVALUATED, "--out", "out"])
 

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from harp.cli import main
-from harp.compare import Axis, ComparePlan, Job, axes_of, launchers, tuned, tuning
+from harp.compare import Axis, ComparePlan, axes_of, tuned, tuning
 from harp.compare.grid import points_of, recipe_at
 from harp.cost.passes import passes
 from harp.recipes import Compute, Pruning, Recipe, Task, Training, with_setting
@@ -110,20 +109,6 @@ def test_the_choice_is_the_best_mean_over_seeds_by_hand(monkeypatch: pytest.Monk
 
 
 # The command
-
-
-@pytest.fixture
-def inline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    ran: list[str] = []
-
-    def launch(jobs: Sequence[Job], should_stop: Callable[[], bool]) -> Iterator[tuple[Job, int]]:
-        for job in jobs:
-            ran.append(str(job))
-            yield job, main(list(job.words))
-
-    monkeypatch.setattr(launchers, "local", lambda processes: launch)
-    monkeypatch.setenv("COLUMNS", "160")
-    return ran
 
 
 def compare(*words: str) -> int:

@@ -1,6 +1,7 @@
 """Random networks as graphs, whose shapes fit whatever was drawn; and the instruction sets to run them with."""
 
 import importlib
+import threading
 from collections.abc import Callable
 from functools import partial
 
@@ -231,6 +232,28 @@ def draw_graph() -> Callable[..., Graph]:
 @pytest.fixture(scope="session")
 def draw_map_graph() -> Callable[[int, float, int], Graph]:
     return partial(random_graph, maps=True)
+
+
+@pytest.fixture
+def wrong_at_once() -> Callable[..., list[int]]:
+    """(compute, batches, expected, times) → which batches came out otherwise when eight threads computed at once."""
+
+    def run(compute: Callable[[np.ndarray], np.ndarray], batches, expected, times: int) -> list[int]:
+        wrong: list[int] = []
+
+        def work(i: int) -> None:
+            for _ in range(times):
+                if not np.array_equal(compute(batches[i]), expected[i]):
+                    wrong.append(i)
+
+        threads = [threading.Thread(target=work, args=(i % len(batches),)) for i in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return wrong
+
+    return run
 
 
 def available() -> list[str]:

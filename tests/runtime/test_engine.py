@@ -3,7 +3,6 @@
 import inspect
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -157,24 +156,12 @@ def test_arrays_of_any_strides_are_accepted():
     assert np.array_equal(session(x[::2]), session(np.ascontiguousarray(x[::2])))
 
 
-def test_many_threads_of_python_may_call_at_once():
+def test_many_threads_of_python_may_call_at_once(wrong_at_once: Callable[..., list[int]]):
     graph = plain(0.1)
     session = Session(graph, threads=2, autotune=False)
     batches = [images(graph, n, seed=n) for n in (1, 3, 16, 20)]
     alone = [session(x) for x in batches]
-    wrong: list[int] = []
-
-    def work(i: int) -> None:
-        for _ in range(15):
-            if not np.array_equal(session(batches[i]), alone[i]):
-                wrong.append(i)
-
-    threads = [threading.Thread(target=work, args=(i % len(batches),)) for i in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    assert wrong_at_once(session, batches, alone, times=15) == []
 
 
 def test_nan_reaches_what_depends_on_it_and_no_other_image():

@@ -1,6 +1,5 @@
 """The engine goes back: its gradients with respect to images are PyTorch's, whatever the network, batch and threads."""
 
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -134,7 +133,7 @@ def test_a_tape_goes_back_when_its_session_is_gone():
     assert agree(tape.backward(upstream_for(outputs)), expected(graph, x, upstream_for(outputs)))
 
 
-def test_threads_of_python_may_go_back_at_once():
+def test_threads_of_python_may_go_back_at_once(wrong_at_once: Callable[..., list[int]]):
     graph = network()
     session = Session(graph, threads=2, autotune=False)
     batches = [images(graph, n, seed=n) for n in (1, 3, 16, 20)]
@@ -144,19 +143,7 @@ def test_threads_of_python_may_go_back_at_once():
         return tape.backward(upstream_for(outputs))
 
     alone = [gradient(x) for x in batches]
-    wrong: list[int] = []
-
-    def work(i: int) -> None:
-        for _ in range(10):
-            if not np.array_equal(gradient(batches[i]), alone[i]):
-                wrong.append(i)
-
-    threads = [threading.Thread(target=work, args=(i % len(batches),)) for i in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    assert wrong_at_once(gradient, batches, alone, times=10) == []
 
 
 def test_whatever_tuning_chooses_the_gradient_stays():

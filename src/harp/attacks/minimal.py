@@ -7,6 +7,7 @@ steps; DDN that of Rony et al. 2019; FAB (Croce and Hein 2020) is the authors' o
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -66,7 +67,7 @@ class Minimal:
         with attacking(model), seeded(self.seed), torch.no_grad():
             classes = logits_of(model, x[:1]).shape[1]
             y, images = as_labels(y, len(x), classes), single(x).contiguous()
-            ask = lambda given: logits_of(model, given)  # noqa: E731
+            ask = partial(logits_of, model)
             if name == "fab":
                 found = self._fab(ask, images, y, classes)
             elif name == "ddn":

@@ -104,7 +104,10 @@ def _rescaled(model: nn.Module, x: Tensor, *, smoothly: bool = False) -> _Ask:
     flat = bool((first >= 0).all()) and torch.allclose(first.sum(1), torch.ones_like(first[:, 0]), atol=1e-5)
     best = logits(x).topk(2, dim=1).values
     margin = (best[:, 0] - best[:, 1]).median().clamp_min(torch.finfo(best.dtype).tiny)
-    ask = lambda images: logits(images) / margin  # noqa: E731
+
+    def ask(images: Tensor) -> Tensor:
+        return logits(images) / margin
+
     return _smoothly(ask) if smoothly else ask
 
 

@@ -13,10 +13,11 @@ from harp.exporting.agreement import Agreement, answers, compare, need_agreement
 from harp.exporting.baking import baked
 from harp.exporting.counting import Count, count_graph, count_model
 from harp.exporting.onnx import need_onnx, open_onnx, write_onnx
-from harp.exporting.program import check_exportable, evaluating
+from harp.exporting.program import check_exportable
 from harp.exporting.rebuilding import rebuild
 from harp.exporting.tracing import trace
 from harp.files import replacing
+from harp.pruning.channels import evaluating
 from harp.runtime.container import compared_sizes
 from harp.runtime.format import read, write
 from harp.runtime.graph import Graph
@@ -81,7 +82,7 @@ def export(
         raise ValueError(f"path={str(path)!r} is a directory: name a file in it, such as net.harp")
     check_exportable(model, example)
     example = example.to(next((parameter.device for parameter in model.parameters()), example.device))
-    with evaluating(model):
+    with evaluating(model), torch.no_grad():
         expected = answers(model, example)
     model = baked(model)
     graph = trace(model, example) if format != "onnx" else None

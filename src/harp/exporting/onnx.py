@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from harp.exporting.program import evaluating
+from harp.pruning.channels import evaluating
 
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
@@ -28,7 +28,7 @@ def write_onnx(model: nn.Module, example: Tensor, path: Path) -> None:
     need_onnx()
     batch = torch.cat([example[:1]] * 2)  # of a single image, torch would take the batch for a constant
     try:
-        with evaluating(model):
+        with evaluating(model), torch.no_grad():
             torch.onnx.export(
                 model,
                 (batch,),

@@ -1,8 +1,6 @@
 """What a network computes, written down by torch.export: the first half of an export, which takes long."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +9,7 @@ from torch.export import Dim, ExportedProgram
 
 from harp.exporting.agreement import answers
 from harp.pruning import masks
+from harp.pruning.channels import evaluating
 from harp.runtime.graph import Shape
 
 _WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
@@ -31,7 +30,7 @@ class Program:
 def program_of(model: nn.Module, example: Tensor) -> Program:
     """What a network computes in eval mode. It does not depend on the values of weights."""
     check_exportable(model, example)
-    with evaluating(model):
+    with evaluating(model), torch.no_grad():
         return Program(_program(model, example), tuple(example.shape[1:]), type(model).__name__)
 
 
@@ -52,19 +51,6 @@ def check_exportable(model: nn.Module, example: Tensor) -> None:
     if example.dim() != 4 or example.dtype != torch.float32 or 0 in example.shape:
         got = f"{example.dtype} of shape {tuple(example.shape)}"
         raise ValueError(f"example must be a batch of images, float32 of shape (n, c, h, w); got {got}")
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; afterwards each module is in the mode it was in."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _program(model: nn.Module, example: Tensor) -> ExportedProgram:

@@ -45,7 +45,6 @@ class Attacked:
             with torch.random.fork_rng(devices=[]):
                 self._mirror = choose_engine(
                     *(self._begun or self._wanted, model, (x, y)),
-                    begun=self._begun,
                     steps=self._steps,
                     ranks=self._ranks,
                     tell=self._tell,
