@@ -48,7 +48,9 @@ from harp.environment import environment
 from harp.files import write_json
 from harp.pruning import macs
 from harp.recipes import Evaluating, Recipe, Training
-from harp.runs.opening import load_network, open_data, recipe_of
+from harp.runs.images import open_data
+from harp.runs.network import load_network
+from harp.runs.opening import open_run
 from harp.stages.export import export_run
 from harp.stages.shrink import shrink_run
 
@@ -145,7 +147,7 @@ def quick(recipe: Recipe) -> Recipe:
 def timed(network: str, records: Path, seconds: float, busy_note: str | None) -> list[Record]:
     """The finished networks of a comparison with their sizes and, measured in one run, their times."""
     found = json.loads(records.read_text(encoding="utf-8"))
-    data = open_data(recipe_of(Path(found[0]["run"])))
+    data = open_data(open_run(Path(found[0]["run"])).recipe)
     finished = [shrunk(network, record, data) for record in found]
     times = latencies([each.run for each in finished], data, seconds)
     where = {"cpu": environment()["cpu"], "torch": environment()["torch"], "busy": busy_note}
@@ -156,7 +158,7 @@ def shrunk(network: str, record: Record, data: ImageData) -> Finished:
     """What a cell's network costs without its pruned channels, which say the same as with them or it raises."""
     run, x = Path(record["run"]), next(data.test.batches(torch.arange(256), 256))[0]
     small = run if record["method"] == "dense" else shrink_run(run, run.parent / "small").path
-    model, before = load_network(small, data).eval(), load_network(run, data).eval()
+    model, before = load_network(open_run(small), data).eval(), load_network(open_run(run), data).eval()
     with torch.inference_mode():
         difference = (model(x) - before(x)).abs().max().item()
     if difference > 1e-5:
@@ -185,7 +187,7 @@ def latencies(runs: Sequence[Path], data: ImageData, seconds: float) -> dict[Pat
 
 def callers(run: Path, data: ImageData, onnx: Path) -> list[tuple[str, Callable[[np.ndarray], object]]]:
     """The network of a run in both engines, on one thread."""
-    model = load_network(run, data).eval().to(memory_format=torch.channels_last)
+    model = load_network(open_run(run), data).eval().to(memory_format=torch.channels_last)
 
     def in_torch(x: np.ndarray) -> torch.Tensor:
         with torch.inference_mode():

@@ -8,7 +8,7 @@ from PIL import ExifTags, Image
 from harp.data import InMemory, Streamed, load_data
 from harp.data.folder import EXTENSIONS
 from harp.recipes import Recipe, Task
-from harp.runs.opening import open_data
+from harp.runs.images import open_data
 
 
 def write_image(path: Path, value: int, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> None:

@@ -11,7 +11,9 @@ from PIL import Image
 
 from harp import recipes
 from harp.runs.directory import RunDirectory
-from harp.runs.opening import load_network, open_data
+from harp.runs.images import open_data
+from harp.runs.network import load_network
+from harp.runs.opening import open_run
 from harp.stages.evaluate import evaluate_run
 from harp.stages.train import finetune, pretrain, prune
 
@@ -56,8 +58,8 @@ def test_every_stage_of_the_imagenet_recipe_runs_from_a_folder(tmp_path: Path):
     card = json.loads(RunDirectory(final).card.read_text())
     assert card["kept"] == round(0.1 * card["total"])
     assert card["total"] > 23_000_000
-    model = load_network(final, open_data(mine))
-    before = load_network(masked, open_data(mine)).state_dict()
+    model = load_network(open_run(final), open_data(mine))
+    before = load_network(open_run(masked), open_data(mine)).state_dict()
     changed = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
     assert any(name.endswith("original") for name in changed)  # the weights that stayed have learned
     assert not any(name.endswith("mask") for name in changed)

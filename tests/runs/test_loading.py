@@ -44,7 +44,7 @@ def test_a_run_becomes_its_network_without_its_images(runs, tmp_path, monkeypatc
     assert sum(int(model.get_parameter(n).count_nonzero()) for n in ("1.weight", "5.weight")) == round(0.2 * 168)
     answers = model(images())
     monkeypatch.setattr(
-        "harp.runs.opening.open_data", lambda *arguments, **settings: pytest.fail("the images were opened")
+        "harp.runs.network.open_data", lambda *arguments, **settings: pytest.fail("the images were opened")
     )
     assert torch.equal(load(str(runs[1]))(images()), answers)
 

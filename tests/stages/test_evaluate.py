@@ -13,7 +13,7 @@ from harp.checkpoint import load_tensors, save_tensors
 from harp.files import write_json
 from harp.recipes import Compute, Evaluating, Pruning, Recipe, Task, Training
 from harp.runs.directory import RunDirectory
-from harp.runs.opening import recipe_of
+from harp.runs.opening import open_run
 from harp.stages.ancestry import dense_parent
 from harp.stages.evaluate import EXAMPLES, evaluate_run, is_evaluated
 from harp.stages.train import pretrain, prune
@@ -194,7 +194,7 @@ def test_a_settled_evaluation_is_asked_for_by_name_and_answers_from_the_card(run
 
 def test_the_dense_parent_of_a_pruned_run_is_found_while_it_is_there(run, tiny):
     pruned = prune(
-        Recipe(recipe_of(run).task, prune=Pruning(method="lwm", keep=0.5, epochs=1), compute=CPU), run, tiny / "p"
+        Recipe(open_run(run).recipe.task, prune=Pruning(method="lwm", keep=0.5, epochs=1), compute=CPU), run, tiny / "p"
     ).path
     assert dense_parent(run) is None
     assert dense_parent(pruned).resolve() == run.resolve()

@@ -16,7 +16,9 @@ from harp.exporting import rebuild
 from harp.files import read_json, write_json
 from harp.recipes import Pruning, Recipe, Task
 from harp.runs.directory import RunDirectory
-from harp.runs.opening import build_network, load_network, open_data
+from harp.runs.images import open_data
+from harp.runs.network import build_network, load_network
+from harp.runs.opening import open_run
 from harp.runtime import load
 from harp.runtime.format import read
 from harp.stages import train as stages
@@ -42,7 +44,7 @@ def run(tiny: Path) -> Path:
 def test_the_file_computes_what_the_run_does_without_a_look_at_test_images(run):
     done = export_run(run, Path("net.harp"))
     x = torch.rand(5, 1, 4, 4)
-    model = load_network(run, importlib.import_module("tiny").data()).eval()
+    model = load_network(open_run(run), importlib.import_module("tiny").data()).eval()
     torch.testing.assert_close(rebuild(read(done.path)[0])(x), model(x))
     assert (done.kept, done.total) == (42, 168)
     assert done.agreement.images == 6  # a tenth of the training images, of each class alike
@@ -95,7 +97,7 @@ def test_image_files_get_the_logits_that_the_trained_network_gives_its_own_readi
     found = session.classify("photos/test")
     assert [one.path for one in found] == [f"photos/test/{name}/{n}.jpg" for name in ("cat", "dog") for n in (0, 1)]
     assert np.array_equal(np.stack([one.logits for one in found]), session(x.numpy()))
-    expected = load_network(Path("dense"), data).eval()(x).detach().numpy()
+    expected = load_network(open_run(Path("dense")), data).eval()(x).detach().numpy()
     np.testing.assert_allclose(session(x.numpy()), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 

@@ -155,12 +155,14 @@ def test_admm_reports_the_accuracy_of_the_network_that_it_leaves(dense):
     """Not that of the dense weights on their way: the card of the run is about the run."""
     from harp.attacks import PGD, Threat
     from harp.evaluation import evaluate
-    from harp.runs.opening import load_network, open_data
+    from harp.runs.images import open_data
+    from harp.runs.network import load_network
+    from harp.runs.opening import open_run
 
     recipe = replace(RECIPE, prune=replace(RECIPE.prune, epochs=2, method=ADMM))
     run = prune(recipe, dense, Path("admm"))
     data = open_data(recipe)
-    model = load_network(run.path, data)
+    model = load_network(open_run(run.path), data)
     assert data.validation is not None
     found = card_of(run.path)["validation"]
     assert evaluate(model, data.validation, seed=0).accuracy == found["clean_accuracy"]

@@ -11,7 +11,9 @@ import torch
 
 from harp.recipes import Compute, Evaluating, Pruning, Recipe, Task, Training
 from harp.report import write_report
-from harp.runs.opening import load_network, open_data
+from harp.runs.images import open_data
+from harp.runs.network import load_network
+from harp.runs.opening import open_run
 from harp.runtime.format import read
 from harp.stages import shrink as shrinking
 from harp.stages import train as stages
@@ -48,7 +50,7 @@ def test_the_smaller_run_says_what_the_larger_says_and_is_understood_by_all(fina
     data = open_data(recipe)
     shrink_run(final, Path("small"))
     x, _ = next(iter(data.test.batches(torch.arange(24), 24)))
-    large, small = load_network(final, data).eval(), load_network(Path("small"), data).eval()
+    large, small = load_network(open_run(final), data).eval(), load_network(open_run(Path("small")), data).eval()
     assert float((large(x) - small(x)).detach().abs().max()) <= 1e-5
     sizes = card(Path("small"))["shrunk"]
     assert sizes["after"]["macs"] == card(final)["channels"]["macs"]["kept"] <= 0.5 * sizes["before"]["macs"]
@@ -59,7 +61,7 @@ def test_the_smaller_run_says_what_the_larger_says_and_is_understood_by_all(fina
     assert [found.correct for found in a] == [found.correct for found in b]
     stages.finetune(recipe, Path("small"), Path("later"))
     assert card(Path("later"))["kept"] == card(final)["kept"]
-    load_network(Path("later"), data)
+    load_network(open_run(Path("later")), data)
     write_report([Path("dense"), final, Path("small"), Path("later")], Path("report.html"))
 
 
@@ -76,7 +78,7 @@ def test_masks_that_are_not_the_cards_are_noticed(final: Path, recipe: Recipe):
     told["channels"]["groups"]["1"]["kept"] = 3
     (final / "card.json").write_text(json.dumps(told))
     with pytest.raises(ValueError, match="other channels than"):
-        load_network(final, open_data(recipe))
+        load_network(open_run(final), open_data(recipe))
 
 
 def test_widths_that_do_not_fit_are_refused(final: Path, recipe: Recipe):
@@ -85,7 +87,7 @@ def test_widths_that_do_not_fit_are_refused(final: Path, recipe: Recipe):
     widths["1"]["weight"][0] = 10**9
     Path("small/widths.json").write_text(json.dumps(widths))
     with pytest.raises(ValueError, match=r"1\.weight"):
-        load_network(Path("small"), open_data(recipe))
+        load_network(open_run(Path("small")), open_data(recipe))
 
 
 @pytest.mark.parametrize(("path", "message"), [("dense", "has no masks on channels"), ("small", "shrunk already")])
@@ -133,7 +135,7 @@ def test_the_smaller_network_exports_to_onnx_with_the_same_outputs(final: Path, 
     x, _ = next(iter(data.test.batches(torch.arange(24), 24)))
     session = runtime.InferenceSession("net.onnx", providers=["CPUExecutionProvider"])
     (theirs,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-    ours = load_network(Path("small"), data).eval()(x).detach()
+    ours = load_network(open_run(Path("small")), data).eval()(x).detach()
     assert float((torch.from_numpy(theirs) - ours).abs().max()) <= 1e-5
 
 

@@ -13,7 +13,9 @@ from harp.checkpoint import load_tensors, save_tensors
 from harp.recipes import Compute, Pruning, Recipe, Task, Training
 from harp.runs.claim import OtherRun
 from harp.runs.directory import RunDirectory
-from harp.runs.opening import load_network, open_data, split_seed_of
+from harp.runs.images import open_data
+from harp.runs.network import load_network
+from harp.runs.opening import open_run
 from harp.stages.train import finetune, pretrain, prune
 from harp.stages.watch import Watch
 
@@ -73,7 +75,7 @@ def test_three_stages_end_with_the_exact_budget_and_never_look_at_the_test_set(d
 def test_parameters_that_two_modules_share_go_through_all_stages(tiny):
     recipe = replace(RECIPE, task=replace(RECIPE.task, model="tiny:tied"))
     masks = prune(recipe, pretrain(recipe, Path("dense")).path, Path("masks"))
-    model = load_network(finetune(recipe, masks.path, Path("final")).path, open_data(recipe))
+    model = load_network(open_run(finetune(recipe, masks.path, Path("final")).path), open_data(recipe))
     assert model.get_parameter("2.weight") is model.get_parameter("3.0.weight")
 
 
@@ -176,8 +178,8 @@ def test_a_child_about_something_else_than_its_parent_is_refused(dense, change):
 
 def test_a_child_with_another_seed_judges_itself_on_its_parents_validation_images(dense):
     masks = prune(replace(RECIPE, seed=5), dense, Path("masks")).path
-    assert split_seed_of(finetune(replace(RECIPE, seed=6), masks, Path("final")).path) == 0
-    assert split_seed_of(pretrain(replace(RECIPE, seed=5), Path("other")).path) == 5
+    assert open_run(finetune(replace(RECIPE, seed=6), masks, Path("final")).path).split_seed == 0
+    assert open_run(pretrain(replace(RECIPE, seed=5), Path("other")).path).split_seed == 5
 
 
 def test_a_checkpoint_of_other_classes_is_refused_before_anything_is_written(dense):
@@ -230,10 +232,10 @@ def test_a_pruned_run_that_lost_its_masks_or_its_model_is_noticed(dense):
     run = prune(RECIPE, dense, Path("masks"))
     run.masks.unlink()
     with pytest.raises(ValueError, match=r"pruned by harp and has lost its masks.safetensors"):
-        load_network(run.path, open_data(RECIPE))
+        load_network(open_run(run.path), open_data(RECIPE))
     run.model.unlink()
     with pytest.raises(ValueError, match=r"has lost its model.safetensors; make it again with --overwrite"):
-        load_network(run.path, open_data(RECIPE))
+        load_network(open_run(run.path), open_data(RECIPE))
 
 
 def test_the_key_of_a_checkpoint_is_part_of_the_run(dense):

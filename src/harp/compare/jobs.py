@@ -16,9 +16,11 @@ from harp.report.compare import DENSE, CompareResults, Entry, read_compare_resul
 from harp.report.results import Test
 from harp.runs.claim import Claim, OtherRun
 from harp.runs.directory import RunDirectory
-from harp.runs.opening import check_budget, open_data, open_run
+from harp.runs.images import open_data
+from harp.runs.opening import open_run
 from harp.stages.evaluate import attacks_of, how_of, is_evaluated
 from harp.stages.pipeline import cell_is_done, is_trained
+from harp.stages.refusals import check_budget
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def outstanding(plan: ComparePlan, *, overwrite: bool = False) -> Todo:
     for runs of other settings.
     """
     for parent in plan.parents:
-        if open_run(parent).masks.exists():
+        if open_run(parent).pruned:
             raise ValueError(f"parents names {parent}, which is pruned already; name the dense run that it came from")
     data = _open_as_parents(plan)
     tests = len(data.test)

@@ -7,8 +7,8 @@ from typing import Any
 
 from harp.compare.grid import Axis, Choices, Key, Point, label, points_of, recipe_at
 from harp.cost.passes import passes
-from harp.recipes import PRESETS, Granularity, Recipe, normal_spelling
-from harp.runs.opening import recipe_of
+from harp.recipes import PRESETS, Granularity, Recipe, normal_spelling, recipe_in
+from harp.runs.directory import RunDirectory
 from harp.stages.evaluate import attacks_of
 from harp.stages.pipeline import FINAL, MASKS
 
@@ -131,7 +131,7 @@ class ComparePlan:
     def recipe_of_parent(self, seed: int) -> Recipe:
         """That of the run, or the one it will have."""
         if self.parents:
-            return recipe_of(self.parent_of(seed))
+            return recipe_in(RunDirectory(self.parent_of(seed)).recipe)
         mine = self.recipe
         start = PRESETS[self.preset][1]
         return replace(start, task=mine.task, pretrain=mine.pretrain, compute=mine.compute, seed=seed)

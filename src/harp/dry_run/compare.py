@@ -12,7 +12,7 @@ from harp.dry_run.evaluation import standing_below, time_to_evaluate
 from harp.dry_run.stages import pass_seconds, validation_seconds
 from harp.recipes import in_epochs
 from harp.runs.directory import RunDirectory
-from harp.runs.opening import open_data
+from harp.runs.images import open_data
 
 
 @dataclass(frozen=True)

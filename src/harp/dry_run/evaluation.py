@@ -7,7 +7,9 @@ from harp.cards import Evaluation, read_card
 from harp.dry_run.clock import NO_TIME, UNTRAINED, Clock, Range, Standing
 from harp.recipes import Compute, Evaluating, Recipe
 from harp.runs.directory import RunDirectory
-from harp.runs.opening import build_network, load_network, open_data, open_run, recipe_of
+from harp.runs.images import open_data
+from harp.runs.network import build_network, load_network
+from harp.runs.opening import open_run
 from harp.stages.evaluate import attacks_of, unanswered
 from harp.training.distributed import alone, launch, make_fabric, place
 
@@ -17,8 +19,8 @@ _PRUNED_CLEAN, _PRUNED_ROBUST = Range(0.6, 0.95, 1.0), Range(0.5, 0.85, 1.0)
 
 def time_of_evaluation(path: Path, settings: Evaluating, compute: Compute) -> dict[str, Range]:
     """Seconds of each evaluation that the card of a finished run does not hold yet, by its attack in words."""
-    open_run(path)
-    recipe = recipe_of(path)
+    run = open_run(path)
+    recipe = run.recipe
     attacks_of(settings, recipe)
     data = open_data(recipe)
     images = settings.images_of(len(data.test))
@@ -26,7 +28,7 @@ def time_of_evaluation(path: Path, settings: Evaluating, compute: Compute) -> di
     if not left:
         return {}
     fabric = launch(make_fabric(alone(compute)), compute)
-    model = place(load_network(path, data), fabric.device, channels_last=compute.channels_last)
+    model = place(load_network(run, data), fabric.device, channels_last=compute.channels_last)
     clock = Clock(model, data.test, settings.batch_size, fabric.device)
     return {
         "clean" if attack is None else f"{attack.name} {attack.threat}": clock.evaluation(attack, images)

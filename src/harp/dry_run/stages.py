@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from harp.attacks import PGD, Threat, attacking
+from harp.attacks import attacking
 from harp.cost.passes import learns, stage_passes
 from harp.cost.workload import Workload, workload
 from harp.data import ImageData
@@ -22,18 +22,13 @@ from harp.evaluation import BATCH_SIZE, Ranks
 from harp.pruning import attach_masks, budget_of, freeze_masks, masks
 from harp.pruning.channels import every_product_seen
 from harp.recipes import ADMM, Pruning, Recipe, Training, in_epochs
-from harp.runs.opening import (
-    build_network,
-    check_weights,
-    load_network,
-    make_budget,
-    open_data,
-    open_dense,
-    open_pruned,
-    split_seed_of,
-)
+from harp.runs.budget import make_budget
+from harp.runs.images import open_data
+from harp.runs.network import build_network, load_network
+from harp.runs.opening import open_dense, open_pruned
 from harp.stages.attacked import attacked_in
-from harp.training.build import VALIDATION_STEPS, make_course, method_of
+from harp.stages.train import check_weights
+from harp.training.build import make_course, method_of, validation_attack
 from harp.training.distributed import alone, launch, make_fabric, peak_memory_bytes, place
 from harp.training.loop import batch_per_rank, train_step
 from harp.training.optimizer import make_optimizer
@@ -77,14 +72,14 @@ def dry_run_pretrain(recipe: Recipe, weights: Path | None = None) -> Estimate | 
 def dry_run_prune(recipe: Recipe, parent: Path) -> Estimate | None:
     """None for a method that learns nothing there, and is done at once."""
     run = open_dense(parent)
-    data = open_data(recipe, split_seed=split_seed_of(parent), run=run)
-    return _dry_run_prune(recipe, load_network(parent, data), data)
+    data = open_data(recipe, split_seed=run.split_seed, run=run.directory)
+    return _dry_run_prune(recipe, load_network(run, data), data)
 
 
 def dry_run_finetune(recipe: Recipe, parent: Path) -> Estimate:
     run = open_pruned(parent)
-    data = open_data(recipe, split_seed=split_seed_of(parent), run=run)
-    return _dry_run("finetune", recipe, recipe.finetune, load_network(parent, data), data)
+    data = open_data(recipe, split_seed=run.split_seed, run=run.directory)
+    return _dry_run("finetune", recipe, recipe.finetune, load_network(run, data), data)
 
 
 def dry_run_pipeline(recipes: Sequence[Recipe]) -> Iterator[Estimate]:
@@ -136,8 +131,9 @@ def _validation(recipe: Recipe, model: nn.Module, data: ImageData, fabric: Fabri
     images = data.validation
     assert images is not None
     clock = Clock(model, images, BATCH_SIZE, fabric.device)
-    attack = PGD(Threat(recipe.task.norm, recipe.task.eps), steps=VALIDATION_STEPS)
-    return float(sum(clock.evaluation(each, len(images), UNTRAINED).expected for each in (None, attack)))
+    return float(
+        sum(clock.evaluation(each, len(images), UNTRAINED).expected for each in (None, validation_attack(recipe)))
+    )
 
 
 def batch_seconds(

@@ -10,6 +10,7 @@ from typing import Any
 from harp.files import PARTIAL, read_json, sha256_of, write_json
 from harp.recipes import Recipe, from_json, to_json
 from harp.runs.directory import RunDirectory
+from harp.runs.opening import FinishedRun
 
 _DECIDES = {
     "pretrain": ("task", "pretrain", "compute", "seed"),
@@ -35,7 +36,7 @@ class OtherRun(ValueError):
 
 @dataclass(frozen=True)
 class Claim:
-    """A stage's right to a directory. ``source`` is the run or checkpoint file that it starts from, if any."""
+    """A stage's right to a directory. It starts from the run ``parent``, from the checkpoint ``weights``, or from neither."""
 
     stage: str
     recipe: Recipe
@@ -95,17 +96,21 @@ class Claim:
 
     def origin(self, *, overwrite: bool = False) -> RunDirectory | None:
         """The run whose inputs are to be those of today: this one where the stage goes on with it, else its parent."""
-        goes_on = self.run.inputs.exists() and not self.run.finished and not self._differences()
-        if goes_on and not overwrite:
+        if self.run.inputs.exists() and self.goes_on and not overwrite:
             return self.run
         return None if self.parent is None else RunDirectory(self.parent)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the directory holds this very stage, begun and not finished: then it goes on where it stopped."""
+        return self.run.recipe.exists() and not self.run.finished and not self._differences()
 
     def begin(self, inputs: dict[str, Any] | None, *, anew: bool = False) -> None:
         """Make the directory this stage's: a finished or another run in it goes, an unfinished one is continued.
 
         That goes, too, if the stage is to begin ``anew``. ``inputs`` are noted beside the recipe.
         """
-        if self.run.recipe.exists() and (anew or self.run.finished or self._differences()):
+        if self.run.recipe.exists() and (anew or not self.goes_on):
             delete_run(self.run)
         remove_leftovers(self.run)
         if inputs is not None:
@@ -138,6 +143,16 @@ class Claim:
         inside = [entry.resolve() for entry in self.run.entries]
         if self.weights is not None and self.weights.resolve() in inside:
             raise ValueError(f"weights={self.weights} lies in out={self.run.path}; a stage never edits its input")
+
+
+def claim_for_child(stage: str, recipe: Recipe, parent: FinishedRun, out: Path) -> Claim:
+    """The claim of a stage that starts from a run. Raises ValueError when its recipe is about something else."""
+    theirs, mine = parent.recipe.task, recipe.task
+    for name in ("data", "image_size", "model", "mean", "std"):
+        if getattr(theirs, name) != getattr(mine, name):
+            wanted = f"must be that of {parent.path}: {getattr(theirs, name)!r}"
+            raise ValueError(f"task.{name}={getattr(mine, name)!r} {wanted}")
+    return Claim(stage, recipe, RunDirectory(out), parent=parent.path, split_seed=parent.split_seed)
 
 
 def delete_run(run: RunDirectory) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 from torch import nn
 
 from harp.exporting import rebuild
-from harp.runs.opening import open_network
+from harp.runs.network import open_network
+from harp.runs.opening import open_run
 from harp.runtime.format import read
 
 
@@ -18,7 +19,7 @@ def load(source: Path | str) -> nn.Module:
     """
     path = Path(source)
     if path.is_dir():
-        return open_network(path).eval()
+        return open_network(open_run(path)).eval()
     if not path.exists():
         raise FileNotFoundError(f"{path} is neither a run directory nor a file; `harp run` and `harp export` make them")
     graph, _ = read(path)

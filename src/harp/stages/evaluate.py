@@ -18,12 +18,13 @@ from harp.files import write_json
 from harp.recipes import Compute, Evaluating, Recipe
 from harp.runs.directory import RunDirectory
 from harp.runs.inputs import identity
-from harp.runs.opening import load_network, open_run, recipe_of
+from harp.runs.network import load_network
+from harp.runs.opening import open_run
 from harp.runtime.torch import SparseModule
 from harp.stages.ancestry import load_dense_parent
 from harp.stages.corruptions import add_corruptions
 from harp.stages.engine import choose_engine
-from harp.stages.opening import open_inputs
+from harp.stages.inputs import open_inputs
 from harp.stages.watch import SILENT, Watch
 from harp.training.distributed import launch, make_fabric, place
 
@@ -53,12 +54,13 @@ def evaluate_run(
     After an interruption the same call continues, on any number of devices. Several devices share the batches of each
     attack and get the same result as one; the first one writes.
     """
-    run, recipe = open_run(path), recipe_of(path)
+    opened_run = open_run(path)
+    run, recipe = opened_run.directory, opened_run.recipe
     attacks = attacks_of(settings, recipe)
     alone = make_fabric(compute)
     opened = open_inputs(recipe, run, lambda: launch(alone, compute), accept=accept_changes, progress=watch.on_reading)
     data, fabric = opened.data, opened.fabric
-    model = place(load_network(path, data), fabric.device, channels_last=compute.channels_last)
+    model = place(load_network(opened_run, data), fabric.device, channels_last=compute.channels_last)
     images = settings.images_of(len(data.test))
     watch.on_start("evaluate", f"{read_card(run.card).name} on {images:,} test images")
     ranks = Ranks(fabric.global_rank, fabric.world_size, fabric.device)
@@ -221,7 +223,7 @@ def is_evaluated(path: Path, settings: Evaluating, tests: int) -> bool:
 
 def unanswered(path: Path, settings: Evaluating, tests: int) -> list[Asked | None]:
     """The attacks, None for clean images, that the card of a finished run has no result of."""
-    recipe, known = recipe_of(path), read_card(RunDirectory(path).card).evaluations
+    recipe, known = open_run(path).recipe, read_card(RunDirectory(path).card).evaluations
     images = settings.images_of(tests)
     return [a for a in attacks_of(settings, recipe) if not any(_answers(e, a, images, recipe.seed) for e in known)]
 

@@ -12,8 +12,10 @@ from harp.cfile import header_of
 from harp.data import ImageData
 from harp.exporting.files import Exported, Format, Values, export
 from harp.pruning import bake_masks, masks, shrink
+from harp.runs.images import open_data
 from harp.runs.inputs import check_code
-from harp.runs.opening import load_network, open_data, open_run, recipe_of, split_seed_of
+from harp.runs.network import load_network
+from harp.runs.opening import open_run
 
 EXAMPLES = 256
 """Validation images on which the file is compared with the network."""
@@ -48,14 +50,14 @@ def export_run(
     Channels that were pruned are left out, as `harp shrink` does. See `harp.export`. Raises FileExistsError when ``out``
     is there, unless it may be overwritten.
     """
-    run = open_run(path)
+    opened = open_run(path)
+    run, recipe = opened.directory, opened.recipe
     for file in (out, header_of(out)) if format == "c" else (out,):
         if file.exists() and not overwrite:
             raise FileExistsError(f"{file} is there already; replace it with --overwrite, or name another --out")
-    recipe = recipe_of(path)
     check_code(run, recipe, accept=accept_changes)
-    data = open_data(recipe, split_seed=split_seed_of(path), run=run)
-    model, images = load_network(path, data), _examples(data)
+    data = open_data(recipe, split_seed=opened.split_seed, run=run)
+    model, images = load_network(opened, data), _examples(data)
     if masks(model):
         bake_masks(model)
         if read_card(run.card).values.get("channels") is not None:

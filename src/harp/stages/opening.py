@@ -1,64 +1,50 @@
-"""Open the images of a stage or an evaluation: compared with those of the run it starts from, and none of them broken."""
+"""A stage, opened: all of its input was looked at, and nothing is written yet."""
 
-import json
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from lightning_fabric import Fabric
 
 from harp.data import ImageData
-from harp.data.fingerprint import fingerprint
-from harp.data.listing import unchanged_folders
-from harp.data.soundness import Progress, leave_out, report_broken, streamed_files, unreadable
-from harp.evaluation import Ranks
-from harp.recipes import Recipe
-from harp.runs.directory import RunDirectory
-from harp.runs.inputs import changes, inputs_of, listing_of, read_inputs
-from harp.runs.opening import read_data
+from harp.recipes import Training
+from harp.runs.claim import Claim
+from harp.runs.images import with_validation
+from harp.runs.inputs import changes
+from harp.stages.inputs import open_inputs
+from harp.stages.watch import Watch
+from harp.training.distributed import launch, make_fabric
+from harp.training.loop import batch_per_rank
 
 
 @dataclass(frozen=True)
-class Opened:
-    """The images, without a validation split cut off, and what ``inputs.json`` will say of them."""
+class Stage:
+    """What a stage works with on its way from a claim to a card."""
 
+    claim: Claim
+    fabric: Fabric
     data: ImageData
     inputs: dict[str, Any]
-    fabric: Fabric
+    anew: bool
+    """Whether what an interrupted stage left is of other inputs, and goes."""
+    watch: Watch
+
+    def begin(self, what: str) -> None:
+        """Make the directory this stage's, the first rank for all."""
+        if self.fabric.is_global_zero:
+            self.claim.begin(self.inputs, anew=self.anew)
+        self.fabric.barrier()
+        self.watch.on_start(self.claim.stage, what)
 
 
-def open_inputs(
-    recipe: Recipe, origin: RunDirectory | None, launch: Callable[[], Fabric], *, accept: bool, progress: Progress
-) -> Opened:
-    """Open the recipe's images. Raises ChangedInputs where they are not those of ``origin``, unless to ``accept`` them.
-
-    ``launch`` starts the other processes, if there are to be several, once this was compared; together they then
-    decode what is streamed, but for folders that have not changed since ``origin``. Raises ValueError that lists all
-    files that cannot be read, unless the recipe says to skip them.
-    """
-    data = read_data(recipe, origin)
-    inputs = inputs_of(recipe, data)
-    found = () if origin is None else changes(origin, inputs, accept=accept)
-    fabric = launch()
-    data = _look_through(data, recipe, origin, Ranks(fabric.global_rank, fabric.world_size, fabric.device), progress)
-    before = None if origin is None else read_inputs(origin)
-    accepted = [*(before["accepted"] if before else []), *found]
-    return Opened(data, {**inputs, "data": fingerprint(data), "accepted": accepted}, fabric)
-
-
-def _look_through(
-    data: ImageData, recipe: Recipe, origin: RunDirectory | None, ranks: Ranks, progress: Progress
-) -> ImageData:
-    if data.files is None:
-        return data
-    earlier = None if origin is None else listing_of(origin)
-    same = set() if earlier is None else unchanged_folders(data.files, earlier)
-    files = [(path, name) for name, path in streamed_files(data).items() if data.files.folder_of(name) not in same]
-    mine = dict(files[ranks.rank :: ranks.world])
-    threads = max(1, (os.cpu_count() or 1) // ranks.world)
-    wrong = unreadable(list(mine), threads=threads, progress=progress)
-    broken = dict(sorted(map(json.loads, ranks.union([json.dumps([mine[path], why]) for path, why in wrong.items()]))))
-    if broken:
-        report_broken(broken, sum(map(len, data.splits.values())), skip=recipe.task.skip_broken)
-    return leave_out(data, broken)
+def open_stage(claim: Claim, settings: Training, watch: Watch, *, overwrite: bool, accept: bool) -> Stage:
+    """Look at all that is asked for before other processes are started, which would only repeat what is wrong."""
+    compute = claim.recipe.compute
+    batch_per_rank(settings.batch_size, compute.devices * compute.num_nodes)
+    fabric = make_fabric(compute)
+    origin = claim.origin(overwrite=overwrite)
+    opened = open_inputs(
+        claim.recipe, origin, lambda: launch(fabric, compute), accept=accept, progress=watch.on_reading
+    )
+    data = with_validation(opened.data, claim.recipe, claim.split_seed)
+    anew = origin != claim.run and bool(changes(claim.run, opened.inputs, accept=True))
+    return Stage(claim, fabric, data, opened.inputs, anew, watch)

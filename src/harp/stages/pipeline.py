@@ -7,11 +7,13 @@ from typing import Any
 
 from harp.cost.passes import equalised
 from harp.recipes import LEARN_WEIGHTS, PRESETS, S2AP_HOSTS, Recipe, from_parent, normal_spelling, respelled
-from harp.runs.claim import OtherRun, delete_run
+from harp.runs.claim import OtherRun, claim_for_child, delete_run
 from harp.runs.directory import RunDirectory
-from harp.runs.opening import check_budget, open_data, open_dense, split_seed_of
+from harp.runs.images import open_data
+from harp.runs.opening import open_dense, open_run
 from harp.stages.evaluate import attacks_of, evaluate_run, is_evaluated
-from harp.stages.train import claim_for_child, finetune, pretrain, prune
+from harp.stages.refusals import check_budget
+from harp.stages.train import finetune, pretrain, prune
 from harp.stages.watch import SILENT, Watch
 
 MASKS, FINAL = "masks", "final"
@@ -103,14 +105,14 @@ def cell_is_done(recipe: Recipe, parent: Path, out: Path, tests: int) -> bool:
 
 def is_trained(recipe: Recipe, parent: Path, out: Path) -> bool:
     """Whether both runs of a cell are finished, evaluated or not. Raises OtherRun as :func:`cell_is_done` does."""
-    if not claim_for_child("prune", recipe, parent, out / MASKS).is_done():
+    if not claim_for_child("prune", recipe, open_run(parent), out / MASKS).is_done():
         return False
-    return claim_for_child("finetune", recipe, out / MASKS, out / FINAL).is_done()
+    return claim_for_child("finetune", recipe, open_run(out / MASKS), out / FINAL).is_done()
 
 
 def _clear(recipe: Recipe, parent: Path, out: Path) -> None:
     """Delete the two runs of a finished cell. Raises what its stages would, before anything is deleted."""
-    data = open_data(recipe, split_seed=split_seed_of(open_dense(parent).path))
+    data = open_data(recipe, split_seed=open_dense(parent).split_seed)
     check_budget(recipe, data)
     try:
         done = cell_is_done(recipe, parent, out, len(data.test))

@@ -1,16 +1,25 @@
-"""Which later commands will refuse a network, said before it is trained."""
+"""What cannot be done with a network, said before it is trained."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from harp.data import ImageData
 from harp.exporting.tracing import trace
 from harp.pruning.channels import couple_channels
-from harp.stages.stage import Stage
+from harp.recipes import Recipe
+from harp.runs.budget import make_budget
+from harp.runs.network import build_network
+from harp.stages.opening import Stage
 
 _WITHOUT_ONNX = ("torch.export cannot follow", "branches on the size of a batch")
 """In what is said of a network that no format of export can hold."""
+
+
+def check_budget(recipe: Recipe, data: ImageData) -> None:
+    """Raise ValueError where a network of this recipe, trained or not, cannot be brought to its budget."""
+    make_budget(build_network(recipe, data), recipe.prune, data)
 
 
 def note_refusals(stage: Stage, model: nn.Module, *, channels: bool) -> None:

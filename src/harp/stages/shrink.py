@@ -17,8 +17,10 @@ from harp.pruning import bake_masks, macs, shrink
 from harp.pruning.channels import evaluating, widths
 from harp.runs.claim import Claim
 from harp.runs.directory import RunDirectory
+from harp.runs.images import open_data
 from harp.runs.inputs import check_code, read_inputs
-from harp.runs.opening import load_network, open_data, open_run, recipe_of, split_seed_of
+from harp.runs.network import load_network
+from harp.runs.opening import open_run
 
 _TIMED, _UNTIMED, _LONGEST_S = 50, 5, 5.0
 
@@ -28,19 +30,20 @@ def shrink_run(path: Path, out: Path, *, overwrite: bool = False, accept_changes
 
     Raises ValueError when the run has no masks on channels. What was shrunk already is not shrunk again.
     """
-    run, recipe = open_run(path), recipe_of(path)
+    opened = open_run(path)
+    run, recipe = opened.directory, opened.recipe
     if run.widths.exists():
         raise ValueError(f"{path} is shrunk already")
     if read_card(run.card).values.get("channels") is None:
         raise ValueError(
             f"{path} has no masks on channels; `harp prune DENSE --granularity channel` makes a run that can be shrunk"
         )
-    claim = Claim("shrink", recipe, RunDirectory(out), parent=path, split_seed=split_seed_of(path))
+    claim = Claim("shrink", recipe, RunDirectory(out), parent=path, split_seed=opened.split_seed)
     if claim.is_done(overwrite=overwrite):
         return claim.settle()
     check_code(run, recipe, accept=accept_changes)
     data = open_data(recipe, split_seed=claim.split_seed, run=run)
-    model, image = bake_masks(load_network(path, data)), _image(data)
+    model, image = bake_masks(load_network(opened, data)), _image(data)
     before = sizes(model, image)
     shrink(model, image, exclude=recipe.prune.exclude)
     claim.begin(read_inputs(run))

@@ -8,21 +8,16 @@ import torch
 from harp.checkpoint import load_weights
 from harp.pruning import attach_masks
 from harp.recipes import ADMM, Recipe, data_title
+from harp.runs.budget import make_budget
 from harp.runs.card import name_of
-from harp.runs.claim import Claim
+from harp.runs.claim import Claim, claim_for_child
 from harp.runs.directory import RunDirectory
-from harp.runs.opening import (
-    build_network,
-    check_weights,
-    load_network,
-    make_budget,
-    open_dense,
-    open_pruned,
-    recipe_of,
-    split_seed_of,
-)
+from harp.runs.network import build_network, load_network
+from harp.runs.opening import open_dense, open_pruned
+from harp.stages.finishing import finish, settled
+from harp.stages.learning import Learned, learn
+from harp.stages.opening import open_stage
 from harp.stages.refusals import note_refusals
-from harp.stages.stage import open_stage, settled
 from harp.stages.watch import SILENT, Watch
 from harp.training.build import method_of
 from harp.training.loop import seed_of
@@ -60,13 +55,13 @@ def pretrain(
     note_refusals(stage, model, channels=True)
     what = f"{recipe.task.model} on {data_title(recipe.task.data, recipe.task.root)}"
     if weights is None:
-        return stage.train(model, recipe.pretrain, what)
+        return finish(stage, learn(stage, model, recipe.pretrain, what))
     load_weights(model, weights, key=weights_key, new_head=train_weights)
     source = f"the weights of {weights}{f', {weights_key}' if weights_key else ''}"
     if train_weights:
-        return stage.train(model, recipe.pretrain, f"{what}, from {source}")
+        return finish(stage, learn(stage, model, recipe.pretrain, f"{what}, from {source}"))
     stage.begin(f"{recipe.task.model} with {source}")
-    return stage.finish(model, [])
+    return finish(stage, Learned(model))
 
 
 def prune(
@@ -79,25 +74,25 @@ def prune(
     watch: Watch = SILENT,
 ) -> RunDirectory:
     """Learn masks of exactly the recipe's budget on the parent's weights, which rest; ADMM moves them to where it cuts."""
-    open_dense(parent)
-    claim = claim_for_child("prune", recipe, parent, out)
+    start = open_dense(parent)
+    claim = claim_for_child("prune", recipe, start, out)
     if claim.is_done(overwrite=overwrite):
         return settled(claim, watch)
     settings = recipe.prune
     stage = open_stage(claim, settings, watch, overwrite=overwrite, accept=accept_changes)
-    model = load_network(parent, stage.data)
+    model = load_network(start, stage.data)
     note_refusals(stage, model, channels=False)
     torch.manual_seed(seed_of(recipe.seed, "scores"))
     budget = make_budget(model, settings, stage.data)
     what = f"{name_of(recipe, 'prune')}: {budget.limit:,} of {budget.total:,.0f} {budget.unit} stay"
     if settings.method == ADMM:  # the masks come when the weights are where they should be
-        return stage.train(model, settings, what, budget)
+        return finish(stage, learn(stage, model, settings, what, budget))
     method = method_of(settings)
     attach_masks(model, budget, method)
     if method.learn:
-        return stage.train(model, settings, what, budget)
+        return finish(stage, learn(stage, model, settings, what, budget))
     stage.begin(what)
-    return stage.finish(model, [])
+    return finish(stage, Learned(model))
 
 
 def finetune(
@@ -110,20 +105,20 @@ def finetune(
     watch: Watch = SILENT,
 ) -> RunDirectory:
     """Train the weights that survived; the masks stay as they are, and method and budget are the parent's."""
-    open_pruned(parent)
-    recipe = replace(recipe, prune=recipe_of(parent).prune)
-    claim = claim_for_child("finetune", recipe, parent, out)
+    start = open_pruned(parent)
+    recipe = replace(recipe, prune=start.recipe.prune)
+    claim = claim_for_child("finetune", recipe, start, out)
     if claim.is_done(overwrite=overwrite):
         return settled(claim, watch)
     stage = open_stage(claim, recipe.finetune, watch, overwrite=overwrite, accept=accept_changes)
     what = f"{name_of(recipe, 'finetune')}: the weights that stayed learn"
-    return stage.train(load_network(parent, stage.data), recipe.finetune, what)
+    return finish(stage, learn(stage, load_network(start, stage.data), recipe.finetune, what))
 
 
-def claim_for_child(stage: str, recipe: Recipe, parent: Path, out: Path) -> Claim:
-    """The claim of a stage that starts from a run. Raises ValueError when its recipe is about something else."""
-    theirs, mine = recipe_of(parent).task, recipe.task
-    for name in ("data", "image_size", "model", "mean", "std"):
-        if getattr(theirs, name) != getattr(mine, name):
-            raise ValueError(f"task.{name}={getattr(mine, name)!r} must be that of {parent}: {getattr(theirs, name)!r}")
-    return Claim(stage, recipe, RunDirectory(out), parent=parent, split_seed=split_seed_of(parent))
+def check_weights(weights: Path | None, recipe: Recipe, key: str | None = None, *, train: bool = False) -> None:
+    if weights is not None and not weights.is_file():
+        raise FileNotFoundError(f"weights={weights} is not a file; name a checkpoint of {recipe.task.model}")
+    if train and weights is None:
+        raise ValueError("train_weights needs weights to start from; name a checkpoint (--weights)")
+    if key is not None and weights is None:
+        raise ValueError(f"weights_key={key!r} names a network in a checkpoint; name the file, too (--weights)")

@@ -34,8 +34,7 @@ from harp.training.mixing import Mixing
 from harp.training.optimizer import KeepRule
 from harp.training.targets import Targets
 
-VALIDATION_STEPS = 10
-"""Steps of the PGD that evaluates every epoch."""
+_VALIDATION_STEPS = 10
 ESTIMATORS = {"marginal": marginal, "layer-sum": layer_sum}
 _PLAIN = Pruning()
 
@@ -57,6 +56,11 @@ def make_objective(settings: Training, threat: Threat) -> Objective:
             return trades(threat, **weight, steps=settings.attack_steps, step_size=settings.attack_step_size)
         case "mart":
             return mart(attack, **weight)
+
+
+def validation_attack(recipe: Recipe) -> PGD:
+    """What evaluates every epoch."""
+    return PGD(Threat(recipe.task.norm, recipe.task.eps), steps=_VALIDATION_STEPS)
 
 
 def attack_gradients(settings: Training) -> int | None:

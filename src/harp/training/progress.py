@@ -1,6 +1,7 @@
 """Where a stage stands: its counters, the metrics of each epoch, and the best one's weights."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -136,7 +137,7 @@ def _lay_out(optimizer: Any) -> None:
 _TRAVELS = ("epoch", "step", "images", "loss_sum", "elapsed_s", "best_state")
 
 
-def best_of(records: list[EpochMetrics]) -> EpochMetrics | None:
+def best_of(records: Sequence[EpochMetrics]) -> EpochMetrics | None:
     """The epoch of highest robust validation accuracy among those that meet the budget, the last one if none does."""
     inside = [record for record in records if record.met_budget]
     return max(inside, key=lambda record: record.robust_accuracy) if inside else records[-1] if records else None

@@ -1,0 +1,51 @@
+"""The course of a stage: its images, loss, rule and plug-ins, what its attacks run on, and what evaluates its epochs."""
+
+from torch import nn
+
+from harp.data import Images
+from harp.data.extra import with_extra
+from harp.evaluation import Ranks
+from harp.pruning import Budget
+from harp.recipes import Training
+from harp.stages.ancestry import open_teacher
+from harp.stages.attacked import attacked_in
+from harp.stages.opening import Stage
+from harp.stages.validation import validator
+from harp.training.build import make_course, validation_attack
+from harp.training.distributed import place
+from harp.training.loop import Course
+
+
+def course_of(stage: Stage, model: nn.Module, settings: Training, budget: Budget | None) -> Course:
+    recipe, data, fabric = stage.claim.recipe, stage.data, stage.fabric
+    assert data.validation is not None
+    ranks = Ranks(fabric.global_rank, fabric.world_size, fabric.device)
+    attacked = attacked_in(stage.claim.stage, settings, recipe.compute.engine, ranks, stage.watch.on_note)
+    validate = validator(
+        data.validation,
+        validation_attack(recipe),
+        recipe.seed,
+        stage.watch.should_stop,
+        ranks,
+        attacked.engine if attacked else lambda: None,
+    )
+    return make_course(
+        *(stage.claim.stage, recipe, settings, model, _images(stage, settings), validate),
+        budget=budget,
+        world=fabric.world_size,
+        attacked=attacked,
+        classes=len(data.classes),
+        teacher=_teacher(stage, settings),
+    )
+
+
+def _images(stage: Stage, settings: Training) -> Images:
+    train, classes = stage.data.train, len(stage.data.classes)
+    return train if settings.extra is None else with_extra(train, settings.extra, settings.extra_share, classes)
+
+
+def _teacher(stage: Stage, settings: Training) -> nn.Module | None:
+    if settings.distill == 0 or stage.claim.parent is None:
+        return None
+    layout = stage.claim.recipe.compute.channels_last
+    return place(open_teacher(stage.claim.parent, stage.data), stage.fabric.device, channels_last=layout)
