@@ -74,7 +74,7 @@ RECIPES = st.builds(
         Pruning,
         **LEARNING,
         keep=st.floats(0, 1, exclude_min=True),
-        method=st.sampled_from(OWN_METHODS),
+        method=st.sampled_from(list(OWN_METHODS)),
         exclude=st.lists(st.text(), max_size=3).map(tuple),
         score_weight_decay=st.none() | st.floats(0, 1),
         start=st.sampled_from(["uniform", "erk", "lamp", "target"]),

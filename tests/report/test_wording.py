@@ -37,14 +37,6 @@ def test_kept_shares_have_three_digits(fraction: float, text: str):
 
 
 @pytest.mark.parametrize(
-    ("attack", "name"),
-    [("pgd-20", "PGD-20"), ("cw-5", "C&W-5"), ("autoattack", "AutoAttack"), ("clean", "Clean"), ("my-own", "my-own")],
-)
-def test_attacks_have_the_names_of_their_papers(attack: str, name: str):
-    assert wording.attack_name(attack) == name
-
-
-@pytest.mark.parametrize(
     ("elapsed_s", "text"),
     [
         (None, "–"),

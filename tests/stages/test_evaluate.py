@@ -11,10 +11,11 @@ from harp.attacks import AutoAttack, Minimal, Settled, Threat
 from harp.cards import Evaluation, read_card
 from harp.checkpoint import load_tensors, save_tensors
 from harp.files import write_json
-from harp.recipes import Compute, Evaluating, Pruning, Recipe, Task, Training
+from harp.recipes import ATTACK_NAMES, Compute, Evaluating, Pruning, Recipe, Task, Training
 from harp.runs.directory import RunDirectory
 from harp.runs.opening import open_run
 from harp.stages.ancestry import dense_parent
+from harp.stages.attacks import attacks_of
 from harp.stages.evaluate import EXAMPLES, evaluate_run, is_evaluated
 from harp.stages.train import pretrain, prune
 from harp.stages.watch import Watch
@@ -180,7 +181,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """AutoAttack of two iterations, so that a test need not wait for the real one."""
     base = AutoAttack(Threat("linf", 0.1), iterations=2, queries=6)
     monkeypatch.setattr(
-        "harp.stages.evaluate.settled", lambda threat, seed: Settled(replace(base, threat=threat, seed=seed))
+        "harp.stages.attacks.settled", lambda threat, seed: Settled(replace(base, threat=threat, seed=seed))
     )
 
 
@@ -235,3 +236,12 @@ def test_corruptions_go_to_the_card_and_a_stop_loses_nothing_that_was_finished(r
     assert list(RunDirectory(run).evaluations.iterdir()) == []
     evaluate_run(run, clean, CPU, corruptions=True)
     assert read_card(run / "card.json").corruptions == found
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACK_NAMES if name != "clean"])
+def test_every_attack_that_can_be_named_is_made_at_the_radius_asked_for(name: str):
+    recipe = Recipe(Task("digits"))
+    clean, attack = attacks_of(Evaluating(attack=name, eps=(0.25,)), recipe)
+    assert clean is None
+    assert attack.name.partition("-")[0] == {"fgsm": "pgd"}.get(name, name)  # FGSM is one step of PGD
+    assert attack.threat.eps == 0.25

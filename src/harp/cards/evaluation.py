@@ -17,9 +17,8 @@ from harp.cards.answers import (
 )
 from harp.cards.distances import Distances, median_distance, read_distances, withstanding
 from harp.cards.fields import Fields
-from harp.recipes import how_words, threat_words, with_fields
+from harp.recipes import attack_label, how_words, threat_words, with_fields
 
-_TITLES = {"autoattack": "AutoAttack", "settled": "AutoAttack, settled"}
 _TOLERANCE = 1e-6
 """How far an accuracy on file may be from its own count: decimals, and less than one image of any test set."""
 _ENTRIES = (
@@ -191,7 +190,7 @@ class Evaluation:
         return made
 
     def __str__(self) -> str:
-        under = "clean" if self.attack == "clean" else f"under {_TITLES.get(self.attack, self.attack.upper())}"
+        under = "clean" if self.attack == "clean" else f"under {attack_label(self.attack)}"
         if self.norm is not None and self.eps is not None:
             under += f" {threat_words(self.norm, self.eps)}"
         under += "".join(f", {word}" for word in self.how)

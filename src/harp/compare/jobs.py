@@ -18,7 +18,8 @@ from harp.runs.claim import Claim, OtherRun
 from harp.runs.directory import RunDirectory
 from harp.runs.images import open_data
 from harp.runs.opening import open_run
-from harp.stages.evaluate import attacks_of, how_of, is_evaluated
+from harp.stages.attacks import attacks_of, how_of
+from harp.stages.evaluate import is_evaluated
 from harp.stages.pipeline import cell_is_done, is_trained
 from harp.stages.refusals import check_budget
 

@@ -9,7 +9,7 @@ from harp.compare.grid import Axis, Choices, Key, Point, label, points_of, recip
 from harp.cost.passes import passes
 from harp.recipes import PRESETS, Granularity, Recipe, normal_spelling, recipe_in
 from harp.runs.directory import RunDirectory
-from harp.stages.evaluate import attacks_of
+from harp.stages.attacks import attacks_of
 from harp.stages.pipeline import FINAL, MASKS
 
 

@@ -10,7 +10,8 @@ from harp.runs.directory import RunDirectory
 from harp.runs.images import open_data
 from harp.runs.network import build_network, load_network
 from harp.runs.opening import open_run
-from harp.stages.evaluate import attacks_of, unanswered
+from harp.stages.attacks import attacks_of
+from harp.stages.evaluate import unanswered
 from harp.training.distributed import alone, launch, make_fabric, place
 
 _PRUNED_CLEAN, _PRUNED_ROBUST = Range(0.6, 0.95, 1.0), Range(0.5, 0.85, 1.0)

@@ -1,5 +1,6 @@
 """Every setting of a run as a frozen value, and the presets. Plain data: nothing here imports torch."""
 
+from harp.recipes.attacks import ATTACK_NAMES, AttackName, attack_label, attack_order
 from harp.recipes.differences import changes, flags, flat
 from harp.recipes.how import chance_words, how_words, threat_words, with_fields
 from harp.recipes.lengths import (
@@ -21,6 +22,7 @@ from harp.recipes.training import S2AP_HOSTS, Granularity, Objective, Pruning, T
 
 __all__ = [
     "ADMM",
+    "ATTACK_NAMES",
     "GMP",
     "LEARN_WEIGHTS",
     "OWN_METHODS",
@@ -28,6 +30,7 @@ __all__ = [
     "PRESETS",
     "PRUNING_KEEPS",
     "S2AP_HOSTS",
+    "AttackName",
     "Compute",
     "Evaluating",
     "Granularity",
@@ -37,6 +40,8 @@ __all__ = [
     "Recipe",
     "Task",
     "Training",
+    "attack_label",
+    "attack_order",
     "brought",
     "chance_words",
     "changes",

@@ -1,6 +1,8 @@
 """The names that a pruning method may have: harp's own, those registered since, those that installed packages bring."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
 ADMM = "r-admm"
@@ -9,7 +11,37 @@ GMP = ("gmp", "gmp-erk", "gmp-lamp", "gmp-global")
 """The methods that prune little by little while weights learn."""
 LEARN_WEIGHTS = (ADMM, *GMP)
 """Those in whose prune stage weights learn."""
-OWN_METHODS = ("harp", "rates-only", "hydra", "lwm", "global", "erk", "lamp", "random", "harp-published", *GMP, ADMM)
+
+
+@dataclass(frozen=True)
+class OwnMethod:
+    """A method of harp's in words."""
+
+    label: str
+    what: str
+
+
+OWN_METHODS: Mapping[str, OwnMethod] = {
+    "harp": OwnMethod("HARP", "scores and keep fractions learned together, under attack"),
+    "harp-published": OwnMethod(
+        "HARP as published", "… by the rule of the paper: growing penalty, gradients summed over layers"
+    ),
+    "hydra": OwnMethod("HYDRA", "scores learned, the same fraction of every layer"),
+    "lwm": OwnMethod("LWM", "smallest weights go, the same fraction of every layer"),
+    "global": OwnMethod("global magnitude", "smallest weights go, by one threshold for all layers"),
+    "erk": OwnMethod("ERK", "smallest weights go, fractions by Erdős–Rényi-kernel"),
+    "lamp": OwnMethod("LAMP", "smallest weights go, fractions by LAMP scores"),
+    "random": OwnMethod("random", "chance decides: the control that knows nothing"),
+    "rates-only": OwnMethod("rates only", "keep fractions learned, scores fixed"),
+    "gmp": OwnMethod(
+        "GMP", "smallest weights go little by little while the others learn, the same fraction of every layer"
+    ),
+    "gmp-erk": OwnMethod("GMP-ERK", "… fractions by Erdős–Rényi-kernel"),
+    "gmp-lamp": OwnMethod("GMP-LAMP", "… fractions by LAMP scores"),
+    "gmp-global": OwnMethod("GMP-global", "… by one threshold for all layers"),
+    ADMM: OwnMethod("R-ADMM", "weights learned under a pull to the budget, then cut"),
+}
+"""harp's own, in the order in which they are listed and coloured."""
 GROUP = "harp.methods"
 """The entry points by which a package brings methods: ``name = "package.module:METHOD"``."""
 _FORM = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from harp.recipes.attacks import AttackName
 from harp.recipes.checks import check, check_choices, not_negative, positive
 from harp.recipes.training import Pruning, Training
 
@@ -58,7 +59,7 @@ def data_title(data: str, root: Path | str | None) -> str:
 class Evaluating:
     """How a finished network is evaluated on the test set."""
 
-    attack: Literal["clean", "fgsm", "pgd", "cw", "autoattack", "settled", "minimal"] = "autoattack"
+    attack: AttackName = "autoattack"
     """The attack to run. Report `autoattack`, or `settled`, which goes on where that is in doubt; `minimal` measures distances."""
     images: int | None = 1000
     """Number of test images, drawn at random with a fixed seed; None takes all."""

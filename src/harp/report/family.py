@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harp.recipes import OWN_METHODS
 from harp.report.reading import Run, is_run, read_run
-from harp.report.wording import METHODS
 
-TONES = tuple(METHODS)  # methods with a colour of their own, in the order in which they are listed
+TONES = tuple(OWN_METHODS)  # methods with a colour of their own, in the order in which they are listed
 SPARE_TONES = ("other-1", "other-2", "other-3")
 DASHES = ("", "7 3", "2 3", "9 3 2 3")  # runs of one method: the sparsest solid
 PAGES = (".html", ".htm")

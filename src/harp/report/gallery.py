@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harp.recipes import attack_label
 from harp.report.examples import Examples, amplification, change_uri, image_uri
 from harp.report.family import Family, Look
 from harp.report.reading import Run
-from harp.report.wording import attack_name, eps_from_text
+from harp.report.wording import eps_from_text
 
 LARGEST_PIXELATED = 64  # pixels; up to here an image is shown as sharp squares
 
@@ -84,7 +85,7 @@ def _gallery(group: Sequence[tuple[Run, Examples]], looks: Mapping[Run, Look]) -
 
 def _attack_words(examples: Examples) -> str:
     eps = f"eps {eps_from_text(examples.eps)}" if examples.eps else ""
-    return ", ".join(part for part in (attack_name(examples.attack), eps) if part)
+    return ", ".join(part for part in (attack_label(examples.attack), eps) if part)
 
 
 def _shot(run: Run, examples: Examples, i: int, factor: int) -> Shot:

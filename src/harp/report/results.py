@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harp.cards import Evaluation
-from harp.recipes import chance_words
+from harp.recipes import attack_label, attack_order, chance_words
 from harp.report.chart import Scale, accuracy_scale
 from harp.report.family import Family, Look
 from harp.report.reading import Run
 from harp.report.wording import (
-    attack_name,
     count,
     eps_text,
     interval,
@@ -20,8 +19,6 @@ from harp.report.wording import (
     threat_text,
     whole_percent,
 )
-
-ORDER = ("clean", "fgsm", "pgd", "cw", "minimal", "autoattack", "settled")  # from the weakest attack to the strongest
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class Test:
 
     @property
     def name(self) -> str:
-        return attack_name(self.attack)
+        return attack_label(self.attack)
 
     @property
     def threat(self) -> str:
@@ -101,11 +98,6 @@ class Breakdown:
 
     attacks: tuple[str, ...]
     rows: tuple[BreakdownRow, ...]
-
-
-def attack_order(attack: str) -> tuple[int, str]:
-    family = attack.partition("-")[0]
-    return (ORDER.index(family) if family in ORDER else ORDER.index("autoattack")), attack
 
 
 def test_of(each: Evaluation) -> Test:
@@ -227,4 +219,4 @@ def breakdown(family: Family, looks: Mapping[Run, Look]) -> Breakdown:
         )
         for run, each, test in found
     )
-    return Breakdown(tuple(attack_name(name) for name in attacks), rows)
+    return Breakdown(tuple(attack_label(name) for name in attacks), rows)

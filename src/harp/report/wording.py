@@ -1,45 +1,10 @@
 """Numbers and names as people read them. A missing value is an en dash, never a guess."""
 
+from harp.recipes import OWN_METHODS
+
 MISSING = "–"
 THIN = "\u202f"  # narrow no-break space: between a number and its unit
 
-ATTACKS = {
-    "clean": "Clean",
-    "autoattack": "AutoAttack",
-    "settled": "Settled",
-    "minimal": "Minimal",
-    "fmn": "FMN",
-    "fmn-long": "FMN, long steps",
-    "fab": "FAB",
-    "ddn": "DDN",
-    "fgsm": "FGSM",
-    "apgd-ce": "APGD-CE",
-    "apgd-t": "APGD-T",
-    "fab-t": "FAB-T",
-    "square": "Square",
-    "rescaled": "Rescaled",
-    "smooth": "Smooth",
-    "square-again": "Square again",
-    "transfer": "Transfer",
-    "larger-starts": "Larger starts",
-    "square-finer": "Finer Square",
-}
-METHODS = {
-    "harp": "HARP",
-    "harp-published": "HARP as published",
-    "hydra": "HYDRA",
-    "lwm": "LWM",
-    "global": "global magnitude",
-    "erk": "ERK",
-    "lamp": "LAMP",
-    "random": "random",
-    "rates-only": "rates only",
-    "gmp": "GMP",
-    "gmp-erk": "GMP-ERK",
-    "gmp-lamp": "GMP-LAMP",
-    "gmp-global": "GMP-global",
-    "r-admm": "R-ADMM",
-}
 NORMS = {"linf": "ℓ∞", "l2": "ℓ2"}
 
 
@@ -104,20 +69,12 @@ def threat_text(norm: str | None, eps: float | None) -> str:
     return f"{NORMS.get(norm, norm)} {eps_text(eps)}" if norm is not None and eps is not None else ""
 
 
-def attack_name(attack: str) -> str:
-    """AutoAttack for "autoattack", PGD-20 for "pgd-20", C&W-20 for "cw-20"; anything else stays as it is."""
-    family, dash, steps = attack.partition("-")
-    if attack not in ATTACKS and dash and steps.isdigit() and family in ("pgd", "cw"):
-        return ("PGD-" if family == "pgd" else "C&W-") + steps
-    return ATTACKS.get(attack, attack)
-
-
 def method_name(method: str | None) -> str:
     """With its plug-ins, as people write it: "HARP+AWP" for "harp+awp"."""
     if method is None:
         return "dense"
     first, *plug_ins = method.split("+")
-    return "+".join([METHODS.get(first, first), *map(str.upper, plug_ins)])
+    return "+".join([OWN_METHODS[first].label if first in OWN_METHODS else first, *map(str.upper, plug_ins)])
 
 
 def duration(elapsed_s: float | None) -> str:

@@ -9,17 +9,11 @@ from torch import Tensor, nn
 from harp.cards import CARD_FORMAT
 from harp.environment import environment
 from harp.pruning import Budget, weight_layers
-from harp.recipes import LEARN_WEIGHTS, Recipe, Training, data_title
+from harp.recipes import LEARN_WEIGHTS, OWN_METHODS, Recipe, Training, data_title
 from harp.runtime.preprocessing import Preprocessing
 from harp.training.progress import EpochMetrics
 
 _MEASURES = {"macs": " of MACs", "parameters": " of parameters", "both": " of MACs and parameters"}
-_LABELS = {
-    "harp-published": "HARP as published",
-    "rates-only": "Rates only",
-    "global": "Global magnitude",
-    "random": "Random",
-}
 
 
 def make_card(
@@ -96,8 +90,9 @@ def name_of(recipe: Recipe, stage: str) -> str:
     if stage == "pretrain":
         return f"Dense{extra}"
     keep = f"{recipe.prune.keep:.3%}".replace("%", "").rstrip("0").rstrip(".")
+    label = OWN_METHODS[method].label if method in OWN_METHODS else method.upper()
     of = _MEASURES[recipe.prune.measure] if recipe.prune.of_channels else ""
-    return f"{_LABELS.get(method, method.upper())}{extra} {keep} %{of}"
+    return f"{label[:1].upper()}{label[1:]}{extra} {keep} %{of}"
 
 
 def plug_ins(recipe: Recipe, stage: str) -> tuple[str, ...]:

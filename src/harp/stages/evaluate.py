@@ -1,7 +1,7 @@
 """Evaluate a finished run on the test set and add the result to its card."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import isclose
 from pathlib import Path
@@ -9,27 +9,26 @@ from typing import Any
 
 from torch import nn
 
-from harp.attacks import PGD, AutoAttack, Minimal, Settled, Threat, autoattack, fgsm, settled
+from harp.attacks import PGD, AutoAttack, Minimal, Settled
 from harp.cards import Evaluation, read_card
 from harp.checkpoint import save_tensors
 from harp.data import ImageData, Images
 from harp.evaluation import Ranks, collect_examples, evaluate, evaluation_order
 from harp.files import write_json
-from harp.recipes import Compute, Evaluating, Recipe
+from harp.recipes import Compute, Evaluating
 from harp.runs.directory import RunDirectory
 from harp.runs.inputs import identity
 from harp.runs.network import load_network
 from harp.runs.opening import open_run
 from harp.runtime.torch import SparseModule
 from harp.stages.ancestry import load_dense_parent
+from harp.stages.attacks import Asked, attacks_of, how_of, name_of
 from harp.stages.corruptions import add_corruptions
 from harp.stages.engine import choose_engine
 from harp.stages.inputs import open_inputs
 from harp.stages.watch import SILENT, Watch
 from harp.training.distributed import launch, make_fabric, place
 
-Asked = PGD | AutoAttack | Settled | Minimal
-"""What can be asked for by name."""
 EXAMPLES = 8
 """Images shown in the report."""
 ENGINES = {"torch": "", "sparse": "-sparse"}
@@ -113,26 +112,6 @@ def _with_parent(attacks: list[Asked | None], path: Path, work: "_Work", compute
     return [replace(attack, parent=placed) if isinstance(attack, Settled) else attack for attack in attacks]
 
 
-def attacks_of(settings: Evaluating, recipe: Recipe) -> list[Asked | None]:
-    """None, for the clean images, then the attack at each radius. Raises ValueError for a radius that is none."""
-    radii = settings.eps or (recipe.task.eps,)
-    if settings.attack == "clean":
-        return [None]
-    if settings.attack == "minimal" and len(set(radii)) > 1:
-        raise ValueError(
-            f"eps={settings.eps} must be one radius for attack='minimal': it finds the accuracy at all of them"
-        )
-    make: Callable[[Threat], Asked] = {
-        "minimal": lambda at: Minimal(at, seed=recipe.seed),
-        "settled": lambda at: settled(at, seed=recipe.seed),
-        "fgsm": fgsm,
-        "pgd": lambda at: PGD(at, steps=settings.steps, step_size=settings.step_size),
-        "cw": lambda at: PGD(at, steps=settings.steps, step_size=settings.step_size, loss="cw"),
-        "autoattack": lambda at: autoattack(at, seed=recipe.seed),
-    }[settings.attack]
-    return [None, *(make(Threat(recipe.task.norm, eps)) for eps in dict.fromkeys(radii))]
-
-
 def _to_show(attacks: list[Asked | None], eps: float) -> PGD:
     """The attack of the report's images: what was asked for, at the radius trained for if that is among them.
 
@@ -189,9 +168,9 @@ class _Work:
 
     def _evaluate(self, attack: Asked | None) -> Evaluation:
         def tick(done: int, total: int) -> None:
-            self.watch.on_images(_name(attack), done, total)
+            self.watch.on_images(name_of(attack), done, total)
             if self.ranks.any_of(self.watch.should_stop()):
-                raise KeyboardInterrupt(f"stopped in {_name(attack)}")
+                raise KeyboardInterrupt(f"stopped in {name_of(attack)}")
 
         engine = None if attack is None else self.engine
         found = evaluate(
@@ -213,7 +192,7 @@ class _Work:
         """A file for each question that can be asked, and engine: what one has found is no answer to another."""
         question = repr((attack, self.images, self.settings.batch_size, self.seed, identity(self.inputs))).encode()
         digest = hashlib.blake2b(question, digest_size=4).hexdigest()
-        return self.run.evaluations / f"{_name(attack)}-{digest}{ENGINES[engine]}.json"
+        return self.run.evaluations / f"{name_of(attack)}-{digest}{ENGINES[engine]}.json"
 
 
 def is_evaluated(path: Path, settings: Evaluating, tests: int) -> bool:
@@ -230,7 +209,7 @@ def unanswered(path: Path, settings: Evaluating, tests: int) -> list[Asked | Non
 
 def _answers(found: Evaluation, attack: Asked | None, images: int, seed: int) -> bool:
     threat = None if attack is None else attack.threat
-    wanted = (_name(attack), threat and threat.norm, threat and threat.eps, images, seed)
+    wanted = (name_of(attack), threat and threat.norm, threat and threat.eps, images, seed)
     if (found.attack, found.norm, found.eps, found.images, found.seed) != wanted:
         return False
     step_size, *rest = how_of(attack)
@@ -240,18 +219,9 @@ def _answers(found: Evaluation, attack: Asked | None, images: int, seed: int) ->
     return same_step and [found.random_start, found.restarts] == rest
 
 
-def how_of(attack: Asked | None) -> tuple[float | None, bool, int]:
-    """What the name of an attack does not tell: length of a step, random start, restarts."""
-    return (attack.step_size, attack.random_start, attack.restarts) if isinstance(attack, PGD) else (None, True, 1)
-
-
 def _doubts(inputs: dict[str, Any]) -> Iterator[str]:
     """What is to be said of any number found on these inputs."""
     if inputs["accepted"]:
         yield f"inputs changed since the first stage, which was accepted: {'; '.join(inputs['accepted'])}"
     if left_out := inputs["data"].get("left_out"):
         yield f"{len(left_out):,} files of the data set cannot be read and were left out"
-
-
-def _name(attack: Asked | None) -> str:
-    return "clean" if attack is None else attack.name

@@ -11,7 +11,8 @@ from harp.runs.claim import OtherRun, claim_for_child, delete_run
 from harp.runs.directory import RunDirectory
 from harp.runs.images import open_data
 from harp.runs.opening import open_dense, open_run
-from harp.stages.evaluate import attacks_of, evaluate_run, is_evaluated
+from harp.stages.attacks import attacks_of
+from harp.stages.evaluate import evaluate_run, is_evaluated
 from harp.stages.refusals import check_budget
 from harp.stages.train import finetune, pretrain, prune
 from harp.stages.watch import SILENT, Watch
