@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harp.cli import main
-from harp.compare import Axis, ComparePlan, axes_of, tuned, tuning
+from harp.compare import ComparePlan, TuneAxis, axes_of, tuned, tuning
 from harp.compare.grid import points_of, recipe_at
 from harp.cost.passes import passes
 from harp.recipes import Compute, Pruning, Recipe, Task, Training, with_setting
@@ -24,7 +24,7 @@ TINY = Recipe(
     finetune=Training(**FAST),
     compute=Compute(device="cpu", threads=1),
 )
-GRID = (Axis("finetune.lr", ("0.1", "0.01")), Axis("prune.lr", ("0.1", "0.3")))
+GRID = (TuneAxis("finetune.lr", ("0.1", "0.01")), TuneAxis("prune.lr", ("0.1", "0.3")))
 
 
 # The grid
@@ -91,7 +91,7 @@ def test_the_choice_is_the_best_mean_over_seeds_by_hand(monkeypatch: pytest.Monk
         ("1.0", 0): 0.9,
         ("1.0", 1): 0.9,
     }
-    axis = Axis("finetune.lr", ("0.1", "0.01", "1.0"))
+    axis = TuneAxis("finetune.lr", ("0.1", "0.01", "1.0"))
     plan = ComparePlan(TINY, Path("out"), ("harp",), (0.1,), seeds=(0, 1), preset="digits", tune=(axis,))
 
     def card(path: Path) -> SimpleNamespace:

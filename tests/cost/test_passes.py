@@ -12,7 +12,17 @@ from harp.attacks import Threat
 from harp.cost.passes import Passes, fitted, passes, prune_passes, stage_passes
 from harp.data import InMemory
 from harp.pruning import attach_masks, weight_budget
-from harp.recipes import ADMM, LEARN_WEIGHTS, OWN_METHODS, PRESETS, Objective, Pruning, Recipe, Training, from_parent
+from harp.recipes import (
+    ADMM,
+    LEARN_WEIGHTS,
+    OWN_METHODS,
+    PRESETS,
+    ObjectiveName,
+    Pruning,
+    Recipe,
+    Training,
+    from_parent,
+)
 from harp.stages.pipeline import recipe_for
 from harp.training.build import keep_rule, make_objective, method_of, sharpness_of
 from harp.training.loop import Course, fit
@@ -86,7 +96,7 @@ def judged(model: nn.Module) -> tuple[float, float]:
     return 0.0, 0.0
 
 
-@pytest.mark.parametrize("objective", get_args(Objective))
+@pytest.mark.parametrize("objective", get_args(ObjectiveName))
 @pytest.mark.parametrize(
     "plugged",
     [

@@ -16,7 +16,7 @@ from harp.recipes import (
     PRESETS,
     Compute,
     Evaluating,
-    Objective,
+    ObjectiveName,
     Pruning,
     Recipe,
     Task,
@@ -43,7 +43,7 @@ MAYBE_POSITIVE = st.none() | POSITIVE
 LEARNING: dict[str, st.SearchStrategy[Any]] = {
     "epochs": st.integers(2, 1000),
     "batch_size": st.integers(1, 4096),
-    "objective": st.sampled_from(get_args(Objective)),
+    "objective": st.sampled_from(get_args(ObjectiveName)),
     "attack_step_size": MAYBE_POSITIVE,
     "beta": st.none() | st.floats(0, 100),
     "optimizer": st.sampled_from(["sgd", "adamw"]),

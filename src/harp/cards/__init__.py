@@ -1,6 +1,6 @@
 """What a card says, read and checked: the one parser of cards and evaluations. Nothing here imports torch."""
 
-from harp.cards.card import CARD_FORMAT, Card, Layer, read_card
+from harp.cards.card import CARD_FORMAT, Card, LayerCounts, read_card
 from harp.cards.corruptions import Corruptions
 from harp.cards.evaluation import Evaluation, bits_of, wilson
 from harp.cards.fields import Fields, parse_object, read_text
@@ -12,7 +12,7 @@ __all__ = [
     "Corruptions",
     "Evaluation",
     "Fields",
-    "Layer",
+    "LayerCounts",
     "bits_of",
     "parse_object",
     "read_card",

@@ -13,7 +13,7 @@ CARD_FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerCounts:
     kept: int
     total: int
 
@@ -34,7 +34,7 @@ class Card:
     kept: int
     total: int
     keep: float
-    layers: Mapping[str, Layer]
+    layers: Mapping[str, LayerCounts]
     seed: int | None
     elapsed_s: float | None
     environment: Mapping[str, Any]
@@ -78,7 +78,7 @@ def read_card(path: Path) -> Card:
     )
 
 
-def _layer(layers: Fields, name: str) -> Layer:
+def _layer(layers: Fields, name: str) -> LayerCounts:
     fields = layers.fields(name)
     total = fields.count("total")
-    return Layer(kept=fields.count("kept", high=total), total=total)
+    return LayerCounts(kept=fields.count("kept", high=total), total=total)

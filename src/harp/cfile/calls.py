@@ -46,7 +46,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Call:
+class Code:
     """Text of C, and the names of the files in parts/ that it needs."""
 
     statements: list[str]
@@ -54,19 +54,19 @@ class Call:
     constants: str = ""
 
 
-def call_of(step: Step) -> Call:
+def call_of(step: Step) -> Code:
     """How a step is computed."""
     call = _WRITERS[step.layer.kind](step)
     constants = f"/* {step.about} */\n{call.constants}\n" if call.constants else ""
-    return Call([f"/* {step.about} */", *call.statements], call.parts, constants)
+    return Code([f"/* {step.about} */", *call.statements], call.parts, constants)
 
 
-def _conv(step: Step) -> Call:
+def _conv(step: Step) -> Code:
     call = _linear(step) if _is_linear(step) else _convolution(step)
     if step.residual is None or step.residual == step.out:
         return call
     before = [f"copy({step.residual}, {step.count}, {step.out});"]
-    return Call(before + call.statements, {*call.parts, "copy"}, call.constants)
+    return Code(before + call.statements, {*call.parts, "copy"}, call.constants)
 
 
 def _is_linear(step: Step) -> bool:
@@ -77,16 +77,16 @@ def _is_linear(step: Step) -> bool:
     return whole and a.get("groups", 1) == 1 and step.size[1:] == (1, 1)
 
 
-def _linear(step: Step) -> Call:
+def _linear(step: Step) -> Code:
     rows = _rows(step)
     fields = {"inputs": rows.inputs * rows.window, "outputs": rows.outputs}
     residual = int(step.residual is not None)
     statements = [f"weigh(&layer_{step.number}, {step.inputs[0]}, {residual}, {step.out});"]
     activated, parts = _activated(step)
-    return Call(statements + activated, {"linear", *parts}, _weights(step, "linear", fields))
+    return Code(statements + activated, {"linear", *parts}, _weights(step, "linear", fields))
 
 
-def _convolution(step: Step) -> Call:
+def _convolution(step: Step) -> Code:
     rows, a, size = _rows(step), step.layer.attributes, step.sizes[0]
     height, width = convolved(step.layer, size)
     fields = {"height": size[1], "width": size[2], "rows": height, "columns": width, "outputs": rows.outputs}
@@ -97,9 +97,9 @@ def _convolution(step: Step) -> Call:
     constants = _weights(step, "convolution", fields)
     if step.layer.pool:
         given = f"{step.inputs[0]}, {function}, {slope}, {step.scratch}, {step.out}"
-        return Call([f"convolve_and_halve(&layer_{step.number}, {given});"], {"convolution_pooled", *parts}, constants)
+        return Code([f"convolve_and_halve(&layer_{step.number}, {given});"], {"convolution_pooled", *parts}, constants)
     given = f"{step.inputs[0]}, {int(step.residual is not None)}, {function}, {slope}, {step.out}"
-    return Call([f"convolve(&layer_{step.number}, {given});"], {"convolution", *parts}, constants)
+    return Code([f"convolve(&layer_{step.number}, {given});"], {"convolution", *parts}, constants)
 
 
 def _window(attributes: Mapping[str, Any]) -> dict[str, int]:
@@ -153,14 +153,14 @@ def _activated(step: Step) -> tuple[list[str], set[str]]:
     return ([f"{function}({step.out}, {step.count}, {slope});"] if parts else []), parts
 
 
-def _activation(step: Step) -> Call:
+def _activation(step: Step) -> Code:
     statements, parts = _activated(step)
     if step.inputs[0] == step.out:
-        return Call(statements, parts)
-    return Call([f"copy({step.inputs[0]}, {step.count}, {step.out});", *statements], {"copy", *parts})
+        return Code(statements, parts)
+    return Code([f"copy({step.inputs[0]}, {step.count}, {step.out});", *statements], {"copy", *parts})
 
 
-def _affine(step: Step) -> Call:
+def _affine(step: Step) -> Code:
     layer, n = step.layer, step.number
     assert layer.scale is not None
     assert layer.shift is not None
@@ -168,10 +168,10 @@ def _affine(step: Step) -> Call:
     constants = "".join(table("float", f"{name}_{n}", map(number, values.tolist())) for name, values in tables)
     given = f"scale_{n}, shift_{n}, {step.size[0]}, {_plane(step.size)}, {step.inputs[0]}, {step.out}"
     activated, parts = _activated(step)
-    return Call([f"affine({given});", *activated], {"affine", *parts}, constants)
+    return Code([f"affine({given});", *activated], {"affine", *parts}, constants)
 
 
-def _pair(step: Step) -> Call:
+def _pair(step: Step) -> Code:
     """Of equal sizes, or one of them is a number per channel."""
     name, (a, b), sizes = step.layer.kind, step.inputs, step.sizes
     if sizes[0] == sizes[1]:
@@ -181,10 +181,10 @@ def _pair(step: Step) -> Call:
         part = f"{name}_per_channel"
         statement = f"{part}({whole}, {numbers}, {step.size[0]}, {_plane(step.size)}, {step.out});"
     activated, parts = _activated(step)
-    return Call([statement, *activated], {part, *parts})
+    return Code([statement, *activated], {part, *parts})
 
 
-def _pool(step: Step) -> Call:
+def _pool(step: Step) -> Code:
     size, n = step.sizes[0], step.number
     fields = {"channels": size[0], "height": size[1], "width": size[2], "rows": step.size[1], "columns": step.size[2]}
     fields |= _window(step.layer.attributes)
@@ -192,31 +192,31 @@ def _pool(step: Step) -> Call:
     constants = f"static const struct window layer_{n} = {{\n{inner}}};\n"
     counted = f"{int(step.layer.attributes['count_padding'])}, " if step.layer.kind == "avg_pool" else ""
     statement = f"{step.layer.kind}(&layer_{n}, {counted}{step.inputs[0]}, {step.out});"
-    return Call([statement], {step.layer.kind}, constants)
+    return Code([statement], {step.layer.kind}, constants)
 
 
-def _adaptive(step: Step) -> Call:
+def _adaptive(step: Step) -> Code:
     given = ", ".join(map(str, (*step.sizes[0], *step.size[1:])))
-    return Call([f"adaptive_avg_pool({given}, {step.inputs[0]}, {step.out});"], {"adaptive_avg_pool"})
+    return Code([f"adaptive_avg_pool({given}, {step.inputs[0]}, {step.out});"], {"adaptive_avg_pool"})
 
 
-def _softmax(step: Step) -> Call:
+def _softmax(step: Step) -> Code:
     given = f"{step.size[0]}, {_plane(step.size)}, {step.inputs[0]}, {step.out}"
-    return Call([f"softmax({given});"], {"softmax"})
+    return Code([f"softmax({given});"], {"softmax"})
 
 
-def _concat(step: Step) -> Call:
+def _concat(step: Step) -> Code:
     statements, begin = [], 0
     for text, size in zip(step.inputs, step.sizes, strict=True):
         statements.append(f"copy({text}, {math.prod(size)}, {step.out} + {begin});")
         begin += math.prod(size)
-    return Call(statements, {"copy"})
+    return Code(statements, {"copy"})
 
 
-def _flatten(step: Step) -> Call:
+def _flatten(step: Step) -> Code:
     if step.inputs[0] == step.out:
-        return Call([], set())
-    return Call([f"copy({step.inputs[0]}, {step.count}, {step.out});"], {"copy"})
+        return Code([], set())
+    return Code([f"copy({step.inputs[0]}, {step.count}, {step.out});"], {"copy"})
 
 
 def _rows(step: Step) -> Rows:
@@ -232,7 +232,7 @@ def _shape(size: Size) -> str:
     return " x ".join(map(str, size if size[1:] != (1, 1) else size[:1]))
 
 
-_WRITERS: dict[str, Callable[[Step], Call]] = {
+_WRITERS: dict[str, Callable[[Step], Code]] = {
     "conv": _conv,
     "activation": _activation,
     "affine": _affine,

@@ -4,7 +4,7 @@ from functools import cache
 from pathlib import Path
 
 from harp.cfile.arena import IMAGE, RESULT
-from harp.cfile.calls import Call, Step, call_of
+from harp.cfile.calls import Code, Step, call_of
 from harp.cfile.literals import string
 from harp.cfile.network import Network
 
@@ -92,7 +92,7 @@ def _part(name: str) -> str:
     return (PARTS / f"{name}.c").read_text(encoding="utf-8")
 
 
-def _run(name: str, calls: list[Call]) -> str:
+def _run(name: str, calls: list[Code]) -> str:
     lines = [f"  {line}" for call in calls for line in call.statements]
     return f"void {name}_run(const float* image, float* result) {{\n" + "\n".join(lines) + "\n}\n"
 

@@ -21,7 +21,7 @@ _MOST_KEYS = 10
 
 
 @dataclass(frozen=True)
-class Network:
+class Candidate:
     """One network in a file: the keys that lead to its state dict, and where it is in there."""
 
     where: str
@@ -72,7 +72,7 @@ def _matched(
         return states[""]
     large = [where for where, state in states.items() if 2 * len(state) >= len(required(model))]
     networks = [
-        Network(where, states[where], fit)
+        Candidate(where, states[where], fit)
         for where in large or states
         for fit in fits_in(states[where], model, new_head=new_head)
     ]
@@ -104,17 +104,17 @@ def _matched(
     return matched
 
 
-def _rank(network: Network) -> tuple[bool, bool, int]:
+def _rank(network: Candidate) -> tuple[bool, bool, int]:
     """What comes first when nobody chooses: the plain one before an average, and the last one last."""
     words = {*re.split(r"[._]", network.key.lower())}
     return bool(words & _SECOND), "last" in words, -len(network.fit.found)
 
 
-def _listed(networks: Sequence[Network]) -> str:
+def _listed(networks: Sequence[Candidate]) -> str:
     keys = list(dict.fromkeys(network.key for network in networks if network.key))
     return ", ".join(keys[:_MOST_KEYS]) + (f" and {len(keys) - _MOST_KEYS} more" if len(keys) > _MOST_KEYS else "")
 
 
-def _equal(one: Network, other: Network) -> bool:
+def _equal(one: Candidate, other: Candidate) -> bool:
     names = other.fit.found
     return all(t in names and same(one.state[name], other.state[names[t]]) for t, name in one.fit.found.items())

@@ -14,12 +14,12 @@ from rich.table import Table
 from harp.cli.console import duration
 from harp.cli.dry_run import about
 from harp.cli.stopping import StopRequest
-from harp.compare import ComparePlan, Failure, Job, Launcher, Todo, finished, run, said, tune, tuned
+from harp.compare import ComparePlan, FailedJob, Job, Launcher, Todo, finished, run, said, tune, tuned
 from harp.dry_run.compare import CompareEstimate, dry_run_compare
 from harp.files import write_json
 from harp.report import write_compare_report
 from harp.report.compare import CompareResults, Group, records
-from harp.report.differences import Difference, Summary
+from harp.report.differences import Difference, OverSeeds
 from harp.report.wording import MISSING, count, points
 
 
@@ -51,7 +51,7 @@ class CompareConsole:
     def say(self, text: str) -> None:
         self.terminal.print(text, soft_wrap=True)
 
-    def run(self, plan: ComparePlan, todo: Todo, launcher: Launcher, at_a_time: int) -> list[Failure]:
+    def run(self, plan: ComparePlan, todo: Todo, launcher: Launcher, at_a_time: int) -> list[FailedJob]:
         """Run what is outstanding, so many at a time, and say in the end what failed."""
         self.say(announcement(plan, todo))
         jobs = len(todo.first) + len(todo.rest)
@@ -80,7 +80,7 @@ class CompareConsole:
             self.say(f"  {escape(line)}")
         return tune(plan)
 
-    def conclude(self, plan: ComparePlan, failures: list[Failure], json: Path | None) -> None:
+    def conclude(self, plan: ComparePlan, failures: list[FailedJob], json: Path | None) -> None:
         """The table, the records and the page of what is finished, then what is not."""
         results = finished(plan)
         if results.entries:
@@ -172,7 +172,7 @@ def _row(group: Group, results: CompareResults, several: bool) -> list[str]:
     return [group.method, f"{group.keep:g}", *granularity, kept, str(len(group.runs)), *accuracies, *differences]
 
 
-def accuracy_text(found: Summary | None) -> str:
+def accuracy_text(found: OverSeeds | None) -> str:
     """``"37.4 ± 0.3"``."""
     if found is None:
         return MISSING

@@ -15,7 +15,7 @@ Choices = Mapping[Key, Point]
 
 
 @dataclass(frozen=True)
-class Axis:
+class TuneAxis:
     """A setting and the values to try; the first stands where it makes no difference."""
 
     name: str
@@ -30,9 +30,9 @@ class Axis:
             with_setting(Recipe(), self.name, value)
 
 
-def axes_of(words: tuple[tuple[str, ...], ...]) -> tuple[Axis, ...]:
+def axes_of(words: tuple[tuple[str, ...], ...]) -> tuple[TuneAxis, ...]:
     """The axes of ``--tune NAME VALUE VALUE``, given any number of times. Raises ValueError for what is not one."""
-    axes = tuple(Axis(name.replace("-", "_"), tuple(values)) for name, *values in words if name)
+    axes = tuple(TuneAxis(name.replace("-", "_"), tuple(values)) for name, *values in words if name)
     names = [axis.name for axis in axes]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"tune names {', '.join(twice)} twice: give all of its values at once")
@@ -47,7 +47,7 @@ def recipe_at(point: Point, shared: Recipe, method: str) -> Recipe:
     return equalised(respelled(mine, method), shared)
 
 
-def points_of(axes: tuple[Axis, ...], shared: Recipe, method: str) -> Iterator[Point]:
+def points_of(axes: tuple[TuneAxis, ...], shared: Recipe, method: str) -> Iterator[Point]:
     """The points of the grid at which a method has different recipes: the same grid for every method.
 
     Where nothing is learned in the prune stage its settings make none.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harp.compare.grid import Axis, Choices, Key, Point, label, points_of, recipe_at
+from harp.compare.grid import Choices, Key, Point, TuneAxis, label, points_of, recipe_at
 from harp.cost.passes import passes
 from harp.recipes import PRESETS, Granularity, Recipe, normal_spelling, recipe_in
 from harp.runs.directory import RunDirectory
@@ -61,7 +61,7 @@ class ComparePlan:
     baseline: str | None = None
     parents: tuple[Path, ...] = ()
     preset: str = ""
-    tune: tuple[Axis, ...] = ()
+    tune: tuple[TuneAxis, ...] = ()
     choices: Choices = field(default_factory=dict)
 
     def __post_init__(self) -> None:

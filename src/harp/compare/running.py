@@ -12,7 +12,7 @@ _TAIL_BYTES = 2000
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailedJob:
     """A job that did not end well: its last words, and where the others stand."""
 
     name: str
@@ -22,16 +22,16 @@ class Failure:
 
 def run(
     todo: Todo, launcher: Launcher, should_stop: Callable[[], bool], on_done: Callable[[Job, int], None]
-) -> list[Failure]:
+) -> list[FailedJob]:
     """Run what is outstanding; the jobs that failed. Asked to stop, it stops all of them and raises KeyboardInterrupt."""
-    failures: list[Failure] = []
+    failures: list[FailedJob] = []
     for jobs in (todo.first, todo.rest):
         ready, orphans = _sorted_out(jobs)
-        failures += [Failure(job.name, f"its parent {job.needs} could not be trained", job.log) for job in orphans]
+        failures += [FailedJob(job.name, f"its parent {job.needs} could not be trained", job.log) for job in orphans]
         for job, status in launcher(ready, should_stop):
             on_done(job, status)
             if status != 0:
-                failures.append(Failure(job.name, last_words(job.log) or f"exit code {status}", job.log))
+                failures.append(FailedJob(job.name, last_words(job.log) or f"exit code {status}", job.log))
     return failures
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, fx, nn
 
-from harp.exporting.tensor_layers import TENSOR_LAYERS, Held
+from harp.exporting.tensor_layers import TENSOR_LAYERS, WithTensors
 from harp.runtime.graph import Graph, Node
 
 
@@ -116,4 +116,4 @@ _LAYERS: dict[str, Callable[[Node], nn.Module]] = {
 
 def _layer(node: Node) -> nn.Module:
     made = _LAYERS.get(node.op)
-    return Held(node, TENSOR_LAYERS[node.op](node)) if made is None else made(node)
+    return WithTensors(node, TENSOR_LAYERS[node.op](node)) if made is None else made(node)

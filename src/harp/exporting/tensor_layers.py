@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from harp.runtime.graph import Node
 
 
-class Held(nn.Module):
+class WithTensors(nn.Module):
     """A function of inputs and of the node's tensors, which are buffers."""
 
     def __init__(self, node: Node, function: Callable[..., Tensor]) -> None:

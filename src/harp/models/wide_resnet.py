@@ -29,7 +29,7 @@ class PreActivationBlock(nn.Module):
         return out + (x if self.convShortcut is None else self.convShortcut(activated))
 
 
-class Stage(nn.Module):
+class Group(nn.Module):
     """`blocks` blocks of one width, the first with a stride."""
 
     def __init__(self, blocks: int, inputs: int, outputs: int, stride: int) -> None:
@@ -52,9 +52,9 @@ class WideResNet(nn.Module):
         widths = (16, 16 * widen, 32 * widen, 64 * widen)
         self.normalize: nn.Module = nn.Identity()
         self.conv1 = nn.Conv2d(shape[0], widths[0], 3, padding=1, bias=False)
-        self.block1 = Stage(blocks, widths[0], widths[1], stride=1)
-        self.block2 = Stage(blocks, widths[1], widths[2], stride=2)
-        self.block3 = Stage(blocks, widths[2], widths[3], stride=2)
+        self.block1 = Group(blocks, widths[0], widths[1], stride=1)
+        self.block2 = Group(blocks, widths[1], widths[2], stride=2)
+        self.block3 = Group(blocks, widths[2], widths[3], stride=2)
         self.bn1 = nn.BatchNorm2d(widths[3])
         self.fc = nn.Linear(widths[3], classes)
         for module in self.modules():

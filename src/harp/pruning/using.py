@@ -60,7 +60,7 @@ def uses(model: nn.Module, example: Tensor, weights: Mapping[str, nn.Parameter],
     example = as_example(model, example)
     image = images_for(example, training=training)
     with untouched(model, training=training, device=example.device), _thinned(model, weights) as thin:
-        calls = _Calls()
+        calls = _Products()
         watch = _Watch(thin, image, calls)
         with torch.no_grad(), watch, calls:
             run(model, image, example, training=training)
@@ -132,7 +132,7 @@ def _pattern(name: str, wanted: list[str], others: list[str]) -> str:
     return name
 
 
-class _Calls(TorchFunctionMode):
+class _Products(TorchFunctionMode):
     """Notes what the program calls: a product does not tell which of its factors is a layer's weight."""
 
     name = ""
@@ -145,7 +145,7 @@ class _Calls(TorchFunctionMode):
 class _Watch(TorchDispatchMode):
     """Follows what the images, and each weight, become."""
 
-    def __init__(self, weights: Mapping[str, Tensor], image: Tensor, calls: _Calls):
+    def __init__(self, weights: Mapping[str, Tensor], image: Tensor, calls: _Products):
         super().__init__()
         self.found, self.weights, self.calls = Uses(), weights, calls
         # The weak reference keeps the address from being given to another tensor, and lets go of the values.

@@ -18,7 +18,7 @@ from harp.recipes.protocols import PRUNING_KEEPS, Protocol, evaluations_of
 from harp.recipes.setting import with_setting
 from harp.recipes.settings import Compute, Evaluating, Recipe, Task, data_title
 from harp.recipes.spelling import PLUG_INS, normal_spelling, respelled
-from harp.recipes.training import S2AP_HOSTS, Granularity, Objective, Pruning, Training
+from harp.recipes.training import S2AP_HOSTS, Granularity, ObjectiveName, Pruning, Training
 
 __all__ = [
     "ADMM",
@@ -34,7 +34,7 @@ __all__ = [
     "Compute",
     "Evaluating",
     "Granularity",
-    "Objective",
+    "ObjectiveName",
     "Protocol",
     "Pruning",
     "Recipe",

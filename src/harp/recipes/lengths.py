@@ -10,7 +10,7 @@ from harp.recipes.training import Training
 FEW_STEPS = 100
 """Fewer optimiser steps than this hardly move a network; the shortest stage of a preset has more than twice as many."""
 
-Stage = TypeVar("Stage", bound=Training)
+Settings = TypeVar("Settings", bound=Training)
 
 
 def steps_per_epoch(images: int, batch_size: int, world: int = 1) -> int:
@@ -30,7 +30,7 @@ def steps_of(settings: Training, images: int) -> int:
     return in_epochs(settings, images).epochs * _updates_per_epoch(settings, images)
 
 
-def in_epochs(settings: Stage, images: int) -> Stage:
+def in_epochs(settings: Settings, images: int) -> Settings:
     """The settings with all the epochs that ``min_steps`` asks for on so many training images, and no ``min_steps``.
 
     Counted as on one device, so that another number of devices changes nothing.

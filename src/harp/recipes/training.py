@@ -9,7 +9,7 @@ from harp.recipes.checks import check, check_choices, not_negative, positive
 from harp.recipes.methods import GMP, is_method, unknown
 
 Granularity = Literal["weight", "channel"]
-Objective = Literal["natural", "pgd-at", "trades", "mart", "n-fgsm", "free-at"]
+ObjectiveName = Literal["natural", "pgd-at", "trades", "mart", "n-fgsm", "free-at"]
 S2AP_HOSTS = ("harp", "hydra")
 
 
@@ -23,7 +23,7 @@ class Training:
     """Smallest number of optimiser steps: epochs are added on a data set too small for it."""
     batch_size: int = 128
     """Images per step, over all devices together."""
-    objective: Objective = "pgd-at"
+    objective: ObjectiveName = "pgd-at"
     """The robust loss."""
     attack_steps: int = 10
     """PGD steps to attack a training image."""

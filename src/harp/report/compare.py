@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from harp.report.differences import FEWEST_SEEDS, Difference, Summary, paired_difference, summary, verdict
+from harp.report.differences import FEWEST_SEEDS, Difference, OverSeeds, paired_difference, summary, verdict
 from harp.report.reading import Run, read_run
 from harp.report.results import Test, test_of
 from harp.report.wording import method_name, plural
@@ -53,7 +53,7 @@ class Group:
             {test.name.replace("Clean", "clean"): difference for test, difference in self.differences.items()}
         )
 
-    def summary(self, test: Test) -> Summary | None:
+    def summary(self, test: Test) -> OverSeeds | None:
         return summary(self.values[test].values())
 
     @property

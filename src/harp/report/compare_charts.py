@@ -18,7 +18,7 @@ from harp.report.chart import (
     led_labels,
 )
 from harp.report.compare import DENSE, CompareResults, Group
-from harp.report.differences import Summary, summary
+from harp.report.differences import OverSeeds, summary
 from harp.report.family import Look
 from harp.report.results import Test
 from harp.report.wording import percent, plural, share, whole_percent
@@ -168,7 +168,7 @@ def _strategies(groups: Sequence[Group], looks: Mapping[str, Look], more: str) -
     )
 
 
-def _kept_of(group: Group, name: str) -> Summary | None:
+def _kept_of(group: Group, name: str) -> OverSeeds | None:
     found = [run.layers[name] for run in group.runs.values() if name in run.layers]
     return summary(layer.kept / layer.total for layer in found if layer.total)
 
@@ -177,7 +177,7 @@ def _series(look: Look, marks: Sequence[Mark]) -> Series:
     return Series(look.label, look.tone, look.dash, tuple(marks), joined=len(marks) > 1, dots=True)
 
 
-def _level(dense: Summary, scale: Scale) -> Series:
+def _level(dense: OverSeeds, scale: Scale) -> Series:
     """The parents, as a line from side to side."""
     ends = tuple(Mark(x, scale.y(dense.mean), f"dense: {_reading(dense)}") for x in (LEFT, LEFT + PLOT_WIDTH))
     return Series("dense", "dense", "2 3", ends, joined=True, dots=False)
@@ -192,23 +192,23 @@ def _keep_axis(keeps: Sequence[float]) -> dict[float, float]:
     return {keep: LEFT + PLOT_WIDTH * (MARGIN + (1 - 2 * MARGIN) * scale.part(keep)) for keep in ordered}
 
 
-def _bounds(found: Iterable[Summary]) -> list[float]:
+def _bounds(found: Iterable[OverSeeds]) -> list[float]:
     return [end for s in found for end in s.ends]
 
 
-def _whisker(found: Summary, scale: Scale) -> tuple[float, float] | None:
+def _whisker(found: OverSeeds, scale: Scale) -> tuple[float, float] | None:
     if found.spread is None:
         return None
     low, high = found.ends
     return scale.y(low), scale.y(high)
 
 
-def _reading(found: Summary) -> str:
+def _reading(found: OverSeeds) -> str:
     spread = "" if found.spread is None else f" ± {100 * found.spread:.1f}"
     return f"{percent(found.mean)}{spread} ({plural(found.n, 'seed', 'seeds')})"
 
 
-def _range(found: Summary) -> str:
+def _range(found: OverSeeds) -> str:
     return "" if found.least == found.most else f" ({share(found.least)} to {share(found.most)} over {found.n} seeds)"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from harp.report.chart import MOST_LABELS, Chart, Scale, accuracy_scale, nice_step
 from harp.report.compare import DENSE, CompareResults, Group
 from harp.report.compare_charts import keep_charts, strategy_charts, trade_charts
-from harp.report.differences import Difference, Summary
+from harp.report.differences import Difference, OverSeeds
 from harp.report.family import DASHES, SPARE_TONES, TONES, Family, Look, looks
 from harp.report.page import facts_of, render
 from harp.report.results import Table, Test, results_table
@@ -46,7 +46,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Standing:
+class PageTable:
     """The table of the page, and the ends of its axes."""
 
     tests: tuple[Test, ...]
@@ -63,7 +63,7 @@ class ComparePage:
     """All that the template draws."""
 
     sentence: str
-    standing: Standing
+    standing: PageTable
     caveats: tuple[str, ...]
     key: tuple[Look, ...]
     keeps: tuple[Chart, ...]
@@ -118,11 +118,11 @@ def _sentence(results: CompareResults) -> str:
     )
 
 
-def _standing(results: CompareResults, drawn: Mapping[str, Look]) -> Standing:
+def _standing(results: CompareResults, drawn: Mapping[str, Look]) -> PageTable:
     values = {test: [v for group in results.groups for v in group.values[test].values()] for test in results.tests}
     scales = {test: accuracy_scale(found or [0.0, 1.0]) for test, found in values.items()}
     reach = _reach([each for group in results.groups for each in group.differences.values()])
-    return Standing(
+    return PageTable(
         tests=results.tests,
         lines=tuple(
             replace(
@@ -162,7 +162,7 @@ def _alike(one: Group, other: Group) -> bool:
 
 
 def _accuracy(group: Group, test: Test, scale: Scale) -> Strip | None:
-    found: Summary | None = group.summary(test)
+    found: OverSeeds | None = group.summary(test)
     if found is None:
         return None
     low, high = found.ends

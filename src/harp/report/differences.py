@@ -12,7 +12,7 @@ FEWEST_SEEDS = 3
 
 
 @dataclass(frozen=True)
-class Summary:
+class OverSeeds:
     """``spread`` is the sample standard deviation; None of a single value."""
 
     n: int
@@ -44,13 +44,13 @@ class Difference:
         return 1 if self.low > 0 else -1 if self.high < 0 else 0
 
 
-def summary(values: Iterable[float]) -> Summary | None:
+def summary(values: Iterable[float]) -> OverSeeds | None:
     """None of no values."""
     found = list(values)
     if not found:
         return None
     spread = statistics.stdev(found) if len(found) > 1 else None
-    return Summary(len(found), statistics.fmean(found), spread, min(found), max(found))
+    return OverSeeds(len(found), statistics.fmean(found), spread, min(found), max(found))
 
 
 def paired_difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference | None:

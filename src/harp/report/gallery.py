@@ -15,7 +15,7 @@ LARGEST_PIXELATED = 64  # pixels; up to here an image is shown as sharp squares
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Answer:
     name: str
     right: bool
 
@@ -26,8 +26,8 @@ class Shot:
 
     attacked: str
     change: str
-    before: Prediction
-    after: Prediction
+    before: Answer
+    after: Answer
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ def _attack_words(examples: Examples) -> str:
 
 
 def _shot(run: Run, examples: Examples, i: int, factor: int) -> Shot:
-    def prediction(label: int) -> Prediction:
-        return Prediction(run.classes[label], right=bool(label == examples.y[i]))
+    def prediction(label: int) -> Answer:
+        return Answer(run.classes[label], right=bool(label == examples.y[i]))
 
     return Shot(
         attacked=image_uri(examples.x_adv[i]),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harp.cards import Corruptions, Evaluation, Fields, Layer, parse_object, read_card, read_text
+from harp.cards import Corruptions, Evaluation, Fields, LayerCounts, parse_object, read_card, read_text
 from harp.recipes import data_title
 from harp.report.examples import Examples, read_examples
 
@@ -42,7 +42,7 @@ class Run:
     kept: int
     total: int
     keep: float
-    layers: Mapping[str, Layer]
+    layers: Mapping[str, LayerCounts]
     seed: int | None
     elapsed_s: float | None
     environment: Mapping[str, str]

@@ -47,7 +47,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Accuracy:
     """One accuracy. `start`, `end` and `at` place its interval on the common axis, in percent of the width."""
 
     sort: float
@@ -71,7 +71,7 @@ class Row:
     kept: str
     total: str
     keep: str
-    cells: tuple[Cell | None, ...]
+    cells: tuple[Accuracy | None, ...]
 
 
 @dataclass(frozen=True)
@@ -177,12 +177,12 @@ def _column(test: Test, runs: Sequence[Run]) -> Column:
     return Column(test, count(numbers.pop()) if len(numbers) == 1 else "")
 
 
-def _cell(run: Run, dense: Run | None, column: Column, scale: Scale) -> Cell | None:
+def _cell(run: Run, dense: Run | None, column: Column, scale: Scale) -> Accuracy | None:
     found = best_evaluation(run, column.test)
     if found is None:
         return None
     before = best_evaluation(dense, column.test) if run.method is not None else None
-    return Cell(
+    return Accuracy(
         sort=found.accuracy,
         accuracy=percent(found.accuracy),
         interval=interval(found.low, found.high),
