@@ -12,8 +12,8 @@ import tyro
 from harp import recipes
 from harp.cli.compare import CellFlags
 from harp.compare import ComparePlan
+from harp.compare.grid import recipe_at
 from harp.compare.launchers import make_launcher, slurm_parameters
-from harp.compare.plan import same_passes
 from harp.recipes import (
     PRESETS,
     Compute,
@@ -48,7 +48,7 @@ def test_a_method_is_spelled_as_it_is_called():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ("hrap", "'hrap' must be one of 'harp', 'rates-only', "),
+        ("hrap", "'hrap' must be one of 'harp', 'harp-published', "),
         ("harp+", "'' is no plug-in"),
         ("harp+adam", "'adam' is no plug-in; choose from s2ap, awp"),
         ("harp+awp+awp", "names a plug-in twice"),
@@ -110,18 +110,18 @@ def test_a_plug_in_that_this_version_lacks_is_refused(monkeypatch: pytest.Monkey
 )
 def test_a_method_that_learns_no_masks_finetunes_for_the_passes_it_saved(prune, finetune, epochs):
     recipe = Recipe(prune=prune, finetune=finetune)
-    assert same_passes(recipe, "lwm").finetune.epochs == epochs
-    assert same_passes(recipe, "harp").finetune.epochs == finetune.epochs
+    assert recipe_at((), recipe, "lwm").finetune.epochs == epochs
+    assert recipe_at((), recipe, "harp").finetune.epochs == finetune.epochs
 
 
 def test_what_a_plug_in_takes_comes_from_finetuning():
     """PGD-10 is 22 passes per step, and AWP takes the loss once more: 24. S2AP does so after a quarter of its stage."""
-    with_awp, with_both = same_passes(RECIPE, "harp+awp"), same_passes(RECIPE, "harp+s2ap+awp")
+    with_awp, with_both = recipe_at((), RECIPE, "harp+awp"), recipe_at((), RECIPE, "harp+s2ap+awp")
     assert with_awp.finetune.epochs == 220 // 24
     assert with_both.finetune.epochs == (440 - 220 - 2 * 7.5) // 24
     assert (with_awp.finetune.awp_gamma, with_awp.prune.awp_gamma, with_awp.prune.s2ap_rho) == (0.01, 0.0, 0.0)
     assert (with_both.finetune.awp_gamma, with_both.prune.s2ap_rho) == (0.01, 0.01)
-    assert same_passes(RECIPE, "r-admm+awp").prune.awp_gamma == 0.01
+    assert recipe_at((), RECIPE, "r-admm+awp").prune.awp_gamma == 0.01
 
 
 def test_every_cell_takes_the_same_passes():

@@ -18,9 +18,12 @@ class LayerCounts:
     total: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Card:
-    """The entries that are read again, checked, and all of them in ``values``, as they were written."""
+    """The entries that are read again, checked, and all of them in ``values``, as they were written.
+
+    Compared by identity: two runs with the same card are still two runs.
+    """
 
     name: str
     stage: str

@@ -146,11 +146,6 @@ class ComparePlan:
         return Cell(name, method, self.parent_of(seed), self.out / name, recipe_at(point, shared, method), point)
 
 
-def same_passes(recipe: Recipe, method: str) -> Recipe:
-    """The recipe with this method and exactly its plug-ins, and as many passes as any other."""
-    return recipe_at((), recipe, method)
-
-
 def _check_distinct(name: str, values: Sequence[Any]) -> None:
     if not values:
         raise ValueError(f"{name} is empty: name at least one")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harp.cards import Corruptions, Evaluation, Fields, LayerCounts, parse_object, read_card, read_text
+from harp.cards import Card, Fields, parse_object, read_card, read_text
 from harp.recipes import data_title
 from harp.report.examples import Examples, read_examples
 
@@ -26,33 +26,20 @@ class Epoch:
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """One run directory. Compared by identity: two runs with the same card are still two runs."""
+class Run(Card):
+    """The card of a run, and what is read of the other files beside it."""
 
     path: Path
-    parent: str | None  # as the card has it, relative to the run directory
     home: Path  # resolved, so that parents are found
     parent_home: Path | None
-    name: str
-    stage: str
-    method: str | None  # None: dense
-    data: str
-    model: str
-    classes: tuple[str, ...]
-    kept: int
-    total: int
-    keep: float
-    layers: Mapping[str, LayerCounts]
-    seed: int | None
-    elapsed_s: float | None
-    environment: Mapping[str, str]
-    evaluations: tuple[Evaluation, ...]
-    corruptions: Corruptions | None
     epochs: tuple[Epoch, ...]
     recipe: Mapping[str, Any]
     examples: Examples | None
-    fractions: Mapping[str, Any]
-    """How learned keep fractions came to the budget; empty where none were."""
+
+    @property
+    def fractions(self) -> Mapping[str, Any]:
+        """How learned keep fractions came to the budget; empty where none were."""
+        return self.values.get("fractions") or {}
 
 
 def is_run(path: Path) -> bool:
@@ -70,30 +57,15 @@ def read_run(path: Path) -> Run:
         raise ValueError(f"{path} is not a run: it has no card.json (a stage writes it when it ends)")
     card = read_card(path / "card.json")
     recipe = _recipe(path / "recipe.json")
+    known = vars(card) | {"data": _data(card.data, recipe), "environment": _plain(card.environment)}
     return Run(
+        **known,
         path=path,
-        parent=card.parent,
         home=path.resolve(),
         parent_home=_parent_home(path, card.parent),
-        name=card.name,
-        stage=card.stage,
-        method=card.method,
-        data=_data(card.data, recipe),
-        model=card.model,
-        classes=card.classes,
-        kept=card.kept,
-        total=card.total,
-        keep=card.keep,
-        layers=card.layers,
-        seed=card.seed,
-        elapsed_s=card.elapsed_s,
-        environment=_plain(card.environment),
-        evaluations=card.evaluations,
-        corruptions=card.corruptions,
         epochs=_epochs(path / "metrics.jsonl"),
         recipe=recipe,
         examples=read_examples(path / "evaluations", classes=len(card.classes)),
-        fractions=card.values.get("fractions") or {},
     )
 
 
