@@ -126,7 +126,7 @@ class Settled:
         return inside(found, x, self.threat)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Float[Tensor, "batch channels h w"]:
-        """The whole of it on one batch, judged by what AutoAttack met there alone."""
+        """The whole of it on one batch, decided by what AutoAttack met there alone."""
         x = as_images(model, x)
         result, classes = self.base.run(model, x, y), logits_of(model, x[:1]).shape[1]
         x_adv, counts = (

@@ -155,7 +155,7 @@ def make_course(
 
 
 def _cut_first(validate: Validate, rule: Admm) -> Validate:
-    """Judge what the stage will leave, not the dense weights on their way there."""
+    """Evaluate what the stage will leave, not the dense weights on their way there."""
 
     def validate_cut(model: nn.Module) -> tuple[float, float]:
         with rule.cut():
