@@ -1,7 +1,10 @@
 """Small networks, images labelled by them, and quick attacks: for the tests of evaluation."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -44,3 +47,27 @@ def images(model: nn.Module, n: int = 40, wrong: int = 6) -> InMemory:
 
 def comparable(result: Evaluation) -> Evaluation:
     return replace(result, elapsed_s=0.0)
+
+
+class Stop(Exception):
+    """Raised by a test in the middle of an evaluation."""
+
+
+def check_resuming(run: Callable[..., Evaluation], folder: Path) -> None:
+    """Stop ``run(state=…, on_progress=…)`` at each of its steps: resumed it ends the same, and does nothing twice."""
+    steps: list[int] = []
+    expected = comparable(run(on_progress=lambda done, total: steps.append(done)))
+    assert len(steps) > 3
+    for stop in range(1, len(steps)):
+        state, calls = folder / f"{stop}.json", list[int]()
+
+        def interrupt(done: int, total: int, calls: list[int] = calls, stop: int = stop) -> None:
+            calls.append(done)
+            if len(calls) == stop:
+                raise Stop
+
+        with pytest.raises(Stop):
+            run(state=state, on_progress=interrupt)
+        resumed = run(state=state, on_progress=lambda done, total, calls=calls: calls.append(done))
+        assert comparable(resumed) == expected
+        assert len(calls) == len(steps), "nothing is done twice"

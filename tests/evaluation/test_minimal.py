@@ -1,9 +1,11 @@
 """Distances of an evaluation: the accuracy at every radius, resumable, and on the card."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
+from evaluated_networks import check_resuming
 from torch import nn
 
 from harp.attacks import PGD, Minimal, Threat
@@ -25,10 +27,6 @@ def images(n: int = 24, wrong: int = 4) -> InMemory:
         y = network()(x).argmax(1)
     y[n - wrong :] = (y[n - wrong :] + 1) % 5
     return InMemory(x, y)
-
-
-def comparable(found: Evaluation) -> Evaluation:
-    return replace(found, elapsed_s=0.0)
 
 
 def test_the_accuracy_at_every_radius_follows_from_the_distances():
@@ -71,23 +69,5 @@ def test_on_the_card_distances_are_numbers_and_null_and_read_back():
         Evaluation.from_json(record).at(0.1)
 
 
-class Stop(Exception):
-    """Raised by a test in the middle of an evaluation."""
-
-
 def test_interrupted_anywhere_and_resumed_it_ends_the_same(tmp_path):
-    attack, steps = replace(ATTACK, steps=4), []
-    expected = evaluate(network(), images(), attack, batch_size=8, on_progress=lambda done, total: steps.append(done))
-    assert steps == sorted(steps)
-    assert steps[-1] == 24
-    for stop in range(1, len(steps)):
-        state, calls = tmp_path / f"{stop}.json", []
-
-        def interrupt(done: int, total: int, calls=calls, stop=stop) -> None:
-            calls.append(done)
-            if len(calls) == stop:
-                raise Stop
-
-        with pytest.raises(Stop):
-            evaluate(network(), images(), attack, batch_size=8, state=state, on_progress=interrupt)
-        assert comparable(evaluate(network(), images(), attack, batch_size=8, state=state)) == comparable(expected)
+    check_resuming(partial(evaluate, network(), images(), replace(ATTACK, steps=4), batch_size=8), tmp_path)

@@ -5,20 +5,16 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
-from evaluated_networks import PLAIN, QUICK, THREAT, comparable, convolutional, images, linear
+from evaluated_networks import PLAIN, QUICK, THREAT, check_resuming, comparable, convolutional, images, linear
 
 from harp.attacks import PGD
 from harp.attacks.autoattack import AutoAttack
 from harp.data import InMemory
 from harp.evaluation import evaluate
-
-
-class Stop(Exception):
-    """Raised by a test in the middle of an evaluation."""
-
 
 TWO_PARTS = AutoAttack(THREAT, attacks=("apgd-ce", "square"), iterations=2, queries=5)
 
@@ -26,27 +22,7 @@ TWO_PARTS = AutoAttack(THREAT, attacks=("apgd-ce", "square"), iterations=2, quer
 @pytest.mark.parametrize("attack", [None, PGD(THREAT, steps=2), TWO_PARTS], ids=["clean", "pgd", "autoattack"])
 def test_interrupted_anywhere_and_resumed_it_ends_the_same(tmp_path, attack):
     model = convolutional()
-    data = images(model, 30)
-    expected = comparable(evaluate(model, data, attack, batch_size=8))
-    steps: list[tuple[int, int]] = []
-    evaluate(model, data, attack, batch_size=8, on_progress=lambda done, total: steps.append((done, total)))
-    assert len(steps) > 3
-    for stop in range(1, len(steps)):
-        state, calls = tmp_path / f"{stop}.json", []
-
-        def interrupt(done: int, total: int, calls=calls, stop=stop) -> None:
-            calls.append(done)
-            if len(calls) == stop:
-                raise Stop
-
-        with pytest.raises(Stop):
-            evaluate(model, data, attack, batch_size=8, state=state, on_progress=interrupt)
-        again: list[int] = []
-        resumed = evaluate(
-            model, data, attack, batch_size=8, state=state, on_progress=lambda done, total, a=again: a.append(done)
-        )
-        assert comparable(resumed) == expected
-        assert calls + again == [done for done, _ in steps], "nothing is done twice"
+    check_resuming(partial(evaluate, model, images(model, 30), attack, batch_size=8), tmp_path)
 
 
 def test_progress_never_goes_back_and_ends_at_the_whole():

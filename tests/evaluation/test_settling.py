@@ -1,9 +1,11 @@
 """A settled evaluation: what it finds beyond AutoAttack, what it costs, that it resumes, and what it says in the end."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
+from evaluated_networks import check_resuming
 from torch import Tensor, nn
 
 from harp.attacks import AutoAttack, Settled, Threat
@@ -61,10 +63,6 @@ def images(model: nn.Module, n: int = 24, low: float = 0.42, width: float = 0.04
         return InMemory(x, model(x).argmax(1))
 
 
-def comparable(found: Evaluation) -> Evaluation:
-    return replace(found, elapsed_s=0.0)
-
-
 def test_without_a_doubt_it_is_autoattack_to_the_bit_and_costs_no_more():
     model = Counting(sound())
     data, base = images(model, low=0.0, width=1.0), replace(BASE, threat=Threat("linf", 0.1))
@@ -115,34 +113,11 @@ def test_images_of_a_dense_parent_are_where_a_round_starts():
     assert parent.passes > 0
 
 
-class Stop(Exception):
-    """Raised by a test in the middle of an evaluation."""
-
-
 @pytest.mark.parametrize("attacks", [("apgd-ce",), ("apgd-ce", "square")])
 def test_interrupted_anywhere_and_resumed_it_ends_the_same(tmp_path, attacks):
     model = Dead()
-    data = images(model, 20)
     attack = Settled(AutoAttack(THREAT, attacks=attacks, iterations=3, queries=6), parent=sound())
-    expected, steps = evaluate(model, data, attack, batch_size=8), []
-    evaluate(model, data, attack, batch_size=8, on_progress=lambda done, total: steps.append(done))
-    assert steps == sorted(steps)
-    assert steps[-1] == 20
-    for stop in range(1, len(steps)):
-        state, calls = tmp_path / f"{stop}.json", []
-
-        def interrupt(done: int, total: int, calls=calls, stop=stop) -> None:
-            calls.append(done)
-            if len(calls) == stop:
-                raise Stop
-
-        with pytest.raises(Stop):
-            evaluate(model, data, attack, batch_size=8, state=state, on_progress=interrupt)
-        resumed = evaluate(
-            model, data, attack, batch_size=8, state=state, on_progress=lambda done, total, a=calls: a.append(done)
-        )
-        assert comparable(resumed) == comparable(expected)
-        assert len(calls) == len(steps), "nothing is done twice"
+    check_resuming(partial(evaluate, model, images(model, 20), attack, batch_size=8), tmp_path)
 
 
 def test_the_state_of_another_parent_is_refused(tmp_path):
