@@ -22,8 +22,6 @@ class EvaluateFlags:
     """Evaluate as a benchmark does: attack, radius and number of images are its own."""
     json_robustbench: Path | None = None
     """Write the accuracies in the layout of RobustBench's model_info to this file."""
-    corruptions: bool = False
-    """Also evaluate on images with fifteen common corruptions in five severities."""
     accept_changes: AcceptChanges = False
     dry_run: DryRun = False
 
@@ -50,12 +48,11 @@ def _evaluate(flags: EvaluateFlags, asked: list[Evaluating], stop: StopRequest) 
     from harp.stages.evaluate import evaluate_run
 
     with Console(stop) as console:
-        for number, settings in enumerate(asked):
+        for settings in asked:
             evaluate_run(
                 flags.run,
                 settings,
                 flags.compute,
-                corruptions=flags.corruptions and number == 0,
                 accept_changes=flags.accept_changes,
                 watch=console.watch,
             )

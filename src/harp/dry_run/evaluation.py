@@ -3,15 +3,20 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from harp.cards import Evaluation, read_card
+from harp.data import Images
 from harp.dry_run.clock import NO_TIME, UNTRAINED, Clock, Range, Standing
+from harp.evaluation.corrupting import evaluate_corrupted
 from harp.recipes import Compute, Evaluating, Recipe
 from harp.runs.directory import RunDirectory
 from harp.runs.images import open_data
 from harp.runs.network import build_network, load_network
 from harp.runs.opening import open_run
 from harp.stages.attacks import attacks_of
-from harp.stages.evaluate import unanswered
+from harp.stages.evaluate import lacks_corruptions, unanswered
 from harp.training.distributed import alone, launch, make_fabric, place
 
 _PRUNED_CLEAN, _PRUNED_ROBUST = Range(0.6, 0.95, 1.0), Range(0.5, 0.85, 1.0)
@@ -26,15 +31,19 @@ def time_of_evaluation(path: Path, settings: Evaluating, compute: Compute) -> di
     data = open_data(recipe)
     images = settings.images_of(len(data.test))
     left = unanswered(path, settings, len(data.test))
-    if not left:
+    corrupted = lacks_corruptions(path, settings, len(data.test))
+    if not left and not corrupted:
         return {}
     fabric = launch(make_fabric(alone(compute)), compute)
     model = place(load_network(run, data), fabric.device, channels_last=compute.channels_last)
     clock = Clock(model, data.test, settings.batch_size, fabric.device)
-    return {
+    found = {
         "clean" if attack is None else f"{attack.name} {attack.threat}": clock.evaluation(attack, images)
         for attack in left
     }
+    if corrupted:
+        found["corruptions"] = _corrupted(model, data.test, images, fabric.device)
+    return found
 
 
 def time_to_evaluate(recipe: Recipe, standing: Standing = UNTRAINED) -> Range:
@@ -47,7 +56,15 @@ def time_to_evaluate(recipe: Recipe, standing: Standing = UNTRAINED) -> Range:
     total = NO_TIME
     for attack in attacks_of(settings, recipe):
         total += clock.evaluation(attack, images, standing)
+    if settings.corruptions:
+        total += _corrupted(model, data.test, images, fabric.device)
     return total
+
+
+def _corrupted(model: nn.Module, test: Images, images: int, device: torch.device) -> Range:
+    """Seconds under all common corruptions, from those of two images."""
+    seconds = evaluate_corrupted(model, test, images=2, batch_size=2, device=device).elapsed_s / 2 * images
+    return Range(seconds, seconds, seconds)
 
 
 def standing_below(parents: Iterable[Path], recipe: Recipe) -> Standing:

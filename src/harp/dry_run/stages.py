@@ -29,8 +29,8 @@ from harp.runs.opening import open_dense, open_pruned
 from harp.stages.attacked import attacked_in
 from harp.stages.train import check_weights
 from harp.training.build import make_course, method_of, validation_attack
-from harp.training.distributed import alone, launch, make_fabric, peak_memory_bytes, place
-from harp.training.loop import batch_per_rank, train_step
+from harp.training.distributed import alone, batch_per_rank, launch, make_fabric, peak_memory_bytes, place
+from harp.training.loop import train_step
 from harp.training.optimizer import make_optimizer
 
 log = logging.getLogger(__name__)

@@ -69,6 +69,8 @@ class Evaluating:
     """Steps of pgd and cw."""
     step_size: float | None = None
     """Length of one step; None is 2.5 * eps / steps."""
+    corruptions: bool = False
+    """Also evaluate on images with fifteen common corruptions in five severities."""
     batch_size: int = 250
 
     def __post_init__(self) -> None:

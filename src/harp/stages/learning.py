@@ -37,6 +37,14 @@ class Learned:
     """How learned keep fractions came to the budget."""
 
 
+def begin(stage: Stage, what: str) -> None:
+    """Make the directory the stage's, the first rank for all."""
+    if stage.fabric.is_global_zero:
+        stage.claim.begin(stage.inputs, anew=stage.anew)
+    stage.fabric.barrier()
+    stage.watch.on_start(stage.claim.stage, what)
+
+
 def learn(stage: Stage, model: nn.Module, settings: Training, what: str, budget: Budget | None = None) -> Learned:
     """Train the network in the stage's directory; interrupted, the same call goes on."""
     claim, images, watch = stage.claim, len(stage.data.train), stage.watch
@@ -47,7 +55,7 @@ def learn(stage: Stage, model: nn.Module, settings: Training, what: str, budget:
     course, records = course_of(stage, model, settings, budget), list[EpochMetrics]()
     start = {name: float(m.keep.detach()) for name, m in masks(model).items() if m.logit is not None}
     log_epochs = make_log(claim.recipe, claim.stage, claim.run)
-    stage.begin(f"{what}; {settings.epochs} epochs of {images:,} images")
+    begin(stage, f"{what}; {settings.epochs} epochs of {images:,} images")
     keep_last = partial(_keep_last, stage, model, settings, budget)
     how = partial(fit, resume=claim.run.resume, on_step=watch.on_step, should_stop=watch.should_stop, on_end=keep_last)
     try:

@@ -246,3 +246,12 @@ def peak_memory_bytes(device: torch.device) -> int | None:
     except ModuleNotFoundError:
         return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def batch_per_rank(batch_size: int, world: int) -> int:
+    """Images per step on each rank. Raises ValueError when the batch cannot be shared out evenly."""
+    if batch_size % world:
+        raise ValueError(
+            f"batch_size={batch_size} must be divisible by the {world} devices, or gradients weigh unequally"
+        )
+    return batch_size // world

@@ -4,7 +4,6 @@ Every random number of a step follows from (seed, stage, epoch, step, rank) alon
 state, and ends with the same bits as one that was never interrupted.
 """
 
-import hashlib
 import logging
 import math
 import time
@@ -24,10 +23,11 @@ from harp.objectives import FreeAT, Objective, on_batch, replays_of
 from harp.pruning import Budget, Sharpness, hold_masks, perturbed
 from harp.recipes import Training, images_used
 from harp.training.averaging import Average
-from harp.training.distributed import Shares, average_gradients, averaged_buffers, mean_over, share
+from harp.training.distributed import Shares, average_gradients, averaged_buffers, batch_per_rank, mean_over, share
 from harp.training.mixing import Mixing
 from harp.training.optimizer import KeepRule, lr_factor, make_optimizer, set_lr
 from harp.training.progress import EpochMetrics, Progress, StepProgress
+from harp.training.seeding import seed_of
 from harp.training.targets import Targets
 
 log = logging.getLogger(__name__)
@@ -268,26 +268,11 @@ def _take_gradients(model: nn.Module, loss: Callable[[], Tensor], fabric: Fabric
     return value.detach()
 
 
-def seed_of(*parts: int | str) -> int:
-    """A seed below 2⁶³ that depends on all parts and is the same on every machine."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
-
-
 def epoch_order(course: Course, epoch: int, rank: int, world: int) -> Tensor:
     """This rank's images of an epoch, in order: the same number on every rank, the same shuffle for all."""
     generator = torch.Generator().manual_seed(seed_of(course.seed, course.stage, "order", epoch))
     order = torch.randperm(len(course.images), generator=generator)
     return order[: images_used(len(order), course.settings.batch_size, world)][rank::world]
-
-
-def batch_per_rank(batch_size: int, world: int) -> int:
-    """Images per step on each rank. Raises ValueError when the batch cannot be shared out evenly."""
-    if batch_size % world:
-        raise ValueError(
-            f"batch_size={batch_size} must be divisible by the {world} devices, or gradients weigh unequally"
-        )
-    return batch_size // world
 
 
 def _finite(model: nn.Module) -> bool:
