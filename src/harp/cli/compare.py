@@ -66,7 +66,7 @@ class CellFlags:
     """The folder for its two runs, `masks` and `final`."""
     recipe: Annotated[Recipe, Flat]
     evaluate: bool = True
-    """Evaluate it on the test set; without, it is a trial among which settings are chosen."""
+    """Evaluate the network on the test set; --no-evaluate makes it a trial of tuning."""
     overwrite: bool = False
     """Replace runs that have other settings, and run the cell again if it is finished."""
 
@@ -102,7 +102,7 @@ def compare(arguments: list[str], stop: StopRequest) -> int:
             "\n".join([*map(str, todo.first), *(["# then, in any order:"] if todo.first else []), *map(str, todo.rest)])
         )
         if todo.trials:
-            print("# then what is chosen among them is evaluated, and so are the parents")
+            print("# then the chosen networks and the parents are evaluated")
         return 0
     refuse_directory(flags.json)
     with CompareConsole(stop) as console:

@@ -30,7 +30,7 @@ def evaluate(arguments: list[str], stop: StopRequest) -> None:
     recipe = recipe_of_run(arguments)
     default = EvaluateFlags(path_of(arguments), recipe.test, recipe.compute)
     flags = parse(EvaluateFlags, "evaluate", arguments, default)
-    refuse_directory(flags.json_robustbench)
+    refuse_directory(flags.json_robustbench, "json_robustbench")
     asked = evaluations_of(flags.protocol, recipe.task, flags.settings) if flags.protocol else [flags.settings]
     if flags.dry_run:
         for settings in asked:

@@ -146,7 +146,7 @@ class Session:
         return preprocessing_in(self.card)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """The outputs for images: float32 (n, c, h, w) in [0, 1], or uint8 (n, h, w, c), which is divided by 255.
+        """The outputs for images: float32 (n, c, h, w), in [0, 1] as in training, or uint8 (n, h, w, c), which is divided by 255.
 
         NaN in an image reaches every output that depends on it through weights that were kept; in layers that are run
         densely, through pruned ones too, as in PyTorch. It never reaches another image. Raises TypeError and ValueError
