@@ -166,7 +166,7 @@ def batch_seconds(
         x, y = next(batches)
         for _ in range(settings.steps_per_batch):
             # In the last epoch: the plug-ins have woken up by then.
-            train_step(model, course, fabric, optimizer, x, y, epoch=settings.epochs - 1.0)
+            train_step(model, course, fabric, optimizer, x, y, epoch=settings.epochs - 1.0).item()
         times.append(time.perf_counter() - began)
     return statistics.median(times[_UNTIMED:] or times)
 
