@@ -103,7 +103,14 @@ class Stage:
         assert data.validation is not None
         attack = PGD(Threat(recipe.task.norm, recipe.task.eps), steps=VALIDATION_STEPS)
         ranks = Ranks(self.fabric.global_rank, world, self.fabric.device)
-        attacked = attacked_in(self.claim.stage, settings, recipe.compute.engine, ranks, self.watch.on_note)
+        attacked = attacked_in(
+            self.claim.stage,
+            settings,
+            recipe.compute.engine,
+            ranks,
+            self.watch.on_note,
+            compiled=recipe.compute.compile,
+        )
         engine = attacked.engine if attacked else lambda: None
         validate = validator(data.validation, attack, recipe.seed, self.watch.should_stop, ranks, engine)
         return make_course(
