@@ -11,14 +11,15 @@ checkout, so the torch of that machine stays as it is.
 import argparse
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 PURE = (
     *("lightning-fabric", "lightning-utilities", "pyautoattack", "jaxtyping", "wadler-lindig", "fsspec", "packaging"),
     *("typing-extensions", "pytest", "pluggy", "iniconfig", "pygments"),
 )
-NEEDED = (*PURE, "safetensors", "pillow")
-"""The last two are compiled, for every Python and for one."""
+NEEDED = (*PURE, "safetensors")
+"""The last one is compiled, for every Python from 3.10 on. torchvision, which brings Pillow, is there with torch."""
 
 
 def download(folder: Path, python: str) -> int:
@@ -27,6 +28,20 @@ def download(folder: Path, python: str) -> int:
     place = ["--dest", str(folder), "--python-version", python, "--only-binary", ":all:", "--no-deps", *platform]
     command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--quiet", *place, *NEEDED]
     return subprocess.run(command, check=False).returncode
+
+
+def lighten(wheel: Path) -> None:
+    """Keep the modules alone: pyautoattack's wheel is 42 MB, of which its code is a hundredth."""
+    with zipfile.ZipFile(wheel) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    kept = {n: content for n, content in files.items() if n.endswith((".py", ".so")) or ".dist-info/" in n}
+    for name in kept:
+        if name.endswith("/RECORD"):
+            lines = kept[name].decode().splitlines(keepends=True)
+            kept[name] = "".join(line for line in lines if line.split(",")[0] in kept).encode()
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in kept.items():
+            archive.writestr(name, content)
 
 
 def main() -> int:
@@ -41,6 +56,8 @@ def main() -> int:
     if code := download(flags.folder, flags.python):
         return code
     wheels = list(flags.folder.glob("*.whl"))
+    for wheel in flags.folder.glob("pyautoattack-*.whl"):
+        lighten(wheel)
     print(f"{len(wheels)} wheels, {sum(wheel.stat().st_size for wheel in wheels) / 2**20:.1f} MiB, in {flags.folder}")
     return 0
 

@@ -21,7 +21,6 @@ from harp.runs.inputs import identity
 from harp.runs.opening import load_network, open_run, recipe_of
 from harp.runtime.torch import SparseModule
 from harp.stages.ancestry import load_dense_parent
-from harp.stages.corruptions import add_corruptions
 from harp.stages.engine import choose_engine
 from harp.stages.opening import open_inputs
 from harp.stages.watch import SILENT, Watch
@@ -66,6 +65,8 @@ def evaluate_run(
     work = replace(work, engine=_engine_for(work, attacks, compute))
     results = [work.result_of(attack) for attack in _with_parent(attacks, path, work, compute)]
     if corruptions:
+        from harp.stages.corruptions import add_corruptions  # which needs scipy, and nothing else in a run does
+
         add_corruptions(
             run,
             model,
