@@ -4,7 +4,7 @@
     python benchmarks/gpu.py --device cpu --quick --out /tmp/rehearsal  a rehearsal without a GPU, on random images
 
 `steps`: seconds of a training step, as gpu_steps.py measures them. `cifar`: pretraining with N-FGSM and with PGD, four methods
-at 1 % from the second, finetuning, AutoAttack on 10,000 images; the cards carry the GPU's name. Under --out, `results/` is what
+at 1 % from the second, finetuning, AutoAttack on --images; the cards carry the GPU's name. Under --out, `results/` is what
 should travel back, in all some hundred kB: a JSON for each step measured, the cards, and how long everything took.
 """
 
@@ -41,6 +41,8 @@ class Job:
     name: str
     work: Callable[[Watch], object]
     start_s: float = 5.0
+    images: int = 0
+    """Of an evaluation, for images per second."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class Slice:
                 return False
             seconds = self._spend(job, self.clock() - began)
             done.parent.mkdir(parents=True, exist_ok=True)
-            write_json(done, {"name": job.name, "seconds": round(seconds, 2)})
+            pace = {"images_per_s": round(job.images / seconds, 2)} if job.images else {}
+            write_json(done, {"name": job.name, "seconds": round(seconds, 2), **pace})
             print(f"{job.name}: {seconds:.0f} s", flush=True)
         return True
 
@@ -110,14 +113,15 @@ def cifar_jobs(flags: argparse.Namespace) -> list[Job]:
             Job(name, lambda watch, r=mine, m=masks, o=final: finetune(r, m, o, watch=watch)),
         ]
     for name in ("dense-n-fgsm", "dense-pgd", *METHODS):
-        jobs.append(Job(f"{name}-evaluated", lambda watch, n=name: evaluated(flags, recipe, n, watch)))
+        work = lambda watch, n=name: evaluated(flags, recipe, n, watch)  # noqa: E731
+        jobs.append(Job(f"{name}-evaluated", work, images=flags.images))
     return jobs
 
 
 def evaluated(flags: argparse.Namespace, recipe: Recipe, name: str, watch: Watch) -> None:
     """AutoAttack, in batches that keep the GPU busy, and the card among the results."""
     run = flags.out / "runs" / name
-    asked = Evaluating(attack="pgd" if flags.quick else "autoattack", images=32 if flags.quick else 10_000)
+    asked = Evaluating(attack="pgd" if flags.quick else "autoattack", images=flags.images)
     # A batch that the GPU's memory holds; each attack then runs on full batches of what the ones before it left.
     asked = replace(asked, batch_size=16 if flags.quick else batch_by_memory(flags.device))
     evaluate_run(
@@ -131,9 +135,11 @@ def evaluated(flags: argparse.Namespace, recipe: Recipe, name: str, watch: Watch
     shutil.copy(run / "card.json", cards / f"{name}.json")
 
 
-def batch_by_memory(device: str, *, mib_per_image: float = 12.0, most: int = 4000) -> int:
-    """Images of 32 × 32 in a batch of an attack on a ResNet-18: its activations take about 6 MiB each in 32 bits, and as
-    much again is left for what AutoAttack keeps. Rounded down to hundreds."""
+def batch_by_memory(device: str, *, mib_per_image: float = 24.0, most: int = 500) -> int:
+    """Images in a batch of an attack on a ResNet-18 at 32 × 32, by an estimate of the memory that one takes, in hundreds.
+
+    No more than 500: an interrupted evaluation goes on at a batch, and one of them must fit a slice.
+    """
     if device != "cuda":
         return 250
     free, _ = torch.cuda.mem_get_info()
@@ -178,7 +184,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=9.0, help="of one slice")
     parser.add_argument("--only", choices=("steps", "cifar"), help="one half of it")
     parser.add_argument("--quick", action="store_true", help="a rehearsal: tiny networks, one epoch")
+    parser.add_argument("--images", type=int, help="test images that AutoAttack is run on, 10,000; 32 with --quick")
     flags = parser.parse_args(arguments)
+    flags.images = flags.images or (32 if flags.quick else 10_000)
     if flags.device == "cuda" and not torch.cuda.is_available():
         parser.error("there is no CUDA device here; --device cpu --quick rehearses")
     if flags.data is None and not flags.quick and flags.only != "steps":
