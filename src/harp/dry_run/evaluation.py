@@ -9,7 +9,6 @@ from torch import nn
 from harp.cards import Evaluation, read_card
 from harp.data import Images
 from harp.dry_run.clock import NO_TIME, UNTRAINED, Clock, Range, Standing
-from harp.evaluation.corrupting import evaluate_corrupted
 from harp.recipes import Compute, Evaluating, Recipe
 from harp.runs.directory import RunDirectory
 from harp.runs.images import open_data
@@ -63,6 +62,8 @@ def time_to_evaluate(recipe: Recipe, standing: Standing = UNTRAINED) -> Range:
 
 def _corrupted(model: nn.Module, test: Images, images: int, device: torch.device) -> Range:
     """Seconds under all common corruptions, from those of two images."""
+    from harp.evaluation.corrupting import evaluate_corrupted  # which needs scipy, and nothing else in a run does
+
     seconds = evaluate_corrupted(model, test, images=2, batch_size=2, device=device).elapsed_s / 2 * images
     return Range(seconds, seconds, seconds)
 

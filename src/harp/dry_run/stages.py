@@ -141,7 +141,7 @@ def batch_seconds(
 ) -> float:
     """Median seconds of one rank's ``share`` of a batch with every optimiser step on it, reading included."""
     budget = (budget_of(model) or make_budget(model, settings, data)) if isinstance(settings, Pruning) else None
-    attacked = attacked_in(stage, settings, recipe.compute.engine, Ranks(), log.info)
+    attacked = attacked_in(stage, settings, recipe.compute.engine, Ranks(), log.info, compiled=recipe.compute.compile)
     teacher = build_network(recipe, data).to(fabric.device).eval() if settings.distill else None
     course = make_course(
         *("dry run", recipe, settings, model, data.train, lambda model: (0.0, 0.0)),
@@ -162,7 +162,7 @@ def batch_seconds(
         x, y = next(batches)
         for _ in range(settings.steps_per_batch):
             # In the last epoch: the plug-ins have woken up by then.
-            train_step(model, course, fabric, optimizer, x, y, epoch=settings.epochs - 1.0)
+            train_step(model, course, fabric, optimizer, x, y, epoch=settings.epochs - 1.0).item()
         times.append(time.perf_counter() - began)
     return statistics.median(times[_UNTIMED:] or times)
 

@@ -4,7 +4,18 @@ from harp.exporting.agreement import Agreement
 from harp.exporting.files import Exported, export
 from harp.exporting.onnx import write_onnx
 from harp.exporting.rebuilding import rebuild
-from harp.exporting.sparse import Mirror, sparse_module
+from harp.exporting.sparse import Mirror, plain_copy, sparse_module, tensors_of
 from harp.exporting.tracing import trace
 
-__all__ = ["Agreement", "Exported", "Mirror", "export", "rebuild", "sparse_module", "trace", "write_onnx"]
+__all__ = [
+    "Agreement",
+    "Exported",
+    "Mirror",
+    "export",
+    "plain_copy",
+    "rebuild",
+    "sparse_module",
+    "tensors_of",
+    "trace",
+    "write_onnx",
+]

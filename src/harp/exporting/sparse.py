@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from harp.exporting.program import program_of
 from harp.exporting.tracing import graph_of
 from harp.pruning import bake_masks, freeze_masks, masks
+from harp.pruning.mask import parametrizations
 from harp.runtime.torch import SparseModule
 
 
@@ -31,15 +32,15 @@ class Mirror:
 
     def __init__(self, model: nn.Module, example: Tensor, *, threads: int | None = None) -> None:
         self._model, self._threads = model, threads
-        self._program = program_of(_plain(model), example)
+        self._program = program_of(plain_copy(model), example)
         self.module().session.need_way_back()
 
     def module(self) -> SparseModule:
         """The model as it is now. Planned anew each time, so that equal weights give equal bits, whatever came before."""
-        return SparseModule(graph_of(self._program, _tensors(self._model)), threads=self._threads)
+        return SparseModule(graph_of(self._program, tensors_of(self._model)), threads=self._threads)
 
 
-def _plain(model: nn.Module) -> nn.Module:
+def plain_copy(model: nn.Module) -> nn.Module:
     """A copy without masks, of which only the names and shapes of weights count."""
     found = masks(model)
     if not found:
@@ -52,11 +53,11 @@ def _plain(model: nn.Module) -> nn.Module:
     return bake_masks(plain)
 
 
-def _tensors(model: nn.Module) -> Mapping[str, Tensor]:
+def tensors_of(model: nn.Module) -> Mapping[str, Tensor]:
     """Parameters and buffers by the names that they have without masks, weights as their masks leave them."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     with torch.no_grad():
-        for name in masks(model):
-            path, _, weight = name.rpartition(".")
-            tensors[name] = getattr(model.get_submodule(path), weight)
+        for path, module in model.named_modules():
+            for weight in parametrizations(module):
+                tensors[f"{path}.{weight}" if path else weight] = getattr(module, weight)
     return tensors

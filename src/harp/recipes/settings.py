@@ -95,7 +95,8 @@ class Compute:
     """Devices of this machine to use together (DDP)."""
     num_nodes: int = 1
     """Machines to use together, started by torchrun or SLURM."""
-    precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
+    precision: Literal["32", "tf32", "bf16-mixed", "16-mixed"] = "32"
+    """32 computes in 32 bits on a GPU, too; tf32 rounds the factors of products to 10 bits there, and is faster."""
     channels_last: bool = True
     """Store images and filters with the channels last; faster on CPUs and GPUs."""
     workers: int | None = None
@@ -105,6 +106,10 @@ class Compute:
     engine: Literal["auto", "torch", "sparse"] = "torch"
     """What attacks of prune, finetune and evaluate run on: torch, harp's sparse engine (on a CPU), or, with auto, the one on
     which a timed step is faster. Only torch gives the same bits as earlier versions."""
+    compile: bool = False
+    """Compile the attacks of pretrain, prune and finetune with torch.compile: faster on a GPU after a minute's wait."""
+    deterministic: bool = False
+    """On a GPU, the same bits from the same command; slower. On a CPU that is always so."""
     log: Literal["none", "csv", "tensorboard", "wandb"] = "none"
     """Where the metrics of each epoch go beside metrics.jsonl: metrics.csv, TensorBoard or Weights & Biases."""
 
@@ -114,6 +119,7 @@ class Compute:
         check(self.num_nodes >= 1, self, "num_nodes", "must be at least 1")
         check(self.workers is None or self.workers >= 0, self, "workers", "must not be negative, or None")
         check(self.threads is None or self.threads >= 1, self, "threads", "must be at least 1, or None")
+        check(not self.compile or self.engine == "torch", self, "compile", "is for the engine torch")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,10 @@ def course_of(stage: Stage, model: nn.Module, settings: Training, budget: Budget
     recipe, data, fabric = stage.claim.recipe, stage.data, stage.fabric
     assert data.validation is not None
     ranks = Ranks(fabric.global_rank, fabric.world_size, fabric.device)
-    attacked = attacked_in(stage.claim.stage, settings, recipe.compute.engine, ranks, stage.watch.on_note)
+    attacked = attacked_in(
+        *(stage.claim.stage, settings, recipe.compute.engine, ranks, stage.watch.on_note),
+        compiled=recipe.compute.compile,
+    )
     validate = validator(
         data.validation,
         validation_attack(recipe),

@@ -23,7 +23,6 @@ from harp.runs.opening import open_run
 from harp.runtime.torch import SparseModule
 from harp.stages.ancestry import load_dense_parent
 from harp.stages.attacks import Asked, attacks_of, how_of, name_of
-from harp.stages.corruptions import add_corruptions
 from harp.stages.engine import choose_engine
 from harp.stages.inputs import open_inputs
 from harp.stages.watch import SILENT, Watch
@@ -66,6 +65,8 @@ def evaluate_run(
     work = replace(work, engine=_engine_for(work, attacks, compute))
     results = [work.result_of(attack) for attack in _with_parent(attacks, path, work, compute)]
     if settings.corruptions:
+        from harp.stages.corruptions import add_corruptions  # which needs scipy, and nothing else in a run does
+
         add_corruptions(
             run,
             model,

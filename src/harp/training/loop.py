@@ -60,8 +60,7 @@ class Course:
     objective: Objective
     images: Images
     validate: Validate
-    """Called on every rank. It may raise KeyboardInterrupt to
-    stop the run, on all of them."""
+    """Called on every rank. It may raise KeyboardInterrupt to stop the run, on all of them."""
     seed: int
     budget: Budget | None = None
     """Given while masks learn: only epochs that meet it can be the best."""
@@ -154,18 +153,22 @@ class _Run:
             course.rule.start_epoch()
         augment = seed_of(course.seed, course.stage, "augment", progress.epoch)
         began = time.perf_counter()
-        for x, y in course.images.batches(order[progress.step * self.batch :], self.batch, augment_seed=augment):
+        batches = course.images.batches(order[progress.step * self.batch :], self.batch, augment_seed=augment)
+        ahead = next(batches, None)
+        while ahead is not None:
+            (x, y), images = ahead, len(ahead[0])
             now = progress.epoch + progress.step / steps
             set_lr(self.optimizer, lr_factor(course.settings, now))
             torch.manual_seed(seed_of(course.seed, course.stage, progress.epoch, progress.step, fabric.global_rank))
             if course.mixing is not None and course.targets is not None:
                 x, y = course.mixing(x, y, course.targets)
-            replays = range(replays_of(course.objective))
-            losses = [train_step(self.model, course, fabric, self.optimizer, x, y, epoch=now) for _ in replays]
-            loss = self._mean(sum(losses) / len(losses))
+            step = (self.model, course, fabric, self.optimizer, x, y)
+            losses = [train_step(*step, epoch=now) for _ in range(replays_of(course.objective))]
+            ahead = next(batches, None)  # made while a GPU is at work: to ask it for the loss is to wait for it
+            loss = self._mean(sum(loss.item() for loss in losses) / len(losses))
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss became {loss}")
-            progress.count(loss, len(x) * fabric.world_size, time.perf_counter() - began)
+            progress.count(loss, images * fabric.world_size, time.perf_counter() - began)
             yield progress.shown(self.model, course.rule, course.settings.epochs, steps)
             began = time.perf_counter()
 
@@ -227,8 +230,9 @@ class _Run:
 
 def train_step(
     model: nn.Module, course: Course, fabric: Fabric, optimizer: Any, x: Tensor, y: Tensor, *, epoch: float = 0.0
-) -> float:
-    """One step of the optimiser and the keep rule on one batch; the loss without the budget's penalty.
+) -> Tensor:
+    """One step of the optimiser and the keep rule on one batch; the loss without the budget's penalty, which a GPU may still
+    be computing.
 
     With a plug-in, the gradient is that of the same attacked images at the worst point nearby; the loss is still that here.
     """
@@ -255,7 +259,7 @@ def train_step(
         course.rule.step()
     if course.average is not None:
         course.average.step()
-    return loss.item()
+    return loss
 
 
 def _take_gradients(model: nn.Module, loss: Callable[[], Tensor], fabric: Fabric, optimizer: Any) -> Tensor:
