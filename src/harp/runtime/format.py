@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, get_args
@@ -9,7 +10,7 @@ from typing import Any, Literal, TypeGuard, get_args
 import numpy as np
 
 from harp.files import write_bytes
-from harp.runtime.container import pack, unpack
+from harp.runtime.container import pack, parsed, unpack
 from harp.runtime.graph import Graph, Node
 from harp.runtime.packing import Blueprint, Sparse, check_plan, pack_tensor, unpack_tensor
 from harp.runtime.shapes import shapes
@@ -21,6 +22,9 @@ _VERSIONS = [str(number) for number in range(1, VERSION + 1)]
 Values = Literal["f32", "f16", "int8"]
 MOST_DENSE_BYTES = 2**32
 """What :func:`read` may allocate. Weights are hardly larger, and a small file could promise any size."""
+
+_FREE_NUMBERS, _NUMBERS_PER_BYTE = 2**22, 64
+"""What a file may ask for without bringing it, and further numbers for each of its bytes."""
 
 
 def write(path: Path | str, graph: Graph, *, card: dict[str, Any], values: Values = "f32") -> None:
@@ -37,6 +41,7 @@ def write(path: Path | str, graph: Graph, *, card: dict[str, Any], values: Value
     described = {"input": list(graph.input), "nodes": nodes}
     try:
         told = _compact(card)
+        parsed(told)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"card={str(card)[:80]} cannot be said in JSON: {error}") from None
     texts = {"format": "harp", "version": "2" if values == "int8" else "1", "graph": _compact(described), "card": told}
@@ -74,6 +79,7 @@ def _read(content: bytes) -> tuple[Graph, dict[str, Any]]:
     planned = _graph(_object(texts, "graph"))
     shapes(planned)
     _check_version(texts["version"], planned)
+    _check_room(planned, len(content))
     wanted = {f"{i}.{name}" for i, node in enumerate(planned.nodes) for name in node.tensors}
     if wanted != set(blobs):
         raise ValueError(f"its graph and its tensors differ in {sorted(wanted ^ set(blobs))[:5]}")
@@ -90,6 +96,16 @@ def _check_version(version: str, planned: Graph) -> None:
         for name, tensor in node.tensors.items():
             if tensor.values == "int8" and (version == "1" or name != "weight"):
                 raise ValueError(f"{place}.{name} is int8: expected a file of version 2, and a weight")
+
+
+def _check_room(planned: Graph, size_bytes: int) -> None:
+    """Raise ValueError where small blobs promise much: what is not sparse, and the outputs of what is, take memory."""
+    tensors = [(name, t) for node in planned.nodes for name, t in node.tensors.items()]
+    numbers = sum(t.shape[0] if name in ("weight", "matrix") else math.prod(t.shape) for name, t in tensors)
+    if numbers > _FREE_NUMBERS + _NUMBERS_PER_BYTE * size_bytes:
+        raise ValueError(
+            f"it has {numbers:,} constants and outputs in {size_bytes:,} bytes: no file of harp's is packed that tightly"
+        )
 
 
 def _compact(value: Any) -> str:
@@ -118,7 +134,7 @@ def _kind(name: str, tensor: Any, values: str) -> str:
 
 def _object(texts: Mapping[str, str], key: str) -> dict[str, Any]:
     try:
-        value = json.loads(texts[key])
+        value = parsed(texts[key])
     except (KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"its {key} is not JSON ({error!r})") from None
     if not isinstance(value, dict):

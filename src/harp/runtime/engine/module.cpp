@@ -12,6 +12,7 @@
 #include <type_traits>
 
 #include "engine.h"
+#include "module.h"
 #include "processor.h"
 
 namespace nb = nanobind;
@@ -210,6 +211,7 @@ void back(const Recording& recording, Upstream upstream, Output gradient) {
 NB_MODULE(_engine, m) {
   m.doc() = "The compiled engine of harp.runtime.";
   nb::set_leak_warnings(false);  // a tape in an autograd graph that is alive when Python ends is no fault
+  bind_reading(m);
   nb::class_<Builder>(m, "Builder")
       .def(nb::init<>())
       .def("add", &Builder::add, nb::arg("kind"), nb::arg("inputs"), nb::arg("residual"), nb::arg("window"),
