@@ -1,6 +1,7 @@
 """The reader in C++, which the compiled engine and the C library have, and the one in Python take the same files."""
 
-import importlib
+import importlib.util
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from harp.runtime.format import _read, write
 from harp.runtime.graph import Graph
+from harp.runtime.session import Session
 
 HERE = Path(__file__).parent
 
@@ -29,6 +31,16 @@ def mutate() -> Callable[[bytes, random.Random], bytes]:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.mutate
+
+
+@pytest.fixture(scope="session")
+def draw(draw_graph: Callable, draw_map_graph: Callable) -> Callable[[int], Graph]:
+    """(seed) → a network of maps, or one with tensors."""
+
+    def graph(seed: int) -> Graph:
+        return (draw_graph, draw_map_graph)[seed % 2](seed, (0.02, 0.1, 0.5, 0.95)[seed // 2 % 4], 8 + seed % 9)
+
+    return graph
 
 
 def taken(read: Callable[[bytes], Any], content: bytes) -> Any:
@@ -116,3 +128,32 @@ def test_a_small_file_that_promises_many_numbers_is_refused(engine: ModuleType, 
     for read in (_read, engine.read):
         with pytest.raises(ValueError, match="packed that tightly"):
             read(content)
+
+
+def outputs_of(engine: ModuleType, content: bytes, x: np.ndarray) -> np.ndarray:
+    """Of a network that was read, lowered and trimmed in C++."""
+    model = engine.Model(content)
+    result, sizes = model.sizes(x.shape[1:])
+    out = np.empty((len(x), math.prod(result)), np.float32)
+    engine.Engine(model, 1, "").run(x, sizes, out, False)
+    return out.reshape(len(x), *result)
+
+
+@pytest.mark.parametrize("values", ["f32", "int8"])
+def test_a_network_lowered_in_cpp_gives_the_same_bits(engine: ModuleType, draw: Callable, tmp_path: Path, values: Any):
+    for seed in range(16):
+        write(tmp_path / "net.harp", draw(seed), card={}, values=values)
+        content = (tmp_path / "net.harp").read_bytes()
+        session = Session(_read(content)[0], threads=1, autotune=False)
+        x = np.random.default_rng(seed).random((3, *session.input), np.float32)
+        assert session(x).tobytes() == outputs_of(engine, content, x).tobytes()
+
+
+@pytest.mark.slow
+def test_many_networks_lowered_in_cpp_give_the_same_bits(engine: ModuleType, draw: Callable, tmp_path: Path):
+    for seed in range(100, 1500):
+        write(tmp_path / "net.harp", draw(seed), card={})
+        content = (tmp_path / "net.harp").read_bytes()
+        session = Session(_read(content)[0], threads=1, autotune=False)
+        x = np.random.default_rng(seed).random((3, *session.input), np.float32)
+        assert session(x).tobytes() == outputs_of(engine, content, x).tobytes()

@@ -1,11 +1,15 @@
 // The reader of files for Python: the same that the C library has.
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
 
 #include <memory>
+#include <tuple>
 #include <utility>
 #include <vector>
 
+#include "library/model.h"
 #include "module.h"
 #include "reading/format.h"
 
@@ -43,8 +47,42 @@ nb::tuple read_file(nb::bytes content) {
   return nb::make_tuple(text(file.graph_text), text(file.card_text), tensors);
 }
 
+nb::tuple tuple_of(const std::vector<std::int64_t>& numbers) { return nb::tuple(nb::cast(numbers)); }
+
+// The shape of a result, and channels, height and width of every value of the engine.
+nb::tuple sizes_for(Model& model, const Shape& image) {
+  const auto sizes = model.sizes(image);
+  std::vector<std::tuple<int, int, int>> values;
+  for (const Size& s : sizes->values) values.emplace_back(s.channels, s.height, s.width);
+  return nb::make_tuple(tuple_of(sizes->result), values);
+}
+
+// Of each layer: kind, name, activation, non-zeros, numbers of its dense weight.
+nb::list layers_of(const Model& model) {
+  nb::list layers;
+  for (std::size_t i = 0; i < model.layers().size(); ++i) {
+    const lowering::Layer& layer = model.layers()[i];
+    layers.append(nb::make_tuple(layer.kind, text(layer.name), layer.activation, model.nonzeros()[i], layer.dense));
+  }
+  return layers;
+}
+
+void make_model(Model* self, nb::bytes content) {
+  nb::gil_scoped_release released;
+  new (self) Model({content.c_str(), content.size()});
+}
+
 }  // namespace
 
-void bind_reading(nb::module_& m) { m.def("read", &read_file, nb::arg("content")); }
+void bind_reading(nb::module_& m) {
+  m.def("read", &read_file, nb::arg("content"));
+  nb::class_<Model>(m, "Model")
+      .def("__init__", &make_model, nb::arg("content"))
+      .def("sizes", &sizes_for, nb::arg("image"))
+      .def("layers", &layers_of)
+      .def_prop_ro("input", [](const Model& model) { return tuple_of(model.input()); })
+      .def_prop_ro("graph", [](const Model& model) { return text(model.graph_text); })
+      .def_prop_ro("card", [](const Model& model) { return text(model.card_text); });
+}
 
 }  // namespace harp
