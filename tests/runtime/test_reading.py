@@ -141,7 +141,7 @@ def outputs_of(engine: ModuleType, content: bytes, x: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("values", ["f32", "int8"])
 def test_a_network_lowered_in_cpp_gives_the_same_bits(engine: ModuleType, draw: Callable, tmp_path: Path, values: Any):
-    for seed in range(16):
+    for seed in range(5):
         write(tmp_path / "net.harp", draw(seed), card={}, values=values)
         content = (tmp_path / "net.harp").read_bytes()
         session = Session(_read(content)[0], threads=1, autotune=False)
@@ -151,7 +151,7 @@ def test_a_network_lowered_in_cpp_gives_the_same_bits(engine: ModuleType, draw: 
 
 @pytest.mark.slow
 def test_many_networks_lowered_in_cpp_give_the_same_bits(engine: ModuleType, draw: Callable, tmp_path: Path):
-    for seed in range(100, 1500):
+    for seed in range(100, 400):
         write(tmp_path / "net.harp", draw(seed), card={})
         content = (tmp_path / "net.harp").read_bytes()
         session = Session(_read(content)[0], threads=1, autotune=False)
