@@ -133,7 +133,7 @@ def test_a_small_file_that_promises_many_numbers_is_refused(engine: ModuleType, 
 def outputs_of(engine: ModuleType, content: bytes, x: np.ndarray) -> np.ndarray:
     """Of a network that was read, lowered and trimmed in C++."""
     model = engine.Model(content)
-    result, sizes = model.sizes(x.shape[1:])
+    result, sizes, _ = model.sizes(x.shape[1:])
     out = np.empty((len(x), math.prod(result)), np.float32)
     engine.Engine(model, 1, "").run(x, sizes, out, False)
     return out.reshape(len(x), *result)

@@ -3,13 +3,16 @@
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, TypeGuard, get_args
 
 import numpy as np
 
 from harp.files import write_bytes
+from harp.runtime.compiled import ENGINE
 from harp.runtime.container import pack, parsed, unpack
 from harp.runtime.graph import Graph, Node
 from harp.runtime.packing import Blueprint, Sparse, check_plan, pack_tensor, unpack_tensor
@@ -63,10 +66,28 @@ def read(path: Path | str) -> tuple[Graph, dict[str, Any]]:
 def read_sparse(path: Path | str) -> tuple[Graph, dict[str, Any]]:
     """As :func:`read`, with every tensor a :class:`Sparse`: no more memory than what the file holds."""
     content = Path(path).read_bytes()
+    with named(path):
+        return _read(content) if ENGINE is None else _read_compiled(ENGINE, content)
+
+
+@contextmanager
+def named(path: Path | str) -> Iterator[None]:
+    """A ValueError about the content of a file says whose."""
     try:
-        return _read(content)
+        yield
     except ValueError as error:
         raise ValueError(f"{path} is not a network that this harp can run: {error}") from None
+
+
+def _read_compiled(engine: ModuleType, content: bytes) -> tuple[Graph, dict[str, Any]]:
+    """The same by the reader that the compiled engine has; graph and card are sound when it returns."""
+    graph, card, tensors = engine.read(content)
+    planned = described_graph(json.loads(graph))
+    nodes = [
+        dataclasses.replace(node, tensors={n: Sparse(t.shape, *tensors[f"{i}.{n}"]) for n, t in node.tensors.items()})
+        for i, node in enumerate(planned.nodes)
+    ]
+    return dataclasses.replace(planned, nodes=tuple(nodes)), json.loads(card)
 
 
 def _read(content: bytes) -> tuple[Graph, dict[str, Any]]:
@@ -76,7 +97,7 @@ def _read(content: bytes) -> tuple[Graph, dict[str, Any]]:
     if texts.get("version") not in _VERSIONS:
         raise ValueError(f"it has version {texts.get('version')!r}, and this harp reads 1 to {VERSION}; update harp")
     card = _object(texts, "card")
-    planned = _graph(_object(texts, "graph"))
+    planned = described_graph(_object(texts, "graph"))
     shapes(planned)
     _check_version(texts["version"], planned)
     _check_room(planned, len(content))
@@ -142,8 +163,8 @@ def _object(texts: Mapping[str, str], key: str) -> dict[str, Any]:
     return value
 
 
-def _graph(described: dict[str, Any]) -> Graph:
-    """The graph with a Blueprint in the place of every tensor."""
+def described_graph(described: dict[str, Any]) -> Graph:
+    """The graph as a file has it, with a Blueprint in the place of every tensor."""
     image, nodes = described.get("input"), described.get("nodes")
     if not _integers(image) or not isinstance(nodes, list) or not all(isinstance(n, dict) for n in nodes):
         raise ValueError("its graph is not an input and a list of nodes")

@@ -49,12 +49,17 @@ nb::tuple read_file(nb::bytes content) {
 
 nb::tuple tuple_of(const std::vector<std::int64_t>& numbers) { return nb::tuple(nb::cast(numbers)); }
 
-// The shape of a result, and channels, height and width of every value of the engine.
+// The shape of a result; channels, height and width of every value of the engine; positions of every weight.
 nb::tuple sizes_for(Model& model, const Shape& image) {
   const auto sizes = model.sizes(image);
   std::vector<std::tuple<int, int, int>> values;
   for (const Size& s : sizes->values) values.emplace_back(s.channels, s.height, s.width);
-  return nb::make_tuple(tuple_of(sizes->result), values);
+  std::vector<std::int64_t> positions;
+  for (const lowering::Layer& layer : model.layers()) {
+    const Shape* shape = layer.weight < 0 ? nullptr : &sizes->arranged[layer.weight + 1];
+    positions.push_back(shape ? product(*shape, 1, shape->size()) : 0);
+  }
+  return nb::make_tuple(tuple_of(sizes->result), values, positions);
 }
 
 // Of each layer: kind, name, activation, non-zeros, numbers of its dense weight.
