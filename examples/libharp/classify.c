@@ -5,13 +5,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static int failed(const char *what) {
+static int failed(const char* what) {
   fprintf(stderr, "%s: %s\n", what, harp_error());
   return 1;
 }
 
-int main(int count, char **words) {
-  harp_network *network;
+int main(int count, char** words) {
+  harp_network* network;
   if (count != 3) return fprintf(stderr, "usage: classify net.harp image.rgb\n"), 2;
   if (harp_load_file(words[1], 1, &network) != HARP_OK) return failed(words[1]);
 
@@ -23,11 +23,11 @@ int main(int count, char **words) {
   size_t pixels = (size_t)shape[0] * shape[1] * shape[2], arena_bytes;
   harp_images images = {NULL, HARP_BYTES, 1, shape[1], shape[2]};
   if (harp_prepare(network, &images, 0, &arena_bytes) != HARP_OK) return failed("prepare");
-  unsigned char *bytes = malloc(pixels);
-  float *logits = malloc(result[0] * sizeof(float));
-  void *arena = malloc(arena_bytes);
+  unsigned char* bytes = malloc(pixels);
+  float* logits = malloc(result[0] * sizeof(float));
+  void* arena = malloc(arena_bytes);
 
-  FILE *file = fopen(words[2], "rb");
+  FILE* file = fopen(words[2], "rb");
   if (!file || !bytes || !logits || !arena || fread(bytes, 1, pixels, file) != pixels) return perror(words[2]), 1;
   fclose(file);
   images.data = bytes;

@@ -12,7 +12,7 @@
 
 enum { MOST = 1 << 20 };
 
-static int run(harp_network *network) {
+static int run(harp_network* network) {
   int shape[3], axes, result[HARP_MOST_AXES];
   size_t bytes = 0, numbers = 1;
   harp_preprocessing how;
@@ -45,8 +45,8 @@ static int run(harp_network *network) {
   return 0;
 }
 
-int main(int count, char **names) {
-  harp_network *network = NULL;
+int main(int count, char** names) {
+  harp_network* network = NULL;
   for (int i = 1; i < count; ++i) {
     const harp_status status = harp_load_file(names[i], 1 + i % 2, &network);
     if (status == HARP_OK) {

@@ -125,3 +125,38 @@ def test_hostile_files_and_callers_are_refused_under_sanitizers(tmp_path: Path):
     answers = run(program, *files, env=env).split()
     assert [answer == "taken" for answer in answers] == [is_taken(path) for path in files]
     assert {"taken", DAMAGED, NEWER, INVALID} <= set(answers)
+
+
+ARM = {
+    "aarch64": ("aarch64-linux-gnu", "qemu-aarch64-static"),
+    "armv7l": ("arm-linux-gnueabihf", "qemu-arm-static"),
+}
+"""By processor: the prefix of a compiler, and what runs its programs here."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processor", ARM)
+def test_random_networks_give_the_same_on_an_emulated_arm_processor(
+    draw_graph: Any, draw_map_graph: Any, tmp_path: Path, processor: str
+):
+    prefix, emulator = ARM[processor]
+    missing = [name for name in (f"{prefix}-g++", emulator) if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} is not installed; the Makefile names the packages above test-slow")
+    system = ("-DCMAKE_SYSTEM_NAME=Linux", f"-DCMAKE_SYSTEM_PROCESSOR={processor}")
+    there = built(tmp_path, f"-DCMAKE_CXX_COMPILER={prefix}-g++", *system)
+    program, source = tmp_path / "outputs", HERE / "library_outputs.c"
+    libraries = (there / "lib" / "libharp.a", "-lstdc++", "-lm", "-pthread")
+    run(f"{prefix}-gcc", "-static", "-I", there / "include", source, *libraries, "-o", program)
+    expected = []
+    for seed in range(120):
+        graph = (draw_graph, draw_map_graph)[seed % 2](seed, (0.02, 0.1, 0.5, 0.95)[seed // 2 % 4], 8 + seed % 9)
+        write(tmp_path / f"{seed}.harp", graph, card={})
+        x = np.random.default_rng(seed).random((5, *graph.input), np.float32)
+        x.tofile(tmp_path / f"{seed}.in")
+        expected.append(Session(graph, threads=1, autotune=False)(x).reshape(-1))
+    assert "NEON" in run(emulator, program, *(tmp_path / str(seed) for seed in range(120)))
+    for seed, wanted in enumerate(expected):
+        found = np.fromfile(tmp_path / f"{seed}.out", np.float32)
+        scale = np.abs(wanted).max() + 1e-3
+        assert np.allclose(found, wanted, rtol=0, atol=2e-4 * scale), seed
