@@ -39,14 +39,14 @@ test-gpu:
 
 # The engine without its Python face, whose headers the tool would have to be told of.
 ENGINE := src/harp/runtime/engine
-TIDIED := $(filter-out %/module.cpp,$(wildcard $(ENGINE)/*.cpp $(ENGINE)/*/*.cpp))
+TIDIED := $(filter-out %/module.cpp %/module_reading.cpp,$(wildcard $(ENGINE)/*.cpp $(ENGINE)/*/*.cpp))
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/clang-format --dry-run --Werror $(wildcard $(addprefix $(ENGINE)/,*.h *.cpp */*.h */*.cpp)) tests/runtime/*.cpp $(wildcard src/harp/cfile/parts/*.c benchmarks/cortex_m/*.c)
+	$(BIN)/clang-format --dry-run --Werror $(wildcard $(addprefix $(ENGINE)/,*.h *.cpp */*.h */*.cpp)) tests/runtime/*.cpp tests/runtime/*.c examples/libharp/*.c $(wildcard src/harp/cfile/parts/*.c benchmarks/cortex_m/*.c)
 	$(BIN)/clang-tidy --quiet $(TIDIED) -- -std=c++17 -I$(ENGINE) -DHARP_KERNELS=baseline_kernels
 
 docs: $(VENV)/.installed-docs

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from harp.runtime.graph import Shape
-from harp.runtime.lowering import Layer
+from harp.runtime.lowered import LayerFacts
 
 _WAYS_BACK = {"conv", "activation", "affine", "max_pool", "avg_pool", "adaptive_avg_pool", "add", "mul", "concat"}
 _WAYS_BACK |= {"flatten", "softmax"}
@@ -15,7 +15,7 @@ _MOVES = {"pack", "unpack", "copy", "constant", "channels"}
 _SLOPES = {"none", "relu", "relu6", "leaky_relu", "sigmoid", "silu", "hardswish", "hardsigmoid", "gelu", "gelu_tanh"}
 
 
-def need_way_back(layers: Iterable[Layer]) -> None:
+def need_way_back(layers: Iterable[LayerFacts]) -> None:
     """Raise ValueError naming the first layer that the engine computes forward only."""
     without = [layer for layer in layers if layer.kind not in _WAYS_BACK or layer.activation not in _SLOPES]
     if not without:
