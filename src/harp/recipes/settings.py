@@ -101,8 +101,8 @@ class Compute:
     threads: int | None = None
     """CPU threads; None takes the default of torch. Bit-for-bit repeatability needs the same number."""
     engine: Literal["auto", "torch", "sparse"] = "torch"
-    """What attacks of prune, finetune and evaluate run on: torch, harp's sparse engine (on a CPU), or the faster one by a
-    timed step. The default keeps the bits of commands that do not name it."""
+    """What attacks of prune, finetune and evaluate run on, and in finetune the step of the weights: torch, harp's sparse engine
+    (on a CPU), or the faster one by a timed step. The default keeps the bits of commands that do not name it."""
     log: Literal["none", "csv", "tensorboard", "wandb"] = "none"
     """Where the metrics of each epoch go beside metrics.jsonl: metrics.csv, TensorBoard or Weights & Biases."""
 
