@@ -40,7 +40,7 @@ def learned() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
 def agree(model: nn.Module, there: torch.Tensor, here: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> None:
     """On both the attack fools some, and at most two images differ; all stay in the ball."""
     fooled = [model(each).argmax(1) != y for each in (there, here)]
-    assert 0 < int(fooled[0].sum())
+    assert int(fooled[0].sum()) > 0
     assert int((fooled[0] != fooled[1]).sum()) <= 2
     assert float((here - x).abs().max()) <= EPS + 1e-5
 

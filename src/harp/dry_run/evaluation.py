@@ -16,8 +16,8 @@ from harp.evaluation import Ranks
 from harp.evaluation.evaluating import evaluation_order
 from harp.pruning import attach_masks, bake_masks, freeze_masks
 from harp.recipes import Compute, Evaluating, Recipe
-from harp.runs.directory import RunDirectory
 from harp.runs.budget import make_budget
+from harp.runs.directory import RunDirectory
 from harp.runs.images import open_data
 from harp.runs.network import build_network, load_network
 from harp.runs.opening import open_run
