@@ -1,5 +1,6 @@
 """What the engine cannot do is said before a stage begins, and nothing is written where it was asked for."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,12 @@ def test_an_operation_without_a_way_back_is_named_first(tiny: Path):
     assert "attacks run in torch: 0 computes tanh" in told[0]
     assert told[1] == "begun"
     assert sum(each.startswith("attacks run") for each in told) == 1
+
+
+@pytest.mark.parametrize("stage", [prune, finetune])
+def test_an_exported_file_has_no_trainable_parent(tmp_path: Path, stage: Callable[..., object]):
+    file = tmp_path / "network.harp"
+    file.write_bytes(b"")
+    with pytest.raises(ValueError, match="an exported network has no trainable parent in it; name the run"):
+        stage(recipe("torch"), file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
