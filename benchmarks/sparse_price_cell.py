@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -52,7 +53,7 @@ def few_images() -> ImageData:
 def cell(network: str, keep: float, size: Cell, eps: float, threads: int) -> dict[str, dict[str, float]]:
     """Seconds of each part, by what it ran on. Both start from one dense network and end with an evaluation."""
     data = f"{__name__}:{'images' if size.images == TRAIN else 'few_images'}"
-    learn = {"epochs": size.epochs, "batch_size": size.batch, "attack_steps": size.steps}
+    learn: dict[str, Any] = {"epochs": size.epochs, "batch_size": size.batch, "attack_steps": size.steps}
     recipe = Recipe(
         Task(data=data, model=network, eps=eps),
         Training(epochs=1, batch_size=size.batch, objective="natural"),

@@ -37,12 +37,12 @@ def learned() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     return bake_masks(model).eval().requires_grad_(False), x, y
 
 
-def agree(model: nn.Module, there: torch.Tensor, here: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> None:
+def agree(model: nn.Module, found: list[torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> None:
     """On both the attack fools some, and at most two images differ; all stay in the ball."""
-    fooled = [model(each).argmax(1) != y for each in (there, here)]
+    fooled = [model(each).argmax(1) != y for each in found]
     assert int(fooled[0].sum()) > 0
     assert int((fooled[0] != fooled[1]).sum()) <= 2
-    assert float((here - x).abs().max()) <= EPS + 1e-5
+    assert float((found[1] - x).abs().max()) <= EPS + 1e-5
 
 
 @pytest.mark.slow
@@ -55,7 +55,7 @@ def test_torchattacks_finds_on_the_engine_what_it_finds_in_torch(learned: tuple[
             warnings.simplefilter("ignore")  # it finds no parameter, and guesses the CPU
             attack = torchattacks.PGD(attacked, eps=EPS, alpha=STEP, steps=STEPS, random_start=False)
             found.append(attack(x, y))
-    agree(model, *found, x, y)
+    agree(model, found, x, y)
 
 
 @pytest.mark.slow
@@ -69,4 +69,4 @@ def test_foolbox_finds_on_the_engine_what_it_finds_in_torch(learned: tuple[nn.Mo
             wrapped = foolbox.PyTorchModel(attacked.eval(), bounds=(0, 1), device="cpu")
             attack = foolbox.attacks.LinfPGD(abs_stepsize=STEP, steps=STEPS, random_start=False)
             found.append(attack(wrapped, x, y, epsilons=EPS)[1])
-    agree(model, *found, x, y)
+    agree(model, found, x, y)

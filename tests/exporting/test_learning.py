@@ -126,13 +126,14 @@ def test_no_bit_depends_on_the_number_of_threads():
 def test_gradients_of_weights_that_masks_remove_are_zero_and_the_weights_may_change():
     torch.manual_seed(0)
     model = sparse(nn.Conv2d(8, 8, 3), "weight", keep=0.1)
-    weight, mask = model.parametrizations.weight.original, masks(model)["weight"].mask  # type: ignore[union-attr]
+    weight, mask = model.get_parameter("parametrizations.weight.original"), masks(model)["weight"].mask
     learner, x = Learner(model, threads=1), torch.randn(4, 8, 6, 6)
     for _ in range(2):
         with learner():
             y = model(x)
         torch.testing.assert_close(y, model(x), rtol=1e-4, atol=1e-5)
         (gradient,) = torch.autograd.grad(y.sum(), weight)
+        assert mask is not None
         assert not gradient[mask == 0].any()
         assert gradient[mask == 1].all()
         with torch.no_grad():

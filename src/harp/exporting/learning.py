@@ -1,8 +1,9 @@
 """A pruned network that learns, layer by layer on the engine: forward, back, and gradients of the weights that are left."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,9 @@ class Learner:
         modules = dict(model.named_modules())
         self._forwards = [(modules[name], forward) for name, forward in found.items() if forward is not None]
         own = [module for module in modules.values() if "forward" not in vars(module)]
-        self._forwards += [(m, partial(_normalised, m, learning)) for m in own if _is_batch_norm(m)]
+        self._forwards += [
+            (m, partial(_normalised, m, learning)) for m in own if isinstance(m, nn.BatchNorm2d) and _is_plain(m)
+        ]
         self._forwards += [(m, partial(_pooled, m, learning)) for m in own if type(m) is nn.MaxPool2d]
 
     @contextmanager
@@ -52,9 +55,8 @@ class Learner:
 
 def _sparse(module: nn.Module, learning: Learning) -> Callable[[Tensor], Tensor] | None:
     """The forward pass of a layer on the engine, or None where torch's stays."""
-    convolution = isinstance(module, nn.Conv2d) and type(module).forward is nn.Conv2d.forward
-    linear = isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
-    if not (convolution or linear) or "forward" in vars(module):
+    kind = next((kind for kind in (nn.Conv2d, nn.Linear) if isinstance(module, kind)), None)
+    if kind is None or type(module).forward is not kind.forward or "forward" in vars(module):
         return None
     chains = parametrizations(module)
     weight, mask = _weight_of(module, chains)
@@ -71,18 +73,20 @@ def _sparse(module: nn.Module, learning: Learning) -> Callable[[Tensor], Tensor]
         window = (*module.kernel_size, *module.stride, *padding, *module.dilation)
         layer = learning.layer(weight.shape, module.groups, window, index)
         return partial(_convolved, module, layer, weight)
+    assert isinstance(module, nn.Linear)
     layer = learning.layer(weight.shape, 1, (1, 1, 1, 1, 0, 0, 1, 1), index)
     return partial(_linear, module, layer, weight)
 
 
-def _weight_of(module: nn.Module, chains: dict[str, nn.ModuleList]) -> tuple[nn.Parameter | None, Tensor | None]:
+def _weight_of(module: nn.Module, chains: Mapping[str, nn.ModuleList]) -> tuple[nn.Parameter | None, Tensor | None]:
     """The weight that learns, and the mask on its entries, if there is one; no weight where something else computes it."""
     if not chains:
         return module._parameters["weight"], None
     chain = chains.get("weight")
-    if chain is None or len(chains) > 1 or len(chain) != 1 or not isinstance(chain[0], Mask):
+    part = chain[0] if chain is not None and len(chains) == 1 and len(chain) == 1 else None
+    if chain is None or not isinstance(part, Mask):
         return None, None
-    weight, mask = chain.original, chain[0].mask
+    weight, mask = chain.original, part.mask
     if not isinstance(weight, nn.Parameter) or mask is None or mask.shape != weight.shape:
         return None, None
     return weight, mask
@@ -114,8 +118,8 @@ def _linear(module: nn.Linear, layer: SparseLayer, weight: nn.Parameter, x: Tens
     return layer(x[:, :, None, None], weight, module.bias)[:, :, 0, 0]
 
 
-def _is_batch_norm(module: nn.Module) -> bool:
-    return isinstance(module, nn.BatchNorm2d) and type(module).forward is _BatchNorm.forward
+def _is_plain(module: nn.BatchNorm2d) -> bool:
+    return type(module).forward is _BatchNorm.forward
 
 
 def _normalised(module: nn.BatchNorm2d, learning: Learning, x: Tensor) -> Tensor:
@@ -136,7 +140,7 @@ def _in_float(module: nn.BatchNorm2d) -> bool:
     return all(p is None or p.dtype == torch.float32 for p in (module.weight, module.bias))
 
 
-def _pooled(module: nn.MaxPool2d, learning: Learning, x: Tensor) -> Tensor:
+def _pooled(module: nn.MaxPool2d, learning: Learning, x: Tensor) -> Any:
     if module.return_indices or not _fits(x, 4) or not are_images_inside(x):
         return nn.MaxPool2d.forward(module, x)
     parts = (module.kernel_size, module.stride, module.padding, module.dilation)

@@ -55,8 +55,8 @@ class SparseLayer:
 
     def result(self, x: Tensor) -> Tensor:
         """Room for its result."""
-        sides = (_side(size, self._window[i::2], False) for i, size in enumerate(x.shape[2:]))
-        return room(len(x), self.outputs, *sides)
+        height, width = (_side(size, self._window[i::2], False) for i, size in enumerate(x.shape[2:]))
+        return room(len(x), self.outputs, height, width)
 
 
 class _Convolution(torch.autograd.Function):
@@ -71,7 +71,7 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (x, values, weight), layer = ctx.saved_tensors, ctx.layer
         g, image, whole, bias = images_inside(upstream[0]), None, None, None
         if ctx.needs_input_grad[0]:
@@ -103,7 +103,7 @@ class _BatchNorm(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, scale, mean, variance = ctx.saved_tensors
         g, image = images_inside(upstream[0]), room(*x.shape)
         scales, shifts = torch.empty_like(mean), torch.empty_like(mean)
@@ -127,7 +127,7 @@ class _Maximum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, window: tuple[int, ...], sides: tuple[int, int], learning: Learning) -> Tensor:
         x = images_inside(x)
-        y = room(*x.shape[:2], *sides)
+        y = room(x.shape[0], x.shape[1], *sides)
         learning.made.maximum(window, _map(x), _map(y))
         ctx.save_for_backward(x)
         ctx.window, ctx.learning = window, learning
@@ -135,7 +135,7 @@ class _Maximum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (x,) = ctx.saved_tensors
         image = room(*x.shape)
         ctx.learning.made.maximum_back(ctx.window, _map(x), _map(images_inside(upstream[0])), _map(image))
