@@ -12,6 +12,7 @@ from harp.evaluation import Ranks
 from harp.models import build_model
 from harp.pruning.keeps import uniform
 from harp.stages.attacked import Attacked
+from harp.stages.weight_step import WeightStep
 
 START = 0.1
 """The density at which learned keep fractions begin."""
@@ -34,6 +35,14 @@ def finetune(network: str, keep: float, batch: int, attack_steps: int, rounds: i
     return _in_turns("finetune", network, keep, harp.methods.ERK, batch, attack_steps, rounds, seed)
 
 
+def one_step(
+    what: str, on: str, network: str, keep: float, batch: int, attack_steps: int, seed: int
+) -> Callable[[], Parts]:
+    """A step on torch or on the engine, to be called again and again; in finetuning all of it is on the engine."""
+    method = harp.methods.ERK if what == "finetune" else replace(harp.methods.HARP, keeps=uniform)
+    return _step(what, on, network, keep, method, batch, attack_steps, seed)
+
+
 def prune(
     network: str, keep: float, batch: int, attack_steps: int, rounds: int, seed: int
 ) -> Iterator[dict[str, Steps]]:
@@ -46,19 +55,28 @@ def prune(
 def _in_turns(
     what: str, network: str, keep: float, method: harp.Method, batch: int, attack_steps: int, rounds: int, seed: int
 ) -> dict[str, Steps]:
-    generator = torch.Generator().manual_seed(seed)
-    x, y = torch.rand(batch, 3, 32, 32, generator=generator), torch.arange(batch) % CLASSES
-    steps: dict[str, Callable[[], Parts]] = {}
-    for on in ("torch", "sparse"):
-        attacked = Attacked("sparse", attack_steps, Ranks(), lambda text: None) if on == "sparse" else None
-        torch.manual_seed(seed)
-        model = build_model(network, shape=(3, 32, 32), classes=CLASSES)
-        steps[on] = our_step(what, model, x, y, attack_steps, keep=keep, method=method, attacked=attacked)
+    steps = {on: _step(what, on, network, keep, method, batch, attack_steps, seed) for on in ("torch", "sparse")}
     taken: dict[str, list[Parts]] = {on: [] for on in steps}
     for number in range(rounds + 1):
         for on in list(steps)[:: 1 if number % 2 == 0 else -1]:
             taken[on].append(steps[on]())
     return {on: _summary(parts[1:]) for on, parts in taken.items()}  # the first makes the engine
+
+
+def _step(
+    what: str, on: str, network: str, keep: float, method: harp.Method, batch: int, attack_steps: int, seed: int
+) -> Callable[[], Parts]:
+    generator = torch.Generator().manual_seed(seed)
+    x, y = torch.rand(batch, 3, 32, 32, generator=generator), torch.arange(batch) % CLASSES
+    attacked = weight_step = None
+    if on == "sparse":
+        attacked = Attacked("sparse", attack_steps, Ranks(), lambda text: None)
+        weight_step = WeightStep("sparse", Ranks(), lambda text: None) if what == "finetune" else None
+    torch.manual_seed(seed)
+    model = build_model(network, shape=(3, 32, 32), classes=CLASSES)
+    return our_step(
+        *(what, model, x, y, attack_steps), keep=keep, method=method, attacked=attacked, weight_step=weight_step
+    )
 
 
 def _summary(parts: Sequence[Parts]) -> Steps:

@@ -17,7 +17,7 @@ from harp.data import InMemory
 from harp.models import build_model
 from harp.recipes import Pruning, Training
 from harp.training.distributed import place
-from harp.training.loop import Attacked, Course, train_step
+from harp.training.loop import Attacked, Course, WeightStep, train_step
 from harp.training.optimizer import make_optimizer
 
 EPS, STEP_SIZE, CLASSES = 8 / 255, 2 / 255, 10
@@ -124,6 +124,7 @@ def our_step(
     keep: float = 0.01,
     method: harp.Method = harp.methods.HARP,
     attacked: Attacked | None = None,
+    weight_step: WeightStep | None = None,
 ) -> Step:
     """The very step of harp's stages. The first pass of the attack also multiplies weights and masks."""
     rule, settings = None, Training(lr=0.01) if variant != "prune" else Pruning(lr=0.01)
@@ -141,7 +142,10 @@ def our_step(
     optimizer = fabric.setup_optimizers(optimizer)
     images = InMemory(x, y)
     course = Course(
-        *("benchmark", settings, harp.pgd_at(attack), images, lambda model: (0.0, 0.0), 0), rule=rule, attacked=attacked
+        *("benchmark", settings, harp.pgd_at(attack), images, lambda model: (0.0, 0.0), 0),
+        rule=rule,
+        attacked=attacked,
+        weight_step=weight_step,
     )
 
     def step() -> Parts:

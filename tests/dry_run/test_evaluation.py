@@ -14,6 +14,7 @@ from harp.data import InMemory
 from harp.dry_run.clock import UNTRAINED, Clock, Pace, Range, Standing
 from harp.dry_run.evaluation import standing_below, time_of_evaluation, time_to_evaluate
 from harp.recipes import Compute, Evaluating, Recipe, Task, Training
+from harp.runtime.torch import SparseModule
 from harp.stages.evaluate import evaluate_run
 from harp.stages.train import pretrain
 
@@ -180,3 +181,22 @@ def test_the_command_line_prints_estimates_and_writes_nothing(dense, capsys):
 def test_a_network_that_is_yet_to_be_made_takes_time_to_evaluate(tiny: Path):
     found = time_to_evaluate(Recipe(TASK, test=PGD_2, compute=CPU))
     assert 0 < found.low <= found.expected <= found.high
+
+
+def test_attacks_are_timed_on_the_engine_where_it_is_chosen(dense: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("harp.runtime._engine", reason="this installation has no compiled engine")
+    gradients, forward = [], SparseModule.forward
+
+    def counted(module: SparseModule, x: torch.Tensor) -> torch.Tensor:
+        gradients.append(x.requires_grad)
+        return forward(module, x)
+
+    monkeypatch.setattr(SparseModule, "forward", counted)
+    assert time_of_evaluation(dense, PGD_2, CPU)
+    assert not gradients
+    sparse = replace(CPU, engine="sparse")
+    assert time_of_evaluation(dense, PGD_2, sparse)
+    assert any(gradients)
+    gradients.clear()
+    assert time_to_evaluate(Recipe(TASK, test=PGD_2, compute=sparse)).low > 0
+    assert any(gradients)

@@ -50,7 +50,9 @@ def dry_run(
     if methods:
         from harp.dry_run.evaluation import time_to_evaluate
 
-        evaluation = time_to_evaluate(recipe) * (1 + len(methods))
+        each = time_to_evaluate(recipe)
+        dense = each if recipe.compute.engine == "torch" else time_to_evaluate(recipe, pruned=False)
+        evaluation = dense + each * len(methods)
         print(
             f"evaluation of {1 + len(methods)} networks: {about(evaluation)}, depending on how many images withstand the attack"
         )

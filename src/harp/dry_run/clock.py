@@ -86,13 +86,20 @@ class Pace:
 
 @dataclass(frozen=True)
 class Clock:
-    """Times parts of attacks on the first images of a test set; nothing of the model is changed."""
+    """Times parts of attacks on the first images of a test set; nothing of the model is changed.
+
+    ``engine`` is what attacks are made on, if that is not the model."""
 
     model: nn.Module
     data: Images
     batch_size: int
     device: torch.device
     seed: int = 0
+    engine: nn.Module | None = None
+
+    @property
+    def _attacked(self) -> nn.Module:
+        return self.engine or self.model
 
     def evaluation(self, attack: Attacked, images: int, standing: Standing | None = None) -> Range:
         """Seconds of one evaluation on so many images; a ``standing`` of None is estimated on some of them.
@@ -139,7 +146,7 @@ class Clock:
         def passes() -> None:
             with torch.enable_grad():
                 image = x[:few].clone().requires_grad_(True)
-                torch.autograd.grad(F.cross_entropy(self.model(image), y[:few]), image)
+                torch.autograd.grad(F.cross_entropy(self._attacked(image), y[:few]), image)
 
         self._timed(passes)
         return self._timed(passes) / 2 / few
@@ -150,7 +157,7 @@ class Clock:
         x, y = self._batch(many)
         right = classified(self.model(x), y)
         with torch.enable_grad():
-            attacked = PGD(threat, steps=10)(self.model, x, y).detach()
+            attacked = PGD(threat, steps=10)(self._attacked, x, y).detach()
         left = right & classified(self.model(attacked), y)
         clean, robust = int(right.sum()), int(left.sum())
         clean_low, clean_high = wilson(clean, many)
@@ -180,7 +187,7 @@ class Clock:
         timed: list[tuple[float, int | float]] = []
         for iterations in (_SHORT, _SHORT, _LONG):  # the first to warm up
             part, cost = _shortened(phase, attack, iterations, classes)
-            timed.append((self._timed(lambda part=part: part.attack(self.model, x, y, 0)), cost))
+            timed.append((self._timed(lambda part=part: part.attack(self._attacked, x, y, 0)), cost))
         (_, _), (short_s, short), (long_s, long) = timed
         slope = (long_s - short_s) / (long - short)
         return slope if slope > 0 else long_s / long

@@ -28,6 +28,7 @@ from harp.runs.network import build_network, load_network
 from harp.runs.opening import open_dense, open_pruned
 from harp.stages.attacked import attacked_in
 from harp.stages.train import check_weights
+from harp.stages.weight_step import weight_step_in
 from harp.training.build import make_course, method_of, validation_attack
 from harp.training.distributed import alone, batch_per_rank, launch, make_fabric, peak_memory_bytes, place
 from harp.training.loop import train_step
@@ -149,6 +150,7 @@ def batch_seconds(
         classes=len(data.classes),
         teacher=teacher,
         attacked=attacked,
+        weight_step=weight_step_in(stage, settings, recipe.compute.engine, Ranks(), log.info),
     )
     optimizer = fabric.setup_optimizers(make_optimizer(model.train(), settings, rule=course.rule))
     if course.rule is not None:

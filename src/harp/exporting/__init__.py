@@ -2,6 +2,7 @@
 
 from harp.exporting.agreement import Agreement
 from harp.exporting.files import Exported, export
+from harp.exporting.learning import Learner
 from harp.exporting.onnx import write_onnx
 from harp.exporting.rebuilding import rebuild
 from harp.exporting.sparse import Mirror, plain_copy, sparse_module, tensors_of
@@ -10,6 +11,7 @@ from harp.exporting.tracing import trace
 __all__ = [
     "Agreement",
     "Exported",
+    "Learner",
     "Mirror",
     "export",
     "plain_copy",

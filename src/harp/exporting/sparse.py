@@ -10,6 +10,8 @@ from harp.exporting.program import program_of
 from harp.exporting.tracing import graph_of
 from harp.pruning import bake_masks, freeze_masks, masks
 from harp.pruning.mask import parametrizations
+from harp.runtime.graph import Graph
+from harp.runtime.session import check_way_back
 from harp.runtime.torch import SparseModule
 
 
@@ -33,11 +35,14 @@ class Mirror:
     def __init__(self, model: nn.Module, example: Tensor, *, threads: int | None = None) -> None:
         self._model, self._threads = model, threads
         self._program = program_of(plain_copy(model), example)
-        self.module().session.need_way_back()
+        check_way_back(self._graph())
 
     def module(self) -> SparseModule:
         """The model as it is now. Planned anew each time, so that equal weights give equal bits, whatever came before."""
-        return SparseModule(graph_of(self._program, tensors_of(self._model)), threads=self._threads)
+        return SparseModule(self._graph(), threads=self._threads)
+
+    def _graph(self) -> Graph:
+        return graph_of(self._program, tensors_of(self._model))
 
 
 def plain_copy(model: nn.Module) -> nn.Module:

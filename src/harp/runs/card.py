@@ -32,10 +32,12 @@ def make_card(
     preprocessing: Preprocessing | None = None,
     shape: tuple[int, int, int] | None = None,
     engine: str = "torch",
+    weight_step: str = "torch",
     fractions: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The card of a finished stage. ``model`` is plain; ``chosen`` are its masks by the names of the ``budget``'s sites,
-    empty when it is dense. ``engine`` is what attacks ran on while it learned."""
+    empty when it is dense. ``engine`` is what attacks ran on while it learned, ``weight_step``
+    what computed the loss and the gradients of its weights."""
     counts = {name: int(mask.count_nonzero()) for name, mask in chosen.items()}
     layers = weight_layers(model, {}) if budget is None else budget.layers(model, counts)
     counted = layers if budget is None else budget.counted(layers)
@@ -70,6 +72,7 @@ def make_card(
         },
         "seed": recipe.seed,
         "engine": engine,
+        "weight_step": weight_step,
         "elapsed_s": elapsed_s,
         "peak_memory_mb": None if peak_memory_bytes is None else round(peak_memory_bytes / 1e6, 1),
         "environment": environment(device),

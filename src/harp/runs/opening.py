@@ -31,6 +31,11 @@ class FinishedRun:
 
 def open_run(path: Path) -> FinishedRun:
     """The finished run at ``path``. Raises ValueError saying what is missing and which command makes it."""
+    if path.is_file():
+        raise ValueError(
+            f"{path} is a file, and no run directory: an exported network has no trainable parent in it; name the run that "
+            "it was exported from"
+        )
     run = RunDirectory(path)
     if not run.recipe.exists():
         raise ValueError(f"{path} is not a run directory: it has no {run.recipe.name}; `harp pretrain` makes one")

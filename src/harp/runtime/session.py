@@ -58,12 +58,17 @@ def load(path: Path | str, *, threads: int | None = None, autotune: bool = True)
 
 def isa() -> str:
     """The instruction set that the compiled engine uses on this CPU: AVX-512, AVX2, NEON or baseline."""
-    return _need_engine().isa(os.environ.get(_ISA, ""))
+    return compiled().isa(os.environ.get(_ISA, ""))
 
 
 def peak_gflops(threads: int = 1) -> float:
     """Measured: the 10⁹ operations per second that multiply-adds on registers alone reach."""
-    return _need_engine().peak_gflops(_count_threads(threads), os.environ.get(_ISA, ""))
+    return compiled().peak_gflops(_count_threads(threads), os.environ.get(_ISA, ""))
+
+
+def check_way_back(graph: Graph) -> None:
+    """Raise ValueError naming a layer through which sessions of ``graph`` cannot go back. Nothing is planned."""
+    need_way_back(FromGraph(graph).layers)
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ class Session:
         if outline(graph) != self._lowered.outline:
             raise ValueError("graph is another network: expected the same nodes, attributes and shapes of weights")
         lowered = FromGraph(graph)
-        if _engine is None or not self._engine.update(building(_need_engine(), lowered.passes)):
+        if _engine is None or not self._engine.update(building(compiled(), lowered.passes)):
             self._engine = _make_engine(lowered.passes, self.threads)
         lowered.forget()
         self._lowered, self._known = lowered, {}
@@ -180,7 +185,7 @@ class Session:
         differ from those of a call in the last bits, since other numbers of images run side by side. Raises RuntimeError
         without the compiled engine.
         """
-        _need_engine()
+        compiled()
         self.need_way_back()
         x = _check_images(x, self.input[0])
         sizes = self._sizes(_image_of(x))
@@ -242,7 +247,7 @@ def _make_engine(layers: Sequence[Layer], threads: int) -> Any:
     if _engine is None:
         _warn_once()
         return NumpyEngine(layers, threads)
-    return _engine.Engine(building(_need_engine(), layers), threads, os.environ.get(_ISA, ""))
+    return _engine.Engine(building(compiled(), layers), threads, os.environ.get(_ISA, ""))
 
 
 @cache
@@ -257,7 +262,8 @@ def _without_engine() -> str:
     )
 
 
-def _need_engine() -> ModuleType:
+def compiled() -> ModuleType:
+    """The compiled engine. Raises RuntimeError where this installation has none."""
     if _engine is None:
         raise RuntimeError(_without_engine())
     return _engine

@@ -24,7 +24,7 @@ def need_way_back(layers: Iterable[LayerFacts]) -> None:
     what = named.kind if named.kind not in _WAYS_BACK else named.activation
     raise ValueError(
         f"{named.name or 'the network itself'} computes {what}, through which the engine has no way back: "
-        "take gradients in PyTorch (harp evaluate --engine torch)"
+        "take gradients in PyTorch (--compute.engine torch)"
     )
 
 

@@ -1,6 +1,6 @@
 """The engine as a torch module: logits of a network, and their gradients with respect to the images.
 
-The only module of the runtime that needs torch; ``harp.exporting.sparse_module`` makes one of a model.
+It needs torch, as ``learning`` does and nothing else of the runtime; ``harp.exporting.sparse_module`` makes one of a model.
 """
 
 from typing import Any

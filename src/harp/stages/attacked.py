@@ -10,7 +10,7 @@ from harp.exporting import Mirror
 from harp.recipes import Training
 from harp.runtime.torch import SparseModule
 from harp.stages.compiled import Compiled
-from harp.stages.engine import choose_engine
+from harp.stages.engine import choose_engine, make_engine
 from harp.training.build import attack_gradients
 
 
@@ -45,8 +45,17 @@ class Attacked:
     def __init__(self, wanted: str, steps: int, ranks: Ranks, tell: Callable[[str], None]) -> None:
         self._wanted, self._steps, self._ranks, self._tell = wanted, steps, ranks, tell
         self._begun: str | None = None
+        self._made: Mirror | None = None
         self._mirror: Mirror | None = None
         self._decided = False
+
+    def look_at(self, model: nn.Module, images: Tensor) -> None:
+        """Before a stage begins: whether the engine could be chosen at all; ``images`` are a batch of any length. Raises
+        ValueError naming what it lacks where it was asked for; "auto" tells that, and is decided."""
+        with torch.random.fork_rng(devices=[]):
+            self._made = make_engine(self._wanted, model, images, ranks=self._ranks, tell=self._tell)
+        if self._made is None:
+            self._wanted = "torch"
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
         if not self._decided:
@@ -57,7 +66,9 @@ class Attacked:
                     steps=self._steps,
                     ranks=self._ranks,
                     tell=self._tell,
+                    made=self._made,
                 )
+                self._made = None
             self._decided = True
         return self.engine() or model
 

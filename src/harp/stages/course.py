@@ -1,5 +1,6 @@
 """The course of a stage: its images, loss, rule and plug-ins, what its attacks run on, and what evaluates its epochs."""
 
+import torch
 from torch import nn
 
 from harp.data import Images
@@ -8,9 +9,10 @@ from harp.evaluation import Ranks
 from harp.pruning import Budget
 from harp.recipes import Training
 from harp.stages.ancestry import open_teacher
-from harp.stages.attacked import attacked_in
+from harp.stages.attacked import Attacked, attacked_in
 from harp.stages.opening import Stage
 from harp.stages.validation import validator
+from harp.stages.weight_step import weight_step_in
 from harp.training.build import make_course, validation_attack
 from harp.training.distributed import place
 from harp.training.loop import Course
@@ -20,10 +22,10 @@ def course_of(stage: Stage, model: nn.Module, settings: Training, budget: Budget
     recipe, data, fabric = stage.claim.recipe, stage.data, stage.fabric
     assert data.validation is not None
     ranks = Ranks(fabric.global_rank, fabric.world_size, fabric.device)
-    attacked = attacked_in(
-        *(stage.claim.stage, settings, recipe.compute.engine, ranks, stage.watch.on_note),
-        compiled=recipe.compute.compile,
-    )
+    asked = (stage.claim.stage, settings, recipe.compute.engine, ranks, stage.watch.on_note)
+    attacked = attacked_in(*asked, compiled=recipe.compute.compile)
+    if isinstance(attacked, Attacked):
+        attacked.look_at(model, torch.zeros(1, *data.shape, device=fabric.device))
     validate = validator(
         data.validation,
         validation_attack(recipe),
@@ -37,6 +39,7 @@ def course_of(stage: Stage, model: nn.Module, settings: Training, budget: Budget
         budget=budget,
         world=fabric.world_size,
         attacked=attacked,
+        weight_step=weight_step_in(*asked),
         classes=len(data.classes),
         teacher=_teacher(stage, settings),
     )

@@ -32,21 +32,19 @@ def choose_engine(
     steps: int | None = None,
     ranks: Ranks,
     tell: Callable[[str], None],
+    made: Mirror | None = None,
 ) -> Mirror | None:
     """The engine for attacks on ``model``, or None for torch: what is ``wanted``; for "auto" what is faster on ``batch``.
 
     ``steps`` is after how many steps of attacks the weights change; None, if they never do. With "auto", work that has
-    ``begun`` on one of them goes on with it. The engine takes as many threads as torch does. Raises ValueError where the
-    engine is wanted and cannot be, with the reason; "auto" tells the reason and takes torch.
+    ``begun`` on one of them goes on with it. The engine takes as many threads as torch does; it may be ``made`` already.
+    Raises ValueError where the engine is wanted and cannot be, with the reason; "auto" tells the reason and takes torch.
     """
     if wanted == "torch" or (wanted == "auto" and begun == "torch"):
         return None
-    made = _engine_of(model, batch[0])
-    refused = ranks.union([made] if isinstance(made, str) else [])
-    if refused and "sparse" in (wanted, begun):
-        raise ValueError(f"engine='sparse' cannot run the attacks: {refused[0]}; engine='torch' can")
-    if isinstance(made, str) or refused:
-        return _told(None, f"attacks run in torch: {refused[0]}", tell)
+    made = made or make_engine(begun or wanted, model, batch[0], ranks=ranks, tell=tell)
+    if made is None:
+        return None
     if wanted == "sparse":
         return made
     if begun == "sparse":
@@ -56,6 +54,19 @@ def choose_engine(
     if engine_s < torch_s:
         return _told(made, f"attacks run on the sparse engine: {took}", tell)
     return _told(None, f"attacks run in torch, not on the sparse engine: {took}", tell)
+
+
+def make_engine(
+    wanted: str, model: nn.Module, images: Tensor, *, ranks: Ranks, tell: Callable[[str], None]
+) -> Mirror | None:
+    """The model on the engine, or None, with the reason told. Raises ValueError instead where ``wanted`` is "sparse"."""
+    made = _engine_of(model, images)
+    refused = ranks.union([made] if isinstance(made, str) else [])
+    if refused and wanted == "sparse":
+        raise ValueError(f"engine='sparse' cannot run the attacks: {refused[0]}; engine='torch' can")
+    if isinstance(made, str) or refused:
+        return _told(None, f"attacks run in torch: {refused[0]}", tell)
+    return made
 
 
 def race(model: nn.Module, mirror: Mirror, x: Tensor, y: Tensor, steps: int | None) -> tuple[float, float]:

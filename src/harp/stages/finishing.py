@@ -57,6 +57,7 @@ def _write(stage: Stage, learned: Learned, chosen: dict[str, Tensor], budget: Bu
         preprocessing=data.preprocessing,
         shape=data.shape,
         engine=learned.engine,
+        weight_step=learned.weight_step,
         fractions=learned.fractions,
     )
     parent = None if stage.claim.parent is None else RunDirectory(stage.claim.parent)

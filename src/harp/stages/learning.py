@@ -33,6 +33,8 @@ class Learned:
     records: tuple[EpochMetrics, ...] = ()
     engine: str = "torch"
     """What attacks ran on."""
+    weight_step: str = "torch"
+    """What computed the loss and the gradients of weights."""
     fractions: Mapping[str, Any] | None = None
     """How learned keep fractions came to the budget."""
 
@@ -72,8 +74,8 @@ def learn(stage: Stage, model: nn.Module, settings: Training, what: str, budget:
         attach_masks(model, budget, method_of(claim.recipe.prune))
     if isinstance(course.rule, Gradual):
         course.rule.cut()  # the best epoch may be one of nearly the budget
-    engine = course.attacked.name if course.attacked else "torch"
-    return Learned(model, tuple(records), engine, of_fractions(start, records) if start else None)
+    engine, weight_step = (each.name if each else "torch" for each in (course.attacked, course.weight_step))
+    return Learned(model, tuple(records), engine, weight_step, of_fractions(start, records) if start else None)
 
 
 def _keep_last(stage: Stage, model: nn.Module, settings: Training, budget: Budget | None) -> None:

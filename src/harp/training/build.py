@@ -29,7 +29,7 @@ from harp.pruning import (
 )
 from harp.recipes import ADMM, Pruning, Recipe, Training, steps_per_epoch
 from harp.training.averaging import Average
-from harp.training.loop import Attacked, Course, Validate
+from harp.training.loop import Attacked, Course, Validate, WeightStep
 from harp.training.mixing import Mixing
 from harp.training.optimizer import KeepRule
 from harp.training.targets import Targets
@@ -128,6 +128,7 @@ def make_course(
     budget: Budget | None = None,
     world: int = 1,
     attacked: Attacked | None = None,
+    weight_step: WeightStep | None = None,
     classes: int = 0,
     teacher: nn.Module | None = None,
 ) -> Course:
@@ -148,6 +149,7 @@ def make_course(
         rule=rule,
         sharpness=sharpness_of(model, settings),
         attacked=attacked,
+        weight_step=weight_step,
         average=Average(model, settings.ema) if settings.ema > 0 else None,
         targets=targets_of(settings, classes, teacher),
         mixing=mixing_of(settings),

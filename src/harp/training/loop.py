@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, runtime_checkable
@@ -51,6 +51,17 @@ class Attacked(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
+@runtime_checkable
+class WeightStep(Protocol):
+    """Where the loss and its gradients are computed inside of it, and a state to go on from."""
+
+    @property
+    def name(self) -> str: ...
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> AbstractContextManager[None]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
 @dataclass(frozen=True)
 class Course:
     """What ``fit`` runs: a stage's name and settings, its loss, its data, and how an epoch is evaluated."""
@@ -68,6 +79,8 @@ class Course:
     sharpness: Sharpness | None = None
     attacked: Attacked | None = None
     """What attacks are made on; None is the model itself."""
+    weight_step: WeightStep | None = None
+    """What computes the loss; None is torch alone."""
     average: Average | None = None
     """Evaluated and kept, if there is one, in place of the weights that the steps lead to."""
     targets: Targets | None = None
@@ -120,6 +133,8 @@ class _Run:
         self.parts: dict[str, Any] = {"rule": course.rule, "objective": None if free is None else Shares(fabric, free)}
         if course.attacked is not None:
             self.parts["attacked"] = course.attacked
+        if course.weight_step is not None:
+            self.parts["weight step"] = course.weight_step
         if course.average is not None:
             self.parts["average"] = course.average
         if (scaler := getattr(fabric.strategy.precision, "scaler", None)) is not None:
@@ -133,7 +148,8 @@ class _Run:
             raise ValueError(f"{self.resume} is not there for all processes: --out must be on a file system they share")
         if self.resume is None or not found:
             return []
-        state = {"attacked": {"engine": "torch"}, **load_state(self.resume)}  # where there was no choice
+        in_torch = {"engine": "torch"}
+        state = {"attacked": in_torch, "weight step": in_torch, **load_state(self.resume)}  # where there was no choice
         try:
             self.progress.restore(state, self.model, self.optimizer, self.parts)
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
@@ -244,6 +260,8 @@ def train_step(
             with fabric.autocast():
                 y, target = (y, None) if course.targets is None else course.targets(x, y)
                 robust_loss = on_batch(course.objective, model, x, y, target=target, attacked=course.attacked)
+                if course.weight_step is not None:
+                    robust_loss = _inside(course.weight_step, robust_loss, model, x, y)
             loss = _take_gradients(model, robust_loss, fabric, optimizer)
         if course.sharpness is not None and epoch >= course.sharpness.warmup:
             with perturbed(model, course.sharpness), hold_masks(model):
@@ -260,6 +278,16 @@ def train_step(
     if course.average is not None:
         course.average.step()
     return loss
+
+
+def _inside(
+    step: WeightStep, loss: Callable[[], Tensor], model: nn.Module, x: Tensor, y: Tensor
+) -> Callable[[], Tensor]:
+    def inside() -> Tensor:
+        with step(model, x, y):
+            return loss()
+
+    return inside
 
 
 def _take_gradients(model: nn.Module, loss: Callable[[], Tensor], fabric: Fabric, optimizer: Any) -> Tensor:

@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include "engine.h"
+#include "learning_module.h"
 #include "library/model.h"
 #include "module.h"
 #include "names.h"
@@ -178,6 +179,7 @@ NB_MODULE(_engine, m) {
       .def_prop_ro("plans", &Engine::plans)
       .def_prop_ro("isa", [](const Engine& engine) { return engine.kernels()->isa; })
       .def_prop_ro("threads", &Engine::threads);
+  add_learning(m);
   m.def("isa", [](const std::string& name) { return find_kernels(name)->isa; }, nb::arg("name") = "");
   m.def(
       "peak_gflops", [](int threads, const std::string& isa) { return peak_gflops(find_kernels(isa), threads); },

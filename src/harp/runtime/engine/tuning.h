@@ -70,6 +70,13 @@ constexpr std::int64_t COST_OF_A_POSITION = 64, COST_OF_HALF_A_BORDER = 32;
 // A value moves to a layout with less waste when that saves this factor of positions: a move reads and writes all.
 constexpr double WASTE_WORTH_A_MOVE = 1.6;
 
+// --- layers that learn ---
+
+// Columns of a strip of positions: what a window of 3 x 3 reads of 64 channels and 128 images is then 1 MB.
+constexpr int LEARNING_STRIP = 8;
+// Positions whose share of the gradients of a channel's weights is added at once: the sums are then in the first cache.
+constexpr int LEARNING_POSITIONS = 4;
+
 // --- threads ---
 
 // Channels that a thread takes at least when threads share a layer: dense tiles compute several at once, and two

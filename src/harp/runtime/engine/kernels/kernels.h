@@ -221,6 +221,63 @@ struct TensorKernels {
   void (*copy)(float* out, std::ptrdiff_t out_step, const float* in, std::ptrdiff_t in_step, std::size_t count);
 };
 
+// Of layers that learn, see kernels/learning.h. A tap reads `channel` at one of the places of the window.
+struct MapTap {
+  std::int32_t channel, place;
+  float weight;
+};
+
+// All images at one position, for output channels begin to end.
+struct MapTask {
+  const float* in;
+  std::ptrdiff_t in_channel;
+  const std::ptrdiff_t* places;  // where in a channel each place of the window lies, -1: in the padding
+  const MapTap* taps;
+  const std::uint32_t* rows;     // the taps of channel o are rows[o] to rows[o + 1]
+  const float* bias;             // or null
+  int begin, end, images;
+  float* out;
+  std::ptrdiff_t out_channel;
+};
+
+// The same position's share of the gradients of weights: a vector of sums for every tap.
+struct DotsTask {
+  const float* in;
+  std::ptrdiff_t in_channel;
+  const std::ptrdiff_t* places;
+  const MapTap* taps;
+  const std::uint32_t* rows;
+  int begin, end, images;
+  const float* upstream;
+  std::ptrdiff_t upstream_channel;
+  float* sums;
+};
+
+// (x - centre) * scale + shift, and factor times another, if there is one.
+struct CentredScale {
+  float centre, scale, shift;
+  const float* add;
+  float factor;
+};
+
+// The maximum over the places of one window, for all images; or its gradient, added to where each maximum came from.
+struct PeakTask {
+  const float* in;
+  const std::ptrdiff_t* places;
+  int count, images;
+  float* out;             // of the window; of the input, going back
+  const float* upstream;  // going back, or null
+};
+
+struct LearningKernels {
+  void (*products)(const MapTask&);
+  void (*dots)(const DotsTask&);
+  // The sum of a - centre, or of that times b where it is not null; of its square where b is a.
+  double (*sum)(const float* a, float centre, const float* b, std::ptrdiff_t count);
+  void (*scale)(float* out, const float* x, const CentredScale&, std::ptrdiff_t count);
+  void (*maximum)(const PeakTask&);
+};
+
 struct Kernels {
   const char* isa;
   int lanes;
@@ -245,6 +302,7 @@ struct Kernels {
   TensorKernels tensors;
   void (*gather)(const GatherTask&, const float* src, int channel);
   double (*peak)(std::int64_t rounds);  // floating-point operations done
+  LearningKernels learn;
 };
 
 const Kernels* baseline_kernels();

@@ -7,6 +7,7 @@
 #include "dense_tile.h"
 #include "elementwise.h"
 #include "kernels.h"
+#include "learning.h"
 #include "moving.h"
 #include "sparse_tile.h"
 #include "tensors.h"
@@ -61,7 +62,8 @@ const Kernels TABLE{ISA,
                     normalise_channels,
                     TENSORS,
                     gather,
-                    peak};
+                    peak,
+                    LEARNING};
 
 }  // namespace
 
