@@ -19,10 +19,42 @@ inline Vector apply_simple(Vector x, Activation activation, float slope) {
 inline Vector sigmoid(Vector x) { return 1.0f / (1.0f + exponential(-x)); }
 inline Vector hard(Vector x) { return at_most(at_least(x + 3.0f, spread(0.0f)), spread(6.0f)) * (1.0f / 6.0f); }
 
+// (1 - erf(z)) / 2 for z >= 0: t = 1 / (1 + z / 2) times exp of a polynomial in t less z², fitted on [0, 9].
+inline Vector half_erfc(Vector z) {
+  z = at_most(z, spread(9.0f));  // further out nothing is left, and smaller numbers are slow
+  const Vector t = 1.0f / (1.0f + 0.5f * z), k = t * 2.44444444f - 1.44444444f;
+  Vector p = spread(1.22663001e-4f);
+  p = p * k - 3.97641281e-4f;
+  p = p * k - 3.41240694e-4f;
+  p = p * k + 3.34101397e-3f;
+  p = p * k - 6.47389807e-4f;
+  p = p * k - 2.79532083e-2f;
+  p = p * k + 1.36255033e-2f;
+  p = p * k + 5.60471400e-1f;
+  p = p * k - 5.48221098e-1f;
+  return 0.5f * t * exponential(p - z * z);
+}
+
 inline Vector gelu(Vector x) {
-  Vector y;
-  for (int i = 0; i < LANES; ++i) y[i] = 0.5f * x[i] * (1.0f + erff(x[i] * 0.70710678f));
-  return y;
+  const Vector size = x < 0.0f ? -x : x, beyond = half_erfc(size * 0.70710678f);
+  return x * (x < 0.0f ? beyond : 1.0f - beyond);
+}
+
+// exp(x) - 1 for x <= 0, where the two differ little by a polynomial.
+inline Vector less_one(Vector x) {
+  Vector p = spread(1.9875691500e-4f);
+  p = p * x + 1.3981999507e-3f;
+  p = p * x + 8.3334519073e-3f;
+  p = p * x + 4.1665795894e-2f;
+  p = p * x + 1.6666665459e-1f;
+  p = p * x + 5.0000001201e-1f;
+  return x > -0.34f ? p * x * x + x : exponential(x) - 1.0f;
+}
+
+// x · tanh(log(1 + exp x)), with e = exp x: x · n / (n + 2), n = e · (e + 2).
+inline Vector mish(Vector x) {
+  const Vector e = exponential(at_most(x, spread(20.0f))), n = e * (e + 2.0f);
+  return x * (n / (n + 2.0f));
 }
 
 // From the exponential where it is exact enough, else by a polynomial.
@@ -73,8 +105,8 @@ inline Vector apply(Vector x, Activation activation, float slope) {
     case Activation::gelu: return gelu(x);
     case Activation::gelu_tanh: return x * sigmoid(1.59576912f * (x + 0.044715f * x * x * x));
     case Activation::tanh: return hyperbolic_tangent(x);
-    case Activation::elu: return x > 0.0f ? x : slope * each(x, [](float v) { return expm1f(v < 0.0f ? v : 0.0f); });
-    case Activation::mish: return x * hyperbolic_tangent(softplus(x));
+    case Activation::elu: return x > 0.0f ? x : slope * less_one(at_most(x, spread(0.0f)));
+    case Activation::mish: return mish(x);
     case Activation::softplus: return softplus(x);
     case Activation::at_least: return at_least(x, spread(slope));
     case Activation::at_most: return at_most(x, spread(slope));
