@@ -85,6 +85,8 @@ def _result_of(node: fx.Node, known: Known, draft: Draft, batch: SymInt) -> Any:
     if target is operator.getitem:
         return args[0][args[1]]
     draft.name, place = _place_of(node)
+    if target.overloadpacket in _OF_ITS_TYPE:
+        known = {**known, node.args[0]: torch.empty(0)}
     try:
         if not any(_is_of_images(known[argument]) for argument in node.all_input_nodes):
             return _constant_of(node, known, draft, batch)
@@ -93,6 +95,10 @@ def _result_of(node: fx.Node, known: Known, draft: Draft, batch: SymInt) -> Any:
     except UnsupportedError as error:
         what = f"{place} computes {target}, which cannot be exported: {error}"
         raise ValueError(f"{what}. Replace it, or export with format='onnx'") from error
+
+
+_OF_ITS_TYPE = {torch.ops.aten.new_zeros, torch.ops.aten.new_ones, torch.ops.aten.new_full, torch.ops.aten.new_empty}
+"""What takes nothing but the type of its first argument."""
 
 
 def _computed(node: fx.Node, draft: Draft, batch: SymInt, arguments: list[Any]) -> Any:

@@ -19,25 +19,26 @@ inline Vector apply_simple(Vector x, Activation activation, float slope) {
 inline Vector sigmoid(Vector x) { return 1.0f / (1.0f + exponential(-x)); }
 inline Vector hard(Vector x) { return at_most(at_least(x + 3.0f, spread(0.0f)), spread(6.0f)) * (1.0f / 6.0f); }
 
-// (1 - erf(z)) / 2 for z >= 0: t = 1 / (1 + z / 2) times exp of a polynomial in t less z², fitted on [0, 9].
-inline Vector half_erfc(Vector z) {
-  z = at_most(z, spread(9.0f));  // further out nothing is left, and smaller numbers are slow
-  const Vector t = 1.0f / (1.0f + 0.5f * z), k = t * 2.44444444f - 1.44444444f;
-  Vector p = spread(1.22663001e-4f);
-  p = p * k - 3.97641281e-4f;
-  p = p * k - 3.41240694e-4f;
-  p = p * k + 3.34101397e-3f;
-  p = p * k - 6.47389807e-4f;
-  p = p * k - 2.79532083e-2f;
-  p = p * k + 1.36255033e-2f;
-  p = p * k + 5.60471400e-1f;
-  p = p * k - 5.48221098e-1f;
-  return 0.5f * t * exponential(p - z * z);
-}
-
+// x · Φ(x). Φ(x) is a half and x times a polynomial in x², fitted on |x| < 5.374; further out it is 0 or 1.
 inline Vector gelu(Vector x) {
-  const Vector size = x < 0.0f ? -x : x, beyond = half_erfc(size * 0.70710678f);
-  return x * (x < 0.0f ? beyond : 1.0f - beyond);
+  const Vector square = at_most(x * x, spread(28.88f)), k = square * 6.92520776e-2f - 1.0f;
+  Vector p = spread(3.48037741e-04f);
+  p = p * k - 9.47272282e-04f;
+  p = p * k + 8.81005494e-04f;
+  p = p * k - 1.18430199e-03f;
+  p = p * k + 3.46080711e-03f;
+  p = p * k - 6.46108998e-03f;
+  p = p * k + 9.47359126e-03f;
+  p = p * k - 1.37787318e-02f;
+  p = p * k + 1.94537127e-02f;
+  p = p * k - 2.56350325e-02f;
+  p = p * k + 3.21160027e-02f;
+  p = p * k - 3.93103844e-02f;
+  p = p * k + 4.86981717e-02f;
+  p = p * k - 6.56340650e-02f;
+  p = p * k + 1.31559912e-01f;
+  const Vector near = x * (0.5f + x * p), far = x < 0.0f ? Vector{} : x;
+  return square < 28.88f ? near : (x == x ? far : x);
 }
 
 // exp(x) - 1 for x <= 0, where the two differ little by a polynomial.
