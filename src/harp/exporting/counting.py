@@ -32,6 +32,7 @@ def count_graph(graph: Graph, model: nn.Module) -> Count:
     """
     weights = prunable_weights(model)
     stored = {id(weight): int(weight.count_nonzero()) for weight in weights.values()}
+    named = {name: each for name, each in model.named_parameters(remove_duplicate=False) if id(each) in stored}
     others = _others(model, weights.values())
     found: dict[object, Count] = {}
     for place, node in enumerate(graph.nodes):
@@ -39,7 +40,7 @@ def count_graph(graph: Graph, model: nn.Module) -> Count:
             continue
         array = node.tensors["weight"]
         count = Count(int(np.count_nonzero(array)), array.size)
-        own = weights.get(f"{node.name}.weight" if node.name else "weight")
+        own = named.get(f"{node.name}.weight" if node.name else "weight")
         if own is None or own.numel() != array.size:  # of a product that the forward pass writes out
             if others.get(array.size, -1) < count.kept:
                 found[place] = count
