@@ -78,9 +78,7 @@ def _limit_memory(most: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
-def try_all(
-    wanted: Sequence[tuple[str, str]], state: Path, jobs: int, again: str = "", **limits: Any
-) -> list[Record]:
+def try_all(wanted: Sequence[tuple[str, str]], state: Path, jobs: int, again: str = "", **limits: Any) -> list[Record]:
     """Try what the state file does not have, and once more what `again` asks for; keep each result in it at once."""
     records = {_key(record): record for record in read_state(state)}
     left = {network: steps_left(records.get(network), again) for network in wanted}
