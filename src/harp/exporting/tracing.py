@@ -44,10 +44,12 @@ def graph_of(written: Program, tensors: Mapping[str, Tensor] | None = None) -> G
     if answer.batch or answer.merged:
         raise ValueError(f"{written.kind} returns a tensor whose first dimension is not that of the images")
     draft.settled(answer)
-    nodes = fold(draft.nodes, draft.shapes)
+    nodes = [*fold(draft.nodes, draft.shapes)]
     if not nodes:
         raise ValueError(f"{written.kind} returns its input, or a constant: there is nothing to export")
-    return Graph(written.shape, tuple(_in_float32(node) for node in nodes))
+    for place, node in enumerate(nodes):  # in place: all of it twice as float64, and once as float32, is much
+        nodes[place] = _in_float32(node)
+    return Graph(written.shape, tuple(nodes))
 
 
 def _inputs_of(program: ExportedProgram, tensors: Mapping[str, Tensor]) -> Known:
