@@ -102,8 +102,18 @@ def _max_pool(
 ) -> Value:
     if _pair(dilation) != (1, 1):
         raise UnsupportedError(f"its window has dilation {_pair(dilation)}: expected 1")
+    return _pool(draft, value, "max_pool", {**_window(kernel, stride, padding), "ceil": ceil})
+
+
+def _pool(draft: Draft, value: Value, op: str, how: Mapping[str, Any]) -> Value:
+    """Of a map, or of several of each image: to a window on one channel these are so many more channels."""
+    if value.merged and value.batch == 0 and len(value.shape) == 4:
+        channels = value.shape[0] * value.shape[1]
+        one = draft.reshaped(value, (channels, *value.shape[2:]))
+        made = draft.add(op, one, shape=(channels, *draft.shape[2:]), attributes=how)
+        return draft.reshaped(made, draft.shape)
     need_map(value)
-    return draft.add("max_pool", value, attributes={**_window(kernel, stride, padding), "ceil": ceil})
+    return draft.add(op, value, attributes=how)
 
 
 def _avg_pool(
@@ -118,9 +128,8 @@ def _avg_pool(
 ) -> Value:
     if divisor is not None and ceil:
         raise UnsupportedError(f"it has divisor_override={divisor} and ceil_mode: expected one of them")
-    need_map(value)
     how = {**_window(kernel, stride, padding), "ceil": ceil, "count_padding": count_padding or divisor is not None}
-    made = draft.add("avg_pool", value, attributes=how)
+    made = _pool(draft, value, "avg_pool", how)
     height, width = how["kernel"]
     return made if divisor is None else scaled(draft, made, height * width / divisor)
 
