@@ -179,6 +179,7 @@ CASES |= {
         "pooled windows": lambda x: (
             F.max_pool2d(x.reshape(-1, 2, 8, 8), 2).view(-1, 64) - F.avg_pool2d(x.reshape(-1, 2, 8, 8), 2).view(-1, 64)
         ),
+        "pooled rows": lambda x: F.avg_pool1d(x.flatten(2), 4, 2, 1),
         "repeats": lambda x: x.repeat_interleave(2, 2).repeat(1, 2, 1, 1).flip(3),
     }.items()
 }

@@ -134,6 +134,25 @@ def _avg_pool(
     return made if divisor is None else scaled(draft, made, height * width / divisor)
 
 
+def _avg_pool_of_rows(
+    draft: Draft,
+    value: Value,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    ceil: bool,
+    count_padding: bool,
+) -> Value:
+    """Along the last axis of (c, l): of a map of one row."""
+    if value.batch != 0 or value.merged or len(value.shape) != 2:
+        raise UnsupportedError(f"its input has the shape {value.shape} for each image: expected (c, l)")
+    sides = {"kernel": (1, kernel[0]), "stride": (1, (stride or kernel)[0]), "padding": (0, padding[0])}
+    how = {**sides, "ceil": ceil, "count_padding": count_padding}
+    channels, length = draft.shape
+    row = draft.reshaped(value, (value.shape[0], 1, value.shape[1]))
+    return draft.reshaped(draft.add("avg_pool", row, shape=(channels, 1, length), attributes=how), draft.shape)
+
+
 def _window(kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> dict[str, Pair]:
     return {"kernel": _pair(kernel), "stride": _pair(stride or kernel), "padding": _pair(padding)}
 
@@ -169,6 +188,7 @@ OPERATIONS: Mapping[Any, Callable[..., Any]] = {
     **ROWS,
     **PRODUCTS,
     aten.conv2d: _conv,
+    aten.avg_pool1d: _avg_pool_of_rows,
     aten.max_pool2d: _max_pool,
     aten.max_pool2d_with_indices: lambda draft, value, *how: (_max_pool(draft, value, *how), None),
     aten.avg_pool2d: _avg_pool,

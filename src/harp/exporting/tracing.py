@@ -88,7 +88,7 @@ def _result_of(node: fx.Node, known: Known, draft: Draft, batch: SymInt) -> Any:
         return args[0][args[1]]
     draft.name, place = _place_of(node)
     if target.overloadpacket in _OF_ITS_TYPE:
-        known = {**known, node.args[0]: torch.empty(0)}
+        known = {**known, node.all_input_nodes[0]: torch.empty(0)}
     try:
         if not any(_is_of_images(known[argument]) for argument in node.all_input_nodes):
             return _constant_of(node, known, draft, batch)

@@ -93,6 +93,8 @@ def _warn_of_budget(records: list[EpochMetrics], epochs: int, budget: Budget | N
         return
     density = f"density {records[-1].density:.3%} after {len(records)} of {epochs} epochs, and the budget is {budget.keep:.3%}"
     if len(records) == epochs and not any(record.met_budget for record in records):
-        log.warning("%s: no epoch met the budget, so the masks are cut to it at the end without further training", density)
+        log.warning(
+            "%s: no epoch met the budget, so the masks are cut to it at the end without further training", density
+        )
     elif len(records) == (epochs + 1) // 2 and misses_budget(records, epochs, budget.keep):
         log.warning("%s: at this pace learning will not meet it; raise gamma_step, or take rule='descent'", density)
