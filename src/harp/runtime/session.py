@@ -66,11 +66,6 @@ def peak_gflops(threads: int = 1) -> float:
     return compiled().peak_gflops(_count_threads(threads), os.environ.get(_ISA, ""))
 
 
-def check_way_back(graph: Graph) -> None:
-    """Raise ValueError naming a layer through which sessions of ``graph`` cannot go back. Nothing is planned."""
-    need_way_back(FromGraph(graph).layers)
-
-
 @dataclass(frozen=True)
 class LayerChoice:
     """How one layer is run."""
