@@ -17,7 +17,8 @@ from harp.data import InMemory
 from harp.models import build_model
 from harp.recipes import Pruning, Training
 from harp.training.distributed import place
-from harp.training.loop import Attacked, Course, WeightStep, train_step
+from harp.training.engines import Attacked, WeightStep
+from harp.training.loop import Course, train_step
 from harp.training.optimizer import make_optimizer
 
 EPS, STEP_SIZE, CLASSES = 8 / 255, 2 / 255, 10

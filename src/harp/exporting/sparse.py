@@ -10,7 +10,7 @@ from harp.exporting.program import program_of
 from harp.exporting.tracing import graph_of
 from harp.pruning import bake_masks, freeze_masks, masks
 from harp.runtime.graph import Graph
-from harp.runtime.session import check_way_back
+from harp.runtime.tape import check_way_back
 from harp.runtime.torch import SparseModule
 
 

@@ -65,12 +65,6 @@ def peak_gflops(threads: int = 1) -> float:
     return compiled().peak_gflops(_count_threads(threads), os.environ.get(_ISA, ""))
 
 
-def check_way_back(graph: Graph) -> None:
-    """Raise ValueError naming a layer through which sessions of ``graph`` cannot go back. Nothing is planned."""
-    arranged, values = arrange(graph, shapes(graph))
-    need_way_back(lower(arranged, values))
-
-
 @dataclass(frozen=True)
 class LayerChoice:
     """How one layer is run."""

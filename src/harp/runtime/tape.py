@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from harp.runtime.graph import Shape
-from harp.runtime.lowering import Layer
+from harp.runtime.arranging import arrange
+from harp.runtime.graph import Graph, Shape
+from harp.runtime.lowering import Layer, lower
+from harp.runtime.shapes import shapes
 
 _WAYS_BACK = {"conv", "activation", "affine", "max_pool", "avg_pool", "adaptive_avg_pool", "add", "mul", "concat"}
 _WAYS_BACK |= {"flatten", "softmax"}
@@ -26,6 +28,12 @@ def need_way_back(layers: Iterable[Layer]) -> None:
         f"{named.name or 'the network itself'} computes {what}, through which the engine has no way back: "
         "take gradients in PyTorch (--compute.engine torch)"
     )
+
+
+def check_way_back(graph: Graph) -> None:
+    """Raise ValueError naming a layer through which sessions of ``graph`` cannot go back. Nothing is planned."""
+    arranged, values = arrange(graph, shapes(graph))
+    need_way_back(lower(arranged, values))
 
 
 class Tape:

@@ -29,7 +29,8 @@ from harp.pruning import (
 )
 from harp.recipes import ADMM, Pruning, Recipe, Training, steps_per_epoch
 from harp.training.averaging import Average
-from harp.training.loop import Attacked, Course, Validate, WeightStep
+from harp.training.engines import Attacked, WeightStep
+from harp.training.loop import Course, Validate
 from harp.training.mixing import Mixing
 from harp.training.optimizer import KeepRule
 from harp.training.targets import Targets

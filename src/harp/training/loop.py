@@ -9,10 +9,10 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, runtime_checkable
+from typing import Any, NoReturn
 
 import torch
 from lightning_fabric import Fabric
@@ -25,6 +25,7 @@ from harp.pruning import Budget, Sharpness, hold_masks, perturbed
 from harp.recipes import Training, images_used
 from harp.training.averaging import Average
 from harp.training.distributed import Shares, average_gradients, averaged_buffers, mean_over, share
+from harp.training.engines import Attacked, WeightStep, computed_by
 from harp.training.mixing import Mixing
 from harp.training.optimizer import KeepRule, lr_factor, make_optimizer, set_lr
 from harp.training.progress import EpochMetrics, Progress, StepProgress
@@ -38,28 +39,6 @@ AUTOSAVE_S = 120.0
 
 Validate = Callable[[nn.Module], tuple[float, float]]
 """model → (clean, robust) accuracy on the validation split."""
-
-
-@runtime_checkable
-class Attacked(Protocol):
-    """Gives the module to attack for a model and a batch, and has a state to go on from."""
-
-    @property
-    def name(self) -> str: ...
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> nn.Module: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
-@runtime_checkable
-class WeightStep(Protocol):
-    """Where the loss and its gradients are computed inside of it, and a state to go on from."""
-
-    @property
-    def name(self) -> str: ...
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> AbstractContextManager[None]: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -257,7 +236,7 @@ def train_step(
                 y, target = (y, None) if course.targets is None else course.targets(x, y)
                 robust_loss = on_batch(course.objective, model, x, y, target=target, attacked=course.attacked)
                 if course.weight_step is not None:
-                    robust_loss = _inside(course.weight_step, robust_loss, model, x, y)
+                    robust_loss = computed_by(course.weight_step, robust_loss, model, x, y)
             loss = _take_gradients(model, robust_loss, fabric, optimizer)
         if course.sharpness is not None and epoch >= course.sharpness.warmup:
             with perturbed(model, course.sharpness), hold_masks(model):
@@ -274,16 +253,6 @@ def train_step(
     if course.average is not None:
         course.average.step()
     return loss.item()
-
-
-def _inside(
-    step: WeightStep, loss: Callable[[], Tensor], model: nn.Module, x: Tensor, y: Tensor
-) -> Callable[[], Tensor]:
-    def inside() -> Tensor:
-        with step(model, x, y):
-            return loss()
-
-    return inside
 
 
 def _take_gradients(model: nn.Module, loss: Callable[[], Tensor], fabric: Fabric, optimizer: Any) -> Tensor:
