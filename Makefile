@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet -n 2 --dist worksteal
 
-.PHONY: demo test test-slow check docs bench sanitize wheels clean
+.PHONY: demo test test-slow test-gpu check docs bench sanitize wheels clean
 
 demo: $(VENV)/.installed
 	$(BIN)/harp run digits --out runs/digits
@@ -23,16 +23,30 @@ test: $(VENV)/.installed-dev
 test-slow: $(VENV)/.installed-dev
 	$(TESTS) -m slow
 
+# On a machine with a GPU, with the torch that is there (2.6 or newer) and no network; nothing is compiled:
+#     python packaging/gpu_wheels.py wheels-gpu        where there is a network; the folder travels with the checkout
+#     make test-gpu PYTHON=python3 WHEELS=wheels-gpu
+# Without WHEELS, the modules are those of PYTHON. Without CUDA every file is skipped and says so.
+WHEELS :=
+GPU_SITE := build/gpu-site
+GPU_PATH := $(CURDIR)/src:$(CURDIR)/$(GPU_SITE)
+test-gpu:
+	@$(PYTHON) -c 'import torch; assert tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 6), torch.__version__' || \
+		{ echo "$(PYTHON) has no torch of 2.6 or newer; name one that has: make test-gpu PYTHON=..." >&2; exit 1; }
+	$(if $(WHEELS),$(PYTHON) -m pip --disable-pip-version-check --quiet install --no-index --no-deps --upgrade --target $(GPU_SITE) $(WHEELS)/*.whl)
+	PYTHONPATH="$(GPU_PATH)" CUBLAS_WORKSPACE_CONFIG=:4096:8 $(PYTHON) -m pytest --quiet --confcutdir=tests/gpu -W default \
+		--durations 10 tests/gpu
+
 # The engine without its Python face, whose headers the tool would have to be told of.
 ENGINE := src/harp/runtime/engine
-TIDIED := $(filter-out %/module.cpp,$(wildcard $(ENGINE)/*.cpp $(ENGINE)/*/*.cpp))
+TIDIED := $(filter-out %/module.cpp %/module_reading.cpp,$(wildcard $(ENGINE)/*.cpp $(ENGINE)/*/*.cpp))
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/clang-format --dry-run --Werror $(wildcard $(addprefix $(ENGINE)/,*.h *.cpp */*.h */*.cpp)) tests/runtime/*.cpp $(wildcard src/harp/cfile/parts/*.c benchmarks/cortex_m/*.c)
+	$(BIN)/clang-format --dry-run --Werror $(wildcard $(addprefix $(ENGINE)/,*.h *.cpp */*.h */*.cpp)) tests/runtime/*.cpp tests/runtime/*.c examples/libharp/*.c $(wildcard src/harp/cfile/parts/*.c benchmarks/cortex_m/*.c)
 	$(BIN)/clang-tidy --quiet $(TIDIED) -- -std=c++17 -I$(ENGINE) -DHARP_KERNELS=baseline_kernels
 
 docs: $(VENV)/.installed-docs

@@ -46,7 +46,7 @@ def compare(side: int, seed: int) -> None:
     x = np.random.default_rng(seed).random((5, *graph.input), np.float32)
     session = Session(graph, threads=1, autotune=False)
     expected = np.empty((5, 3), np.float32)
-    NumpyEngine(layers_of(graph), 1).run(x, session._sizes(session._shapes(graph.input)), expected, False)
+    NumpyEngine(layers_of(graph), 1).run(x, session._sizes(graph.input).values, expected, False)
     off = float(np.abs(session(x) - expected).max() / np.abs(expected).max())
     if not off < 1e-4:
         raise RuntimeError(f"images of {side} pixels, seed {seed}: off by {off:.2g}")

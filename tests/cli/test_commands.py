@@ -190,7 +190,10 @@ def test_nothing_complains_to_a_reader_that_has_gone(tiny):
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, *(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGTERM, signal.SIGKILL))],
+)
 def test_a_run_that_was_signalled_goes_on_and_ends_with_the_bytes_of_one_never_stopped(tiny, harp_process, number):
     words = [*PRETRAIN, "--epochs", "3", "--objective", "natural"]
     process = harp_process(*words, TINY_PAUSE_S="0.1")

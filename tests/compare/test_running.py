@@ -188,6 +188,7 @@ def test_runs_of_other_settings_are_refused_with_the_difference_and_may_be_repla
     assert recipe_in(Path("out/lwm-0.1-s0/final/recipe.json")).finetune.lr == 0.3
 
 
+@pytest.mark.slow
 def test_cells_run_as_processes_of_their_own(parent: Path, harp_process):
     words = ["compare", "dense", "--methods", "lwm", "--keeps", "0.1", "--seeds", "0", "--jobs", "2", *EVALUATED]
     process = harp_process(*words, "--out", "out")
@@ -236,3 +237,44 @@ def test_a_comparison_that_was_stopped_or_killed_goes_on_and_ends_with_the_same_
         assert main([*words, "--out", out]) == 0
     paths = [Path(out) / "harp-0.1-s0/final/model.safetensors" for out in ("out", "straight")]
     assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_doubts_are_settled_unless_another_attack_is_asked_for(parent: Path, capsys):
+    words = [
+        "compare",
+        "dense",
+        "--methods",
+        "lwm",
+        "--keeps",
+        "0.1",
+        "--seeds",
+        "0",
+        "--test.images",
+        "24",
+        "--dry-run",
+    ]
+    assert main([*words, "--out", "out"]) == 0
+    assert "--test.attack settled" in capsys.readouterr().out
+    assert main([*words, "--out", "out", "--test.attack", "autoattack"]) == 0
+    assert "settled" not in capsys.readouterr().out
+
+
+def test_a_column_of_corruptions_evaluates_every_network_on_them(parent: Path, inline: list[str], capsys):
+    words = [
+        "--methods",
+        "lwm",
+        "--keeps",
+        "0.1",
+        "--seeds",
+        "0",
+        "--columns",
+        "corruptions",
+        "--json",
+        "out/records.json",
+    ]
+    assert compare("dense", *words) == 0
+    assert "corrupted" in capsys.readouterr().out
+    assert [0 < record["corruptions"] < 1 for record in json.loads(Path("out/records.json").read_bytes())] == [
+        True,
+        True,
+    ]

@@ -117,6 +117,7 @@ def compare(*words: str) -> int:
     return main(["compare", "dense", *methods, *test, "--tune", "finetune.lr", "0.3", "0.003", *words])
 
 
+@pytest.mark.slow
 def test_trials_are_trained_the_best_is_tested_and_nothing_is_done_twice(tiny: Path, inline: list[str], capsys):
     pretrain(TINY, Path("dense"))
     assert compare("--tune", "prune.lr", "0.1", "0.3", "--json", "records.json") == 0

@@ -1,6 +1,6 @@
 """Evaluation: counts that can be believed, the same for every model and release."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pyautoattack
 import pytest
@@ -112,6 +112,23 @@ def own_attack(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     x = x.clone().requires_grad_(True)
     nn.functional.cross_entropy(model(x), y).backward()
     return (x + 0.01 * x.grad.sign()).clamp(0, 1).detach()
+
+
+@dataclass(frozen=True)
+class Jump:
+    """An attack with a name and a ball, and no class of harp's."""
+
+    threat: Threat
+    name: str = "my-jump"
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return (x + 10 * self.threat.eps).clamp(0, 1)
+
+
+def test_an_attack_with_a_name_and_a_threat_is_recorded_with_both_and_held_to_its_ball():
+    found = evaluate(linear(), images(linear()), Jump(Threat("linf", 0.001)))
+    assert (found.attack, found.norm, found.eps) == ("my-jump", "linf", 0.001)
+    assert any("outside" in note for note in found.notes)
 
 
 def test_an_attack_of_ones_own_is_a_function():

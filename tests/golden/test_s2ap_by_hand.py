@@ -47,7 +47,7 @@ def step(model: nn.Module, sharpness: Sharpness | None, objective: Callable, lr:
     images = InMemory(torch.zeros(1, 1, 2, 2), Y)
     course = Course("prune", settings, objective, images, lambda model: (0.0, 0.0), seed=0, sharpness=sharpness)
     learning = [p for p in model.parameters() if p.requires_grad]
-    return train_step(model, course, Fabric(accelerator="cpu"), torch.optim.SGD(learning, lr=lr), X, Y)
+    return train_step(model, course, Fabric(accelerator="cpu"), torch.optim.SGD(learning, lr=lr), X, Y).item()
 
 
 def test_one_step_of_s2ap():

@@ -399,6 +399,7 @@ torch.save(pruner.bake().state_dict(), f"{place}/{world}-{rank}.pt")
 """
 
 
+@pytest.mark.slow
 def test_two_ranks_prune_like_one(tmp_path):
     for world in (1, 2):
         (tmp_path / "meet").unlink(missing_ok=True)

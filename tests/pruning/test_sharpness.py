@@ -211,7 +211,7 @@ def test_a_plug_in_works_in_mixed_precision():
     sharp = Sharpness(0.5, learned_scores)
     plan = Course("x", Training(), natural(), InMemory(x, y), lambda m: (0.0, 0.0), seed=0, sharpness=sharp)
     learning = [p for p in model.parameters() if p.requires_grad]
-    loss = train_step(model, plan, fabric, fabric.setup_optimizers(torch.optim.SGD(learning, lr=0.1)), x, y)
+    loss = train_step(model, plan, fabric, fabric.setup_optimizers(torch.optim.SGD(learning, lr=0.1)), x, y).item()
     assert math.isfinite(loss)
     assert all(mask.scores.dtype == torch.float32 and mask.scores.isfinite().all() for mask in masks(model).values())
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harp.cli.compare_console import table_of
 from harp.report import write_compare_report
 from harp.report.compare import CLEAN, CompareResults, Entry, read_compare_results, records
 from harp.report.results import Test as Attack
@@ -200,3 +201,38 @@ def test_a_name_that_tries_to_be_markup_stays_text(fake, evaluation, tmp_path: P
 def test_without_a_finished_network_there_is_no_page(results, tmp_path: Path):
     with pytest.raises(ValueError, match="no pruned network that is finished"):
         write_compare_report(results({("dense", 1.0): [(900, 300)]}), tmp_path / "results.html")
+
+
+def test_further_columns_are_read_off_the_cards_and_stand_in_table_page_and_records(
+    results, fake, evaluation, tmp_path
+):
+    confusion = [[0, 0, 400], [0, 1, 100], [1, 1, 350], [1, 0, 150]]
+    corrupted = {"images": 1000, "counts": {"fog": [600, 400]}, "by_image": [1] * 1000, "accuracy": 0.5, "seed": 0}
+    clean = evaluation("clean", 750, calibration=[[1000, 750, 0.9]], confusion=confusion)
+    attacked = evaluation("pgd-20", 750, eps=0.1, confusion=confusion)
+    run = fake(
+        "hydra-0.01-0",
+        "hydra",
+        KEPT[0.01],
+        corruptions={**corrupted, "low": 0.5, "high": 0.5, "elapsed_s": 1.0, "inputs": ""},
+    )
+    run.card["evaluations"] = [clean, attacked]
+    columns = ("corruptions", "calibration", "worst-class")
+    entries = [Entry("hydra", 0.01, "weight", 0, 240, run.write())]
+    found = read_compare_results(entries, PGD, images=1000, baseline="hydra", seeds=(0,), columns=columns)
+    expected = {"corruptions": 0.5, "calibration": 0.15, "worst-class": 0.7}
+    assert {name: each.mean for name, each in found.pruned[0].extra.items()} == pytest.approx(expected)
+    assert {name: records(found)[0][name] for name in columns} == pytest.approx(expected)
+    page = write_compare_report(found, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert all(text in page for text in ("worst class", "70.0", "ECE", "15.0", "corrupted", "50.0"))
+    assert [column.header for column in table_of(found).columns][-3:] == ["corrupted", "ECE", "worst class"]
+
+
+def test_what_autoattack_left_is_beside_what_was_settled(fake, evaluation):
+    run = fake("hydra-0.01-0", "hydra", KEPT[0.01])
+    parts = {"apgd-ce": 0.3, "square": 0.25, "transfer": 0.21}
+    run.card["evaluations"] = [evaluation("clean", 500), evaluation("settled", 210, eps=0.1, per_attack=parts)]
+    entries = [Entry("hydra", 0.01, "weight", 0, 240, run.write())]
+    settled = Attack("settled", "linf", 0.1)
+    record = records(read_compare_results(entries, settled, images=1000, baseline="hydra", seeds=(0,)))[0]
+    assert (record["settled"], record["autoattack"]) == (0.21, 0.25)

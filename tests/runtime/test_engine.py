@@ -138,7 +138,7 @@ def test_sizes_not_seen_for_long_are_forgotten_and_can_come_back():
         result = session(x)
     assert agree(result, expected(graph, x))
     assert session._engine.plans == 16
-    assert len(session._values) < 76
+    assert len(session._known) < 76
 
 
 def test_bytes_are_images_of_255ths_with_channels_last():

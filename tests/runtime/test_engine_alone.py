@@ -29,7 +29,17 @@ def run(*command: str | Path) -> str:
 
 def build(folder: Path, compiler: str, *options: str) -> Path:
     """The program beside this test with the engine in it, and nothing it would have to find at run time."""
-    run("cmake", "-S", ENGINE, "-B", folder, "-DHARP_PYTHON=OFF", f"-DCMAKE_CXX_COMPILER={compiler}", *options)
+    run(
+        "cmake",
+        "-S",
+        ENGINE,
+        "-B",
+        folder,
+        "-DHARP_PYTHON=OFF",
+        "-DHARP_LIBRARY=OFF",
+        f"-DCMAKE_CXX_COMPILER={compiler}",
+        *options,
+    )
     run("cmake", "--build", folder, "--parallel", "2")
     program = folder / "alone.exe"
     library = folder / "libharp_engine.a"

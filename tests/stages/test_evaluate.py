@@ -225,16 +225,16 @@ def test_corruptions_go_to_the_card_and_a_stop_loses_nothing_that_was_finished(r
         on_images=lambda name, done, total: seen.append(done) if name == "corruptions" else None, should_stop=stop
     )
     with pytest.raises(KeyboardInterrupt):
-        evaluate_run(run, clean, CPU, corruptions=True, watch=watch)
+        evaluate_run(run, replace(clean, corruptions=True), CPU, watch=watch)
     assert read_card(run / "card.json").corruptions is None
     again: list[int] = []
     watch = Watch(on_images=lambda name, done, total: again.append(done) if name == "corruptions" else None)
-    evaluate_run(run, clean, CPU, corruptions=True, watch=watch)
+    evaluate_run(run, replace(clean, corruptions=True), CPU, watch=watch)
     found = read_card(run / "card.json").corruptions
     assert found is not None
     assert (found.images, found.versions, len(again)) == (12, 75, 72)
     assert list(RunDirectory(run).evaluations.iterdir()) == []
-    evaluate_run(run, clean, CPU, corruptions=True)
+    evaluate_run(run, replace(clean, corruptions=True), CPU)
     assert read_card(run / "card.json").corruptions == found
 
 

@@ -11,8 +11,7 @@ import torch
 
 from harp.checkpoint import load_tensors
 from harp.pruning import STARTS, attach_masks, masks, weight_budget
-from harp.recipes import ADMM, Compute, Evaluating, Pruning, Recipe, Task, Training
-from harp.runs.card import name_of, plug_ins
+from harp.recipes import ADMM, Compute, Evaluating, Pruning, Recipe, Task, Training, name_of, plug_ins
 from harp.stages.pipeline import run_all
 from harp.stages.train import finetune, pretrain, prune
 from harp.stages.watch import Watch

@@ -64,7 +64,7 @@ def test_a_branch_on_the_images_is_refused_by_every_format_and_by_channels():
 
 def test_a_network_of_which_no_channel_can_go_hears_what_holds_them():
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Softmax(1), nn.Conv2d(8, 5, 6), nn.Flatten()).eval()
-    assert "no channel can go. What holds them: 8 channels of 0 (softmax in 1)" in refusals(model, IMAGE)[-1]
+    assert "no channel can be removed, because of: 8 channels of 0 (softmax in 1)" in refusals(model, IMAGE)[-1]
 
 
 def test_model_and_random_numbers_stay_as_they_are():

@@ -34,10 +34,11 @@ from harp.pruning import (
 )
 from harp.recipes import Pruning, Training
 from harp.training.averaging import Average
-from harp.training.loop import Course, epoch_order, fit, seed_of
+from harp.training.loop import Course, epoch_order, fit
 from harp.training.mixing import Mixing
 from harp.training.optimizer import lr_factor, make_optimizer
 from harp.training.progress import EpochMetrics, Progress, best_of
+from harp.training.seeding import seed_of
 from harp.training.targets import Targets
 
 

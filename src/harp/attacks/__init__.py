@@ -13,7 +13,7 @@ from harp.attacks.guard import (
     logits_of,
 )
 from harp.attacks.minimal import Minimal
-from harp.attacks.pgd import PGD, Attack, ascend, check_attack, check_steps, cw_margin, fgsm
+from harp.attacks.pgd import PGD, Attack, Named, ascend, check_attack, check_steps, cw_margin, fgsm
 from harp.attacks.settled import Settled, settled
 from harp.attacks.threat import Threat
 
@@ -24,6 +24,7 @@ __all__ = [
     "AutoAttackResult",
     "Bounded",
     "Minimal",
+    "Named",
     "Settled",
     "Threat",
     "as_images",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,19 @@ from harp.attacks.guard import as_images, as_targets, attacking, logits_of
 from harp.attacks.threat import Threat
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+@runtime_checkable
+class Named(Protocol):
+    """An attack that says what it is called and which ball it stays in: its results are recorded with both, and held to it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def threat(self) -> Threat: ...
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor: ...
+
+
 """``(model, x, y) -> x_adv``: leaves the model's mode, its gradients and its batch-norm statistics as they were."""
 
 

@@ -38,6 +38,8 @@ class CompareFlags:
     tune: UseAppendAction[tuple[tuple[str, ...], ...]] = ()
     """A setting and values to choose from for each method, on the validation images: finetune.lr 0.1 0.03 0.01. Give it
     several times for a grid."""
+    columns: tuple[Literal["corruptions", "calibration", "worst-class"], ...] = ()
+    """Further columns: mean accuracy under common corruptions, calibration error, accuracy of the worst class under attack."""
     baseline: str | None = None
     """The method that the others are compared with; None is hydra, or the first method if hydra is not among them."""
     jobs: int | None = None
@@ -64,7 +66,7 @@ class CellFlags:
     """The folder for its two runs, `masks` and `final`."""
     recipe: Annotated[Recipe, Flat]
     evaluate: bool = True
-    """Evaluate it on the test set; without, it is a trial among which settings are chosen."""
+    """Evaluate the network on the test set; --no-evaluate makes it a trial of tuning."""
     overwrite: bool = False
     """Replace runs that have other settings, and run the cell again if it is finished."""
 
@@ -100,7 +102,7 @@ def compare(arguments: list[str], stop: StopRequest) -> int:
             "\n".join([*map(str, todo.first), *(["# then, in any order:"] if todo.first else []), *map(str, todo.rest)])
         )
         if todo.trials:
-            print("# then what is chosen among them is evaluated, and so are the parents")
+            print("# then the chosen networks and the parents are evaluated")
         return 0
     refuse_directory(flags.json)
     with CompareConsole(stop) as console:
@@ -141,6 +143,8 @@ def _recipe_to_compare(arguments: list[str]) -> Recipe:
     recipe = PRESETS[source][1] if source in PRESETS else recipe_in(Path(source) / "recipe.json")
     if "channel" in _words_after("--granularities", arguments):  # so that flags such as --prune.multiple-of are taken
         recipe = replace(recipe, prune=replace(recipe.prune, granularity="channel"))
+    if recipe.test.attack == "autoattack":  # between methods, what is in doubt is settled
+        recipe = replace(recipe, test=replace(recipe.test, attack="settled"))
     return replace(recipe, compute=replace(recipe.compute, threads=recipe.compute.threads or 1))
 
 
@@ -158,8 +162,11 @@ def _plan(flags: CompareFlags) -> "ComparePlan":
     trained = [name for name in flags.parents if name in PRESETS]
     if trained and len(flags.parents) > 1:
         raise ValueError(f"parents names the preset {trained[0]!r} and others: name one preset alone, or dense runs")
+    recipe = plain(flags.recipe)
+    corruptions = recipe.test.corruptions or "corruptions" in flags.columns
+    recipe = replace(recipe, test=replace(recipe.test, corruptions=corruptions))
     return ComparePlan(
-        on_its_data(plain(flags.recipe)),
+        on_its_data(recipe),
         flags.out,
         methods=flags.methods,
         keeps=flags.keeps,
@@ -169,4 +176,5 @@ def _plan(flags: CompareFlags) -> "ComparePlan":
         parents=() if trained else tuple(map(Path, flags.parents)),
         preset=trained[0] if trained else "",
         tune=axes_of(flags.tune),
+        columns=flags.columns,
     )

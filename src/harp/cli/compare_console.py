@@ -19,6 +19,7 @@ from harp.dry_run.compare import CompareEstimate, dry_run_compare
 from harp.files import write_json
 from harp.report import write_compare_report
 from harp.report.compare import CompareResults, Group, records
+from harp.report.compare_columns import EXTRA_COLUMNS
 from harp.report.differences import Difference, OverSeeds
 from harp.report.wording import MISSING, count, points
 
@@ -153,6 +154,8 @@ def table_of(results: CompareResults) -> Table:
         table.add_column(f"{test.name}\n{test.threat}".strip(), justify="right")
     for test in results.tests:
         table.add_column(f"Δ {test.name}", justify="right")
+    for name in results.columns:
+        table.add_column(EXTRA_COLUMNS[name].title, justify="right")
     before = None
     for group in results.groups:
         if before is not None and (group.keep, group.granularity) != before:
@@ -169,7 +172,17 @@ def _row(group: Group, results: CompareResults, several: bool) -> list[str]:
     differences = [difference_text(group.differences.get(test)) for test in results.tests]
     if group.method == results.baseline:
         differences = ["baseline", *differences[1:]]
-    return [group.method, f"{group.keep:g}", *granularity, kept, str(len(group.runs)), *accuracies, *differences]
+    extra = [accuracy_text(found) for found in group.extra.values()]
+    return [
+        group.method,
+        f"{group.keep:g}",
+        *granularity,
+        kept,
+        str(len(group.runs)),
+        *accuracies,
+        *differences,
+        *extra,
+    ]
 
 
 def accuracy_text(found: OverSeeds | None) -> str:

@@ -22,8 +22,6 @@ class EvaluateFlags:
     """Evaluate as a benchmark does: attack, radius and number of images are its own."""
     json_robustbench: Path | None = None
     """Write the accuracies in the layout of RobustBench's model_info to this file."""
-    corruptions: bool = False
-    """Also evaluate on images with fifteen common corruptions in five severities."""
     accept_changes: AcceptChanges = False
     dry_run: DryRun = False
 
@@ -32,7 +30,7 @@ def evaluate(arguments: list[str], stop: StopRequest) -> None:
     recipe = recipe_of_run(arguments)
     default = EvaluateFlags(path_of(arguments), recipe.test, recipe.compute)
     flags = parse(EvaluateFlags, "evaluate", arguments, default)
-    refuse_directory(flags.json_robustbench)
+    refuse_directory(flags.json_robustbench, "json_robustbench")
     asked = evaluations_of(flags.protocol, recipe.task, flags.settings) if flags.protocol else [flags.settings]
     if flags.dry_run:
         for settings in asked:
@@ -50,12 +48,11 @@ def _evaluate(flags: EvaluateFlags, asked: list[Evaluating], stop: StopRequest) 
     from harp.stages.evaluate import evaluate_run
 
     with Console(stop) as console:
-        for number, settings in enumerate(asked):
+        for settings in asked:
             evaluate_run(
                 flags.run,
                 settings,
                 flags.compute,
-                corruptions=flags.corruptions and number == 0,
                 accept_changes=flags.accept_changes,
                 watch=console.watch,
             )

@@ -92,8 +92,9 @@ def _run(arguments: list[str]) -> int:
         return 2
     except RuntimeError as error:
         from harp.training.distributed import lost_process
+        from harp.training.gpu import out_of_memory
 
-        if (said := lost_process(error)) is None:
+        if (said := out_of_memory(error, name) or lost_process(error)) is None:
             raise
         print(f"harp {name}: {said}", file=sys.stderr)
         return 1

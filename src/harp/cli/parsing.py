@@ -57,10 +57,10 @@ def refuse_missing(name: str, file: Path, makes: str) -> None:
         raise ValueError(f"{name}={file} {what}; {makes} makes one")
 
 
-def refuse_directory(json: Path | None) -> None:
+def refuse_directory(json: Path | None, name: str = "json") -> None:
     """To be asked before the work: what cannot be written after hours of it is lost."""
     if json is not None and json.is_dir():
-        raise ValueError(f"json={json} is a directory: name a file in it")
+        raise ValueError(f"{name}={json} is a directory: name a file in it")
 
 
 def source_of(arguments: list[str]) -> str:

@@ -90,7 +90,9 @@ def finished(plan: ComparePlan) -> CompareResults:
         None if attack is None else Test(attack.name, attack.threat.norm, attack.threat.eps, how_words(*how_of(attack)))
     )
     images = recipe.test.images_of(tests)
-    return read_compare_results([*dense, *made], test, images=images, baseline=plan.reference, seeds=plan.seeds)
+    return read_compare_results(
+        [*dense, *made], test, images=images, baseline=plan.reference, seeds=plan.seeds, columns=plan.columns
+    )
 
 
 def _open_as_parents(plan: ComparePlan) -> ImageData:

@@ -63,6 +63,8 @@ class ComparePlan:
     preset: str = ""
     tune: tuple[TuneAxis, ...] = ()
     choices: Choices = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    """Further columns of the results, of `harp.report.compare_columns.EXTRA_COLUMNS`."""
 
     def __post_init__(self) -> None:
         for name in ("methods", "keeps", "granularities", "seeds"):

@@ -23,7 +23,7 @@ from harp.runs.network import build_network, load_network
 from harp.runs.opening import open_run
 from harp.stages.attacks import attacks_of
 from harp.stages.engine import choose_engine
-from harp.stages.evaluate import unanswered
+from harp.stages.evaluate import lacks_corruptions, unanswered
 from harp.training.distributed import alone, launch, make_fabric, place
 
 log = logging.getLogger(__name__)
@@ -40,15 +40,19 @@ def time_of_evaluation(path: Path, settings: Evaluating, compute: Compute) -> di
     data = open_data(recipe)
     images = settings.images_of(len(data.test))
     left = unanswered(path, settings, len(data.test))
-    if not left:
+    corrupted = lacks_corruptions(path, settings, len(data.test))
+    if not left and not corrupted:
         return {}
     fabric = launch(make_fabric(alone(compute)), compute)
     model = place(load_network(run, data), fabric.device, channels_last=compute.channels_last)
     clock = _clock(model, data.test, settings, compute, fabric.device)
-    return {
+    found = {
         "clean" if attack is None else f"{attack.name} {attack.threat}": clock.evaluation(attack, images)
         for attack in left
     }
+    if corrupted:
+        found["corruptions"] = _corrupted(model, data.test, images, fabric.device)
+    return found
 
 
 def time_to_evaluate(recipe: Recipe, standing: Standing = UNTRAINED, *, pruned: bool = True) -> Range:
@@ -65,6 +69,8 @@ def time_to_evaluate(recipe: Recipe, standing: Standing = UNTRAINED, *, pruned: 
     total = NO_TIME
     for attack in attacks_of(settings, recipe):
         total += clock.evaluation(attack, images, standing)
+    if settings.corruptions:
+        total += _corrupted(model, data.test, images, fabric.device)
     return total
 
 
@@ -77,6 +83,14 @@ def _clock(model: nn.Module, test: Images, settings: Evaluating, compute: Comput
     with attacking(model):
         chosen = choose_engine(compute.engine, model, (x.to(device), y.to(device)), ranks=Ranks(), tell=log.info)
     return clock if chosen is None else replace(clock, engine=chosen.module())
+
+
+def _corrupted(model: nn.Module, test: Images, images: int, device: torch.device) -> Range:
+    """Seconds under all common corruptions, from those of two images."""
+    from harp.evaluation.corrupting import evaluate_corrupted  # which needs scipy, and nothing else in a run does
+
+    seconds = evaluate_corrupted(model, test, images=2, batch_size=2, device=device).elapsed_s / 2 * images
+    return Range(seconds, seconds, seconds)
 
 
 def standing_below(parents: Iterable[Path], recipe: Recipe) -> Standing:

@@ -30,8 +30,8 @@ from harp.stages.attacked import attacked_in
 from harp.stages.train import check_weights
 from harp.stages.weight_step import weight_step_in
 from harp.training.build import make_course, method_of, validation_attack
-from harp.training.distributed import alone, launch, make_fabric, peak_memory_bytes, place
-from harp.training.loop import batch_per_rank, train_step
+from harp.training.distributed import alone, batch_per_rank, launch, make_fabric, peak_memory_bytes, place
+from harp.training.loop import train_step
 from harp.training.optimizer import make_optimizer
 
 log = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ def batch_seconds(
 ) -> float:
     """Median seconds of one rank's ``share`` of a batch with every optimiser step on it, reading included."""
     budget = (budget_of(model) or make_budget(model, settings, data)) if isinstance(settings, Pruning) else None
-    attacked = attacked_in(stage, settings, recipe.compute.engine, Ranks(), log.info)
+    attacked = attacked_in(stage, settings, recipe.compute.engine, Ranks(), log.info, compiled=recipe.compute.compile)
     teacher = build_network(recipe, data).to(fabric.device).eval() if settings.distill else None
     course = make_course(
         *("dry run", recipe, settings, model, data.train, lambda model: (0.0, 0.0)),
@@ -164,7 +164,7 @@ def batch_seconds(
         x, y = next(batches)
         for _ in range(settings.steps_per_batch):
             # In the last epoch: the plug-ins have woken up by then.
-            train_step(model, course, fabric, optimizer, x, y, epoch=settings.epochs - 1.0)
+            train_step(model, course, fabric, optimizer, x, y, epoch=settings.epochs - 1.0).item()
         times.append(time.perf_counter() - began)
     return statistics.median(times[_UNTIMED:] or times)
 

@@ -4,11 +4,12 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FunctionType
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from harp.attacks import PGD, Attack, Bounded, Minimal, Settled, Threat, check_images
+from harp.attacks import PGD, Attack, Minimal, Named, Settled, Threat, check_images
 from harp.attacks.autoattack import AutoAttack, inside, seeded
 from harp.attacks.bounded import outside
 from harp.attacks.settled import FLAT
@@ -127,10 +128,11 @@ def _title(attack: AutoAttack | Settled | Minimal) -> str:
 
 
 def name_of(attack: Attack) -> str:
-    if isinstance(attack, PGD | AutoAttack | Settled | Bounded | Minimal):
-        return attack.name
+    if threat_of(attack) is not None:
+        return cast(Named, attack).name
     return attack.__name__ if isinstance(attack, FunctionType) else type(attack).__name__
 
 
 def threat_of(attack: Attack | None) -> Threat | None:
-    return attack.threat if isinstance(attack, PGD | AutoAttack | Settled | Bounded | Minimal) else None
+    """The ball of an attack that has a name and a threat; None for any other."""
+    return attack.threat if isinstance(attack, Named) and isinstance(attack.threat, Threat) else None

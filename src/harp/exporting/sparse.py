@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from harp.exporting.program import program_of
 from harp.exporting.tracing import graph_of
 from harp.pruning import bake_masks, freeze_masks, masks
+from harp.pruning.mask import parametrizations
 from harp.runtime.graph import Graph
 from harp.runtime.tape import check_way_back
 from harp.runtime.torch import SparseModule
@@ -33,7 +34,7 @@ class Mirror:
 
     def __init__(self, model: nn.Module, example: Tensor, *, threads: int | None = None) -> None:
         self._model, self._threads = model, threads
-        self._program = program_of(_plain(model), example)
+        self._program = program_of(plain_copy(model), example)
         check_way_back(self._graph())
 
     def module(self) -> SparseModule:
@@ -41,10 +42,10 @@ class Mirror:
         return SparseModule(self._graph(), threads=self._threads)
 
     def _graph(self) -> Graph:
-        return graph_of(self._program, _tensors(self._model))
+        return graph_of(self._program, tensors_of(self._model))
 
 
-def _plain(model: nn.Module) -> nn.Module:
+def plain_copy(model: nn.Module) -> nn.Module:
     """A copy without masks, of which only the names and shapes of weights count."""
     found = masks(model)
     if not found:
@@ -57,11 +58,11 @@ def _plain(model: nn.Module) -> nn.Module:
     return bake_masks(plain)
 
 
-def _tensors(model: nn.Module) -> Mapping[str, Tensor]:
+def tensors_of(model: nn.Module) -> Mapping[str, Tensor]:
     """Parameters and buffers by the names that they have without masks, weights as their masks leave them."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     with torch.no_grad():
-        for name in masks(model):
-            path, _, weight = name.rpartition(".")
-            tensors[name] = getattr(model.get_submodule(path), weight)
+        for path, module in model.named_modules():
+            for weight in parametrizations(module):
+                tensors[f"{path}.{weight}" if path else weight] = getattr(module, weight)
     return tensors

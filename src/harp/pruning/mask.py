@@ -128,10 +128,12 @@ class Mask(nn.Module):
         return self._choose() if self.held is None else self.held
 
     def _choose(self, count: int | None = None) -> Tensor:
+        """The mask of the scores; with a ``count``, which a hold has found out, it is forgotten when the hold ends."""
         sources = [tensor for tensor in (self.scores, self.logit, self.quota) if tensor is not None]
         if self.chosen is None or not self.chosen.is_of(*sources):
             with torch.inference_mode(False), torch.no_grad():
-                self.chosen = Remembered(self.best(self.count if count is None else count), sources)
+                best = self.best(self.count if count is None else count)
+                self.chosen = Remembered(best, sources, closely=count is None)
         return self.chosen.value
 
     def forget(self) -> None:
@@ -176,7 +178,9 @@ class Mask(nn.Module):
             self.product = None
         if self.product is None or not self.product.is_of(mask, weight, closely=self.held is None):
             with torch.inference_mode(False), torch.no_grad():
-                self.product = Remembered(weight * mask, (mask, weight), self._watch(weight))
+                alone = self.held is None  # what a hold has computed is forgotten when it ends
+                at = self._watch(weight) if alone else None
+                self.product = Remembered(weight * mask, (mask, weight), at, closely=alone)
         return self.product.value
 
     def _watch(self, weight: Tensor) -> Tensor | None:

@@ -16,12 +16,15 @@ _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class Remembered:
-    """``value`` was computed from ``sources``; of the last of them, ``at`` are the entries to compare."""
+    """``value`` was computed from ``sources``; of the last of them, ``at`` are the entries to compare.
 
-    def __init__(self, value: Tensor, sources: Sequence[Tensor], at: Tensor | None = None):
+    Not ``closely``, none is ever compared, and none looked up.
+    """
+
+    def __init__(self, value: Tensor, sources: Sequence[Tensor], at: Tensor | None = None, *, closely: bool = True):
         self.value = value
-        self.made = _Seen(value, at)
-        self.seen = [_Seen(tensor, None) for tensor in sources[:-1]] + [_Seen(sources[-1], at)]
+        self.made = _Seen(value, at, closely)
+        self.seen = [_Seen(tensor, None, closely) for tensor in sources[:-1]] + [_Seen(sources[-1], at, closely)]
 
     def is_of(self, *sources: Tensor, closely: bool = True) -> bool:
         """Whether computing the value from these tensors would give the same again; not ``closely``, by versions alone."""
@@ -37,16 +40,18 @@ class Remembered:
 class _Seen:
     """A tensor as it was: where it lay, how often it had been written to, and some of its entries."""
 
-    def __init__(self, tensor: Tensor, at: Tensor | None):
+    def __init__(self, tensor: Tensor, at: Tensor | None, closely: bool):
         self.tensor, self.place, self.version = tensor, tensor.data_ptr(), _version(tensor)
-        index = _evenly(tensor.shape) if at is None else tuple(at.T)
         self.on_cpu = tensor.device.type == "cpu"
+        if not closely:
+            return
         if self.on_cpu:  # numpy reads 64 entries in a microsecond, torch in ten; and two NaNs have the same bits
             self.array = _bits(tensor).numpy()
+            index = _evenly(tensor.shape) if at is None else tuple(at.T)
             self.index = tuple(axis.numpy() for axis in index)
             self.bits = self.array[self.index].tobytes()
         else:
-            self.index = tuple(axis.to(tensor.device) for axis in index)
+            self.index = _evenly_on(tensor.shape, tensor.device) if at is None else tuple(at.T)
             self.entries = tensor.detach()[self.index].clone()
 
     def is_still(self, tensor: Tensor, closely: bool) -> bool:
@@ -62,6 +67,12 @@ class _Seen:
 @lru_cache(maxsize=1024)
 def _evenly(shape: torch.Size) -> tuple[Tensor, ...]:
     return torch.unravel_index(_some_of(shape.numel()), shape) if shape else ()
+
+
+@lru_cache(maxsize=1024)
+def _evenly_on(shape: torch.Size, device: torch.device) -> tuple[Tensor, ...]:
+    """The same on a GPU, where a copy of numbers is waited for: once a shape."""
+    return tuple(axis.to(device) for axis in _evenly(shape))
 
 
 def where_true(mask: Tensor, shape: torch.Size) -> Tensor:

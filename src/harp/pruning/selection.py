@@ -36,7 +36,10 @@ def _kth_largest(size: Tensor, count: int) -> Tensor:
 def _on_gpu(size: Tensor, count: int | Tensor) -> Tensor:
     # kthvalue works with a single block there, whatever the length of the row, and is slower than to sort.
     largest_first = _in_memory_order(size).sort(descending=True).values
-    place = torch.as_tensor(count, device=size.device).clamp(1, size.numel()) - 1
+    if isinstance(count, int):  # a tensor made of it would be copied there, and waited for
+        place = min(max(count, 1), size.numel()) - 1
+        return _first_of_equals(size, largest_first[place : place + 1], count)
+    place = count.clamp(1, size.numel()) - 1
     return _first_of_equals(size, largest_first.index_select(0, place.view(1)), count)
 
 

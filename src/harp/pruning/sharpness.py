@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from harp.pruning.mask import Mask, masks, parametrizations
+from harp.pruning.mask import Mask, hold_masks, masks, parametrizations
 
 Moved = Callable[[nn.Module], dict[nn.Parameter, Tensor]]
 """What is moved, each parameter with the value whose norm its move is relative to."""
@@ -41,7 +41,7 @@ def learned_scores(model: nn.Module) -> dict[nn.Parameter, Tensor]:
 def learned_weights(model: nn.Module) -> dict[nn.Parameter, Tensor]:
     """What AWP moves: every learned weight of at least two dimensions, but no scores. Under a mask what is kept counts."""
     chains = [chain for module in model.modules() for chain in parametrizations(module).values()]
-    with torch.no_grad():
+    with torch.no_grad(), hold_masks(model):
         masked = {chain.original: chain() for chain in chains if isinstance(chain[0], Mask)}
     scores = {mask.scores for mask in masks(model).values()}
     found = [p for p in model.parameters() if p.requires_grad and p.dim() > 1 and p not in scores]

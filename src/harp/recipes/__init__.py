@@ -12,6 +12,7 @@ from harp.recipes.lengths import (
     steps_per_epoch,
 )
 from harp.recipes.methods import ADMM, GMP, LEARN_WEIGHTS, OWN_METHODS, brought, method_names, register_name
+from harp.recipes.naming import name_of, plug_ins
 from harp.recipes.plain import from_json, recipe_in, to_json
 from harp.recipes.presets import PRESETS
 from harp.recipes.protocols import PRUNING_KEEPS, Protocol, evaluations_of
@@ -56,7 +57,9 @@ __all__ = [
     "images_used",
     "in_epochs",
     "method_names",
+    "name_of",
     "normal_spelling",
+    "plug_ins",
     "recipe_in",
     "register_name",
     "respelled",

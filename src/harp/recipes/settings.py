@@ -69,6 +69,8 @@ class Evaluating:
     """Steps of pgd and cw."""
     step_size: float | None = None
     """Length of one step; None is 2.5 * eps / steps."""
+    corruptions: bool = False
+    """Also evaluate on images with fifteen common corruptions in five severities."""
     batch_size: int = 250
 
     def __post_init__(self) -> None:
@@ -93,7 +95,8 @@ class Compute:
     """Devices of this machine to use together (DDP)."""
     num_nodes: int = 1
     """Machines to use together, started by torchrun or SLURM."""
-    precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
+    precision: Literal["32", "tf32", "bf16-mixed", "16-mixed"] = "32"
+    """32 computes in 32 bits on a GPU, too; tf32 rounds the factors of products to 10 bits there, and is faster."""
     channels_last: bool = True
     """Store images and filters with the channels last; faster on CPUs and GPUs."""
     workers: int | None = None
@@ -101,8 +104,12 @@ class Compute:
     threads: int | None = None
     """CPU threads; None takes the default of torch. Bit-for-bit repeatability needs the same number."""
     engine: Literal["auto", "torch", "sparse"] = "torch"
-    """What attacks of prune, finetune and evaluate run on, and in finetune the step of the weights: torch, harp's sparse engine
-    (on a CPU), or the faster one by a timed step. The default keeps the bits of commands that do not name it."""
+    """What attacks of prune, finetune and evaluate run on, and the step of the weights in finetune: torch, harp's sparse
+    engine (on a CPU), or, with auto, the one on which a timed step is faster. Only torch gives the same bits as earlier versions."""
+    compile: bool = False
+    """Compile the attacks of pretrain, prune and finetune with torch.compile: faster on a GPU after a minute's wait."""
+    deterministic: bool = False
+    """On a GPU, the same bits from the same command; slower. On a CPU that is always so."""
     log: Literal["none", "csv", "tensorboard", "wandb"] = "none"
     """Where the metrics of each epoch go beside metrics.jsonl: metrics.csv, TensorBoard or Weights & Biases."""
 
@@ -112,6 +119,7 @@ class Compute:
         check(self.num_nodes >= 1, self, "num_nodes", "must be at least 1")
         check(self.workers is None or self.workers >= 0, self, "workers", "must not be negative, or None")
         check(self.threads is None or self.threads >= 1, self, "threads", "must be at least 1, or None")
+        check(not self.compile or self.engine == "torch", self, "compile", "is for the engine torch")
 
 
 @dataclass(frozen=True)

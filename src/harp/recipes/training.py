@@ -66,7 +66,7 @@ class Training:
     extra: Path | None = None
     """An .npz of further training images, `image` and `label`."""
     extra_share: float = 0.5
-    """Share of every batch that comes from there, in place of as many images of the data set."""
+    """Share of every batch that is taken from --extra, in place of images of the data set."""
     keep_last: bool = False
     """Save the weights after the last step, too, beside those of the best epoch: last.safetensors."""
 

@@ -1,10 +1,12 @@
 """A comparison read back: its cells by method, keep and granularity, each with what its seeds reached."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from harp.cards import Evaluation
+from harp.report.compare_columns import EXTRA_COLUMNS
 from harp.report.differences import FEWEST_SEEDS, Difference, OverSeeds, paired_difference, summary, verdict
 from harp.report.reading import Run, read_run
 from harp.report.results import Test, test_of
@@ -41,6 +43,8 @@ class Group:
     """For each test the accuracy of each seed."""
     differences: Mapping[Test, Difference]
     """Empty for the baseline itself, and where the two share no seed."""
+    extra: Mapping[str, OverSeeds | None]
+    """The further columns, by name."""
 
     @property
     def name(self) -> str:
@@ -72,6 +76,8 @@ class CompareResults:
     baseline: str
     seeds: tuple[int, ...]
     runs: Mapping[Path, Run]
+    columns: tuple[str, ...] = ()
+    """Names of `EXTRA_COLUMNS`."""
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -95,7 +101,11 @@ class CompareResults:
         found = {test: paired_difference(values[test], _accuracies(theirs, test, self.images)) for test in self.tests}
         passes = next(e.passes for e in self.entries if e.method == method and e.keep == keep)
         differences = {test: difference for test, difference in found.items() if difference is not None}
-        return Group(method, keep, granularity, mine, passes, values, differences)
+        extra = {name: summary(_known(self.extra_of(run, name) for run in mine.values())) for name in self.columns}
+        return Group(method, keep, granularity, mine, passes, values, differences, extra)
+
+    def extra_of(self, run: Run, column: str) -> float | None:
+        return EXTRA_COLUMNS[column].read(run, self.tests, self.images)
 
     def _of(self, method: str, keep: float, granularity: str) -> dict[int, Run]:
         wanted = (method, keep, granularity)
@@ -146,12 +156,18 @@ def _strays(group: Group) -> str:
 
 
 def read_compare_results(
-    entries: Sequence[Entry], attack: Test | None, *, images: int, baseline: str, seeds: Sequence[int]
+    entries: Sequence[Entry],
+    attack: Test | None,
+    *,
+    images: int,
+    baseline: str,
+    seeds: Sequence[int],
+    columns: Sequence[str] = (),
 ) -> CompareResults:
     """Read the runs of a comparison, evaluated on so many images, clean and, unless it is None, under this attack."""
     tests = (CLEAN,) if attack is None else (CLEAN, attack)
     runs = {e.path: read_run(e.path) for e in entries}
-    return CompareResults(tuple(entries), tests, images, baseline, tuple(seeds), runs)
+    return CompareResults(tuple(entries), tests, images, baseline, tuple(seeds), runs, tuple(columns))
 
 
 def records(results: CompareResults) -> list[dict[str, object]]:
@@ -162,20 +178,27 @@ def records(results: CompareResults) -> list[dict[str, object]]:
 def _record(entry: Entry, results: CompareResults) -> dict[str, object]:
     run = results.runs[entry.path]
     accuracies = {test.attack: _accuracy(run, test, results.images) for test in results.tests}
+    settled = [each for each in run.evaluations if (each.attack, each.images) == ("settled", results.images)]
     return {
         "method": entry.method,
         "keep": entry.keep,
         "granularity": entry.granularity,
         "seed": entry.seed,
         "clean": None,
-        "autoattack": None,
+        "autoattack": _before_rounds(settled[-1]) if settled else None,
         **accuracies,
+        **{column: results.extra_of(run, column) for column in results.columns},
         "kept": run.kept,
         "total": run.total,
         "passes": entry.passes,
         "tuned": dict(entry.tuned) or None,
         "run": str(entry.path),
     }
+
+
+def _before_rounds(settled: Evaluation) -> float | None:
+    """What AutoAttack alone had left: its parts come first, Square last."""
+    return next((left for part, left in settled.per_attack.items() if part == "square"), None)
 
 
 def _is_at_chance(run: Run, images: int) -> bool:
@@ -191,3 +214,7 @@ def _accuracy(run: Run, test: Test, images: int) -> float | None:
     """On so many images, neither more nor less: only then were all networks asked about the same ones."""
     matching = [e for e in run.evaluations if (test_of(e), e.images) == (test, images)]
     return matching[-1].accuracy if matching else None
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from harp.report.chart import MOST_LABELS, Chart, Scale, accuracy_scale, nice_step
 from harp.report.compare import DENSE, CompareResults, Group
 from harp.report.compare_charts import keep_charts, strategy_charts, trade_charts
+from harp.report.compare_columns import EXTRA_COLUMNS
 from harp.report.differences import Difference, OverSeeds
 from harp.report.family import DASHES, SPARE_TONES, TONES, Family, Look, looks
 from harp.report.page import facts_of, render
 from harp.report.results import Table, Test, results_table
-from harp.report.wording import count, percent, plural, points, share, whole_percent
+from harp.report.wording import MISSING, count, percent, plural, points, share, whole_percent
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Line:
     accuracies: tuple[Strip | None, ...]
     differences: tuple[Strip | None, ...]
     verdict: str
+    extra: tuple[str, ...]
     first: bool
     """Whether it begins another keep or granularity."""
 
@@ -56,6 +58,8 @@ class PageTable:
     reach: str
     zero: float
     granular: bool
+    extra: tuple[tuple[str, str], ...]
+    """Titles of further columns, and what they are."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,7 @@ def _standing(results: CompareResults, drawn: Mapping[str, Look]) -> PageTable:
         reach=f"{100 * reach.high:.0f}",
         zero=100 * reach.part(0.0),
         granular=len({group.granularity for group in results.pruned}) > 1,
+        extra=tuple((EXTRA_COLUMNS[name].title, EXTRA_COLUMNS[name].what) for name in results.columns),
     )
 
 
@@ -153,6 +158,7 @@ def _line(group: Group, results: CompareResults, look: Look, scales: Mapping[Tes
         accuracies=tuple(_accuracy(group, test, scales[test]) for test in results.tests),
         differences=tuple(_difference(group.differences.get(test), reach) for test in results.tests),
         verdict="baseline" if group.method == results.baseline else group.verdict,
+        extra=tuple(_mean_and_spread(found) for found in group.extra.values()),
         first=False,
     )
 
@@ -175,6 +181,12 @@ def _accuracy(group: Group, test: Test, scale: Scale) -> Strip | None:
         end=100 * min(1.0, scale.part(high)),
         dots=tuple((100 * scale.part(v), f"seed {seed}: {percent(v)}") for seed, v in group.values[test].items()),
     )
+
+
+def _mean_and_spread(found: OverSeeds | None) -> str:
+    if found is None:
+        return MISSING
+    return percent(found.mean) + ("" if found.spread is None else f" ± {100 * found.spread:.1f}")
 
 
 def _difference(found: Difference | None, reach: Scale) -> Strip | None:

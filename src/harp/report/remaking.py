@@ -78,7 +78,9 @@ def _evaluations(run: Run) -> Iterator[str]:
 def _attack_words(each: Evaluation) -> tuple[str, ...]:
     """The name of an attack on the command line, and the flags that make it this one."""
     family, _, steps = each.attack.partition("-")
+    if not steps.isdigit():
+        return (each.attack,)
     if family == "pgd" and steps == "1" and not each.random_start:
         return ("fgsm",)
     step_size = () if each.step_size is None else ("--step-size", str(each.step_size))
-    return (family, *(("--steps", steps) if steps else ()), *step_size)
+    return (family, "--steps", steps, *step_size)

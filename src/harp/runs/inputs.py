@@ -100,5 +100,5 @@ def _refuse(run: RunDirectory, found: Sequence[str], danger: str = "") -> None:
 
 def _edits(theirs: dict[str, str], mine: dict[str, str]) -> list[str]:
     found = [f"the code of {name} changed" for name, digest in mine.items() if theirs.get(name, digest) != digest]
-    found += [f"{name} takes part now" for name in mine if name not in theirs]
-    return [*found, *(f"{name} takes no part any more" for name in theirs if name not in mine)]
+    found += [f"{name} is now used as well" for name in mine if name not in theirs]
+    return [*found, *(f"{name} is no longer used" for name in theirs if name not in mine)]

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 MOST_HEADER_BYTES = 64 * 2**20
+MOST_DEPTH = 100
+"""Of objects and lists inside each other."""
 _CHECKSUM = "sha256"
 _NO_CHECKSUM = "0" * 64
 
@@ -53,12 +55,24 @@ def _header(content: bytes) -> tuple[dict[str, Any], memoryview]:
             "`harp export` writes what is wanted"
         )
     try:
-        header = json.loads(content[8 : 8 + length].decode())
+        header = parsed(content[8 : 8 + length].decode())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"its header is not JSON ({error})") from None
     if not isinstance(header, dict):
         raise ValueError("its header is not a JSON object")
     return header, memoryview(content)[8 + length :]
+
+
+def parsed(text: str) -> Any:
+    """The value of a JSON text. Raises ValueError, also where too many are inside each other, or RecursionError."""
+    value = json.loads(text)
+    inside = [value]
+    for _ in range(MOST_DEPTH + 1):
+        holders = [v for v in inside if isinstance(v, dict | list)]
+        inside = [v for holder in holders for v in (holder.values() if isinstance(holder, dict) else holder)]
+        if not holders:
+            return value
+    raise ValueError(f"more than {MOST_DEPTH} values inside each other")
 
 
 def _blob_size(name: str, entry: Any, start: int) -> int:

@@ -2,14 +2,18 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, TypeGuard, get_args
 
 import numpy as np
 
 from harp.files import write_bytes
-from harp.runtime.container import pack, unpack
+from harp.runtime.compiled import ENGINE
+from harp.runtime.container import pack, parsed, unpack
 from harp.runtime.graph import Graph, Node
 from harp.runtime.packing import Blueprint, Sparse, check_plan, pack_tensor, unpack_tensor
 from harp.runtime.shapes import shapes
@@ -21,6 +25,9 @@ _VERSIONS = [str(number) for number in range(1, VERSION + 1)]
 Values = Literal["f32", "f16", "int8"]
 MOST_DENSE_BYTES = 2**32
 """What :func:`read` may allocate. Weights are hardly larger, and a small file could promise any size."""
+
+_FREE_NUMBERS, _NUMBERS_PER_BYTE = 2**22, 64
+"""What a file may ask for without bringing it, and further numbers for each of its bytes."""
 
 
 def write(path: Path | str, graph: Graph, *, card: dict[str, Any], values: Values = "f32") -> None:
@@ -37,6 +44,7 @@ def write(path: Path | str, graph: Graph, *, card: dict[str, Any], values: Value
     described = {"input": list(graph.input), "nodes": nodes}
     try:
         told = _compact(card)
+        parsed(told)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"card={str(card)[:80]} cannot be said in JSON: {error}") from None
     texts = {"format": "harp", "version": "2" if values == "int8" else "1", "graph": _compact(described), "card": told}
@@ -58,10 +66,28 @@ def read(path: Path | str) -> tuple[Graph, dict[str, Any]]:
 def read_sparse(path: Path | str) -> tuple[Graph, dict[str, Any]]:
     """As :func:`read`, with every tensor a :class:`Sparse`: no more memory than what the file holds."""
     content = Path(path).read_bytes()
+    with named(path):
+        return _read(content) if ENGINE is None else _read_compiled(ENGINE, content)
+
+
+@contextmanager
+def named(path: Path | str) -> Iterator[None]:
+    """A ValueError about the content of a file says whose."""
     try:
-        return _read(content)
+        yield
     except ValueError as error:
         raise ValueError(f"{path} is not a network that this harp can run: {error}") from None
+
+
+def _read_compiled(engine: ModuleType, content: bytes) -> tuple[Graph, dict[str, Any]]:
+    """The same by the reader that the compiled engine has; graph and card are sound when it returns."""
+    graph, card, tensors = engine.read(content)
+    planned = described_graph(json.loads(graph))
+    nodes = [
+        dataclasses.replace(node, tensors={n: Sparse(t.shape, *tensors[f"{i}.{n}"]) for n, t in node.tensors.items()})
+        for i, node in enumerate(planned.nodes)
+    ]
+    return dataclasses.replace(planned, nodes=tuple(nodes)), json.loads(card)
 
 
 def _read(content: bytes) -> tuple[Graph, dict[str, Any]]:
@@ -71,9 +97,10 @@ def _read(content: bytes) -> tuple[Graph, dict[str, Any]]:
     if texts.get("version") not in _VERSIONS:
         raise ValueError(f"it has version {texts.get('version')!r}, and this harp reads 1 to {VERSION}; update harp")
     card = _object(texts, "card")
-    planned = _graph(_object(texts, "graph"))
+    planned = described_graph(_object(texts, "graph"))
     shapes(planned)
     _check_version(texts["version"], planned)
+    _check_room(planned, len(content))
     wanted = {f"{i}.{name}" for i, node in enumerate(planned.nodes) for name in node.tensors}
     if wanted != set(blobs):
         raise ValueError(f"its graph and its tensors differ in {sorted(wanted ^ set(blobs))[:5]}")
@@ -90,6 +117,16 @@ def _check_version(version: str, planned: Graph) -> None:
         for name, tensor in node.tensors.items():
             if tensor.values == "int8" and (version == "1" or name != "weight"):
                 raise ValueError(f"{place}.{name} is int8: expected a file of version 2, and a weight")
+
+
+def _check_room(planned: Graph, size_bytes: int) -> None:
+    """Raise ValueError where small blobs promise much: what is not sparse, and the outputs of what is, take memory."""
+    tensors = [(name, t) for node in planned.nodes for name, t in node.tensors.items()]
+    numbers = sum(t.shape[0] if name in ("weight", "matrix") else math.prod(t.shape) for name, t in tensors)
+    if numbers > _FREE_NUMBERS + _NUMBERS_PER_BYTE * size_bytes:
+        raise ValueError(
+            f"it has {numbers:,} constants and outputs in {size_bytes:,} bytes: no file of harp's is packed that tightly"
+        )
 
 
 def _compact(value: Any) -> str:
@@ -118,7 +155,7 @@ def _kind(name: str, tensor: Any, values: str) -> str:
 
 def _object(texts: Mapping[str, str], key: str) -> dict[str, Any]:
     try:
-        value = json.loads(texts[key])
+        value = parsed(texts[key])
     except (KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"its {key} is not JSON ({error!r})") from None
     if not isinstance(value, dict):
@@ -126,8 +163,8 @@ def _object(texts: Mapping[str, str], key: str) -> dict[str, Any]:
     return value
 
 
-def _graph(described: dict[str, Any]) -> Graph:
-    """The graph with a Blueprint in the place of every tensor."""
+def described_graph(described: dict[str, Any]) -> Graph:
+    """The graph as a file has it, with a Blueprint in the place of every tensor."""
     image, nodes = described.get("input"), described.get("nodes")
     if not _integers(image) or not isinstance(nodes, list) or not all(isinstance(n, dict) for n in nodes):
         raise ValueError("its graph is not an input and a list of nodes")

@@ -1,11 +1,11 @@
 """A network ready to run: ``load(path)`` once, then ``session(images)``, from any thread."""
 
-import importlib
+import json
 import logging
 import math
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -13,24 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from harp.runtime.arranging import arrange
 from harp.runtime.building import building
 from harp.runtime.classifying import Prediction, check_preprocessing, class_names, classify, preprocessing_in
-from harp.runtime.format import read_sparse
+from harp.runtime.compiled import ENGINE, MISSING
+from harp.runtime.format import named, read_sparse
 from harp.runtime.graph import Graph, Shape, outline
-from harp.runtime.lowering import Layer, lower
+from harp.runtime.lowered import FromFile, FromGraph, Lowered, Sizes
+from harp.runtime.lowering import Layer
 from harp.runtime.numpy_engine import NumpyEngine
 from harp.runtime.preprocessing import Preprocessing
-from harp.runtime.shapes import shapes
 from harp.runtime.tape import Tape, need_way_back
-from harp.runtime.trimming import trim
 
-try:
-    _engine = importlib.import_module("harp.runtime._engine")
-    _MISSING = ""
-except ImportError as error:  # a wheel without it, or of another platform
-    _engine, _MISSING = None, str(error)
-
+_engine = ENGINE
 log = logging.getLogger(__name__)
 COMPILE = "pip install --no-cache-dir --force-reinstall --no-deps ."
 """Builds the engine in a checkout of harp. pip must not take a wheel that it made when there was no compiler."""
@@ -51,8 +45,15 @@ def load(path: Path | str, *, threads: int | None = None, autotune: bool = True)
     An installation without the compiled engine computes with numpy: the same results to rounding, slowly. A warning
     says so once. Raises ValueError naming the file when it is damaged or from a newer harp.
     """
-    graph, card = read_sparse(path)
-    return Session(graph, card=card, threads=threads, autotune=autotune)
+    if _engine is None:
+        graph, card = read_sparse(path)
+        return Session(graph, card=card, threads=threads, autotune=autotune)
+    threads = _count_threads(threads)
+    content = Path(path).read_bytes()
+    with named(path):
+        model = _engine.Model(content)
+    engine = _engine.Engine(model, threads, os.environ.get(_ISA, ""))
+    return Session._of(FromFile(model), engine, json.loads(model.card), autotune)
 
 
 def isa() -> str:
@@ -83,24 +84,23 @@ class Session:
     def __init__(
         self, graph: Graph, *, card: dict[str, Any] | None = None, threads: int | None = None, autotune: bool = True
     ) -> None:
-        self.card = card or {}
-        self.autotune = autotune
-        self._traced = outline(graph)
-        self._result: Shape | None = None
-        self._values: dict[Shape, tuple[Shape, ...]] = {}
-        layers = self._arranged(graph)
-        self._engine = _make_engine(layers, _count_threads(threads))
-        self._remember(layers)
+        lowered = FromGraph(graph)
+        engine = _make_engine(lowered.passes, _count_threads(threads))
+        lowered.forget()
+        self._hold(lowered, engine, card or {}, autotune)
 
-    def _arranged(self, graph: Graph) -> list[Layer]:
-        """The layers of a graph. One that has tensors is for images of one size, and its shapes are known here."""
-        traced = shapes(graph)
-        arranged, values = arrange(graph, traced)
-        if arranged is not graph:
-            self._result = traced[-1]
-            self._values[tuple(graph.input)] = values
-        self._graph = outline(arranged)
-        return trim(lower(arranged, values), values)
+    @classmethod
+    def _of(cls, lowered: Lowered, engine: Any, card: dict[str, Any], autotune: bool) -> "Session":
+        session = cls.__new__(cls)
+        session._hold(lowered, engine, card, autotune)
+        return session
+
+    def _hold(self, lowered: Lowered, engine: Any, card: dict[str, Any], autotune: bool) -> None:
+        self.card = card
+        self.autotune = autotune
+        self._engine = engine
+        self._lowered = lowered
+        self._known: dict[Shape, Sizes] = {}
 
     def update(self, graph: Graph) -> None:
         """Take over the weights of ``graph``: the same network after a step of training, or with other masks.
@@ -109,22 +109,18 @@ class Session:
         otherwise the next call plans anew. Waits for calls that are running; tapes of earlier calls cannot go back any
         more. Raises ValueError when ``graph`` is another network.
         """
-        if outline(graph) != self._traced:
+        if outline(graph) != self._lowered.outline:
             raise ValueError("graph is another network: expected the same nodes, attributes and shapes of weights")
-        layers = self._arranged(graph)
-        if _engine is None or not self._engine.update(building(compiled(), layers)):
-            self._engine = _make_engine(layers, self.threads)
-        self._remember(layers)
-
-    def _remember(self, layers: list[Layer]) -> None:
-        """What shapes are computed from; the weights are the engine's."""
-        self._nonzeros = [0 if layer.rows is None else len(layer.rows.values) for layer in layers]
-        self._layers = [replace(layer, rows=None, scale=None, shift=None) for layer in layers]
+        lowered = FromGraph(graph)
+        if _engine is None or not self._engine.update(building(compiled(), lowered.passes)):
+            self._engine = _make_engine(lowered.passes, self.threads)
+        lowered.forget()
+        self._lowered, self._known = lowered, {}
 
     @property
     def input(self) -> Shape:
         """The shape (channels, height, width) it was traced with; other sizes run where the network allows it."""
-        return self._traced.input
+        return self._lowered.input
 
     @property
     def threads(self) -> int:
@@ -146,17 +142,17 @@ class Session:
         return preprocessing_in(self.card)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """The outputs for images: float32 (n, c, h, w) in [0, 1], or uint8 (n, h, w, c), which is divided by 255.
+        """The outputs for images: float32 (n, c, h, w), in [0, 1] as in training, or uint8 (n, h, w, c), which is divided by 255.
 
         NaN in an image reaches every output that depends on it through weights that were kept; in layers that are run
         densely, through pruned ones too, as in PyTorch. It never reaches another image. Raises TypeError and ValueError
         that say what was expected.
         """
         x = _check_images(x, self.input[0])
-        values = self._shapes(_image_of(x))
-        out = np.empty((len(x), math.prod(values[-1])), np.float32)
-        self._engine.run(x, self._sizes(values), out, self.autotune)
-        return out.reshape(len(x), *(self._result or values[-1]))
+        sizes = self._sizes(_image_of(x))
+        out = np.empty((len(x), math.prod(sizes.result)), np.float32)
+        self._engine.run(x, sizes.values, out, self.autotune)
+        return out.reshape(len(x), *sizes.result)
 
     def classify(
         self,
@@ -175,7 +171,7 @@ class Session:
 
     def need_way_back(self) -> None:
         """Raise ValueError naming a layer through which :meth:`record` cannot go back."""
-        need_way_back(self._layers)
+        need_way_back(self._lowered.layers)
 
     def record(self, x: np.ndarray) -> tuple[np.ndarray, Tape]:
         """The outputs for images, as a call gives them, and a tape that goes back to gradients of the images.
@@ -187,64 +183,34 @@ class Session:
         compiled()
         self.need_way_back()
         x = _check_images(x, self.input[0])
-        values = self._shapes(_image_of(x))
-        out = np.empty((len(x), math.prod(values[-1])), np.float32)
-        recording = self._engine.record(x, self._sizes(values), out, self.autotune)
-        shape = (len(x), *values[-1])
+        sizes = self._sizes(_image_of(x))
+        out = np.empty((len(x), math.prod(sizes.result)), np.float32)
+        recording = self._engine.record(x, sizes.values, out, self.autotune)
+        shape = (len(x), *sizes.result)
         return out.reshape(shape), Tape(recording, (len(x), *_image_of(x)), shape)
 
     def layers(self, batch: int = 1, image: Shape | None = None) -> list[LayerChoice]:
         """What the engine does layer by layer for a batch of images (of the traced shape by default)."""
         if not 1 <= batch <= _LARGEST_BATCH:
             raise ValueError(f"batch={batch}: expected between 1 and {_LARGEST_BATCH:,} images")
-        values = self._shapes(tuple(image or self.input))
-        how = self._engine.describe(batch, self._sizes(values), self.autotune)
+        sizes = self._sizes(tuple(image or self.input))
+        how = self._engine.describe(batch, sizes.values, self.autotune)
         return [
-            LayerChoice(layer.name, layer.kind, *self._macs(place, values), text)
-            for place, (layer, text) in enumerate(zip(self._layers, how, strict=True))
+            LayerChoice(layer.name, layer.kind, layer.nonzeros * positions, layer.dense * positions, text)
+            for layer, positions, text in zip(self._lowered.layers, sizes.positions, how, strict=True)
         ]
 
     def macs(self, image: Shape | None = None) -> tuple[int, int]:
         """Multiplications for one image: those that are left, and those of the dense network."""
-        values = self._shapes(tuple(image or self.input))
-        each = [self._macs(place, values) for place in range(len(self._layers))]
-        return sum(kept for kept, _ in each), sum(dense for _, dense in each)
+        each = list(zip(self._lowered.layers, self._sizes(tuple(image or self.input)).positions, strict=True))
+        return sum(layer.nonzeros * count for layer, count in each), sum(layer.dense * count for layer, count in each)
 
-    def _macs(self, place: int, values: tuple[Shape, ...]) -> tuple[int, int]:
-        layer = self._layers[place]
-        if layer.weight is None:
-            return 0, 0
-        pixels = math.prod(values[layer.weight + 1][1:])
-        dense = math.prod(self._graph.nodes[layer.weight].tensors["weight"].shape)
-        return self._nonzeros[place] * pixels, dense * pixels
-
-    def _shapes(self, image: Shape) -> tuple[Shape, ...]:
-        values = self._values.get(image)
-        if values is None and self._result is not None:
-            raise ValueError(
-                f"image={image}: the network has tensors of fixed shapes, and was traced for images of {self.input}; resize"
-            )
-        if values is None:
-            values = shapes(self._graph, image)
-            for layer in self._layers:
-                if layer.flattens is not None and values[layer.flattens][1:] != layer.attributes["kernel"]:
-                    raise ValueError(
-                        f"image={image}: {layer.name or 'a linear layer'} was made for maps of "
-                        f"{layer.attributes['kernel']}, and would get {values[layer.flattens][1:]}"
-                    )
-            if len(self._values) >= _MOST_SIZES:
-                self._values.clear()
-            self._values[image] = values
-        return values
-
-    def _sizes(self, values: tuple[Shape, ...]) -> list[tuple[int, int, int]]:
-        """Channels, height and width of every value of the engine; flat ones are maps of one pixel."""
-        sizes = [(values[0][0], values[0][1], values[0][2])]
-        for layer in self._layers:
-            height, width = (*values[layer.source][1:], 1, 1)[:2]
-            channels = math.prod(sizes[layer.inputs[0]]) if layer.kind == "flatten" else layer.channels
-            sizes.append((channels, height, width))
-        return sizes
+    def _sizes(self, image: Shape) -> Sizes:
+        if image not in self._known:
+            if len(self._known) >= _MOST_SIZES:
+                self._known.clear()
+            self._known[image] = self._lowered.sizes(image)
+        return self._known[image]
 
 
 def _check_images(x: np.ndarray, channels: int) -> np.ndarray:
@@ -272,7 +238,7 @@ def _count_threads(threads: int | None) -> int:
     return threads
 
 
-def _make_engine(layers: list[Layer], threads: int) -> Any:
+def _make_engine(layers: Sequence[Layer], threads: int) -> Any:
     if _engine is None:
         _warn_once()
         return NumpyEngine(layers, threads)
@@ -286,7 +252,7 @@ def _warn_once() -> None:
 
 def _without_engine() -> str:
     return (
-        f"this installation of harp has no compiled engine ({_MISSING}). With a C++ compiler at hand, in a checkout of "
+        f"this installation of harp has no compiled engine ({MISSING}). With a C++ compiler at hand, in a checkout of "
         f"harp: {COMPILE}"
     )
 

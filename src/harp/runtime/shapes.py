@@ -22,8 +22,7 @@ def shapes(graph: Graph, image: Shape | None = None) -> tuple[Shape, ...]:
     Raises ValueError naming the node when the graph is not valid, or not for this image.
     """
     first = tuple(graph.input if image is None else image)
-    if len(first) != 3 or not all(is_int(side, 1) for side in first) or math.prod(first) > MOST_ELEMENTS:
-        raise ValueError(f"image={first}: expected (channels, height, width), each at least 1, not too large to hold")
+    check_image(first)
     if image is not None and first[0] != graph.input[0]:
         raise ValueError(f"image={first}: the network takes images of {graph.input[0]} channels, not {first[0]}")
     if not 1 <= len(graph.nodes) <= MOST_NODES:
@@ -35,6 +34,11 @@ def shapes(graph: Graph, image: Shape | None = None) -> tuple[Shape, ...]:
         except ValueError as error:
             raise ValueError(f"node {place} ({node.op!r}, {node.name!r}): {error}") from None
     return tuple(known)
+
+
+def check_image(image: Shape) -> None:
+    if len(image) != 3 or not all(is_int(side, 1) for side in image) or math.prod(image) > MOST_ELEMENTS:
+        raise ValueError(f"image={image}: expected (channels, height, width), each at least 1, not too large to hold")
 
 
 def _shape(node: Node, known: list[Shape]) -> Shape:

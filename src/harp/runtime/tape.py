@@ -5,10 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from harp.runtime.arranging import arrange
 from harp.runtime.graph import Graph, Shape
-from harp.runtime.lowering import Layer, lower
-from harp.runtime.shapes import shapes
+from harp.runtime.lowered import FromGraph, LayerFacts
 
 _WAYS_BACK = {"conv", "activation", "affine", "max_pool", "avg_pool", "adaptive_avg_pool", "add", "mul", "concat"}
 _WAYS_BACK |= {"flatten", "softmax"}
@@ -17,7 +15,7 @@ _MOVES = {"pack", "unpack", "copy", "constant", "channels"}
 _SLOPES = {"none", "relu", "relu6", "leaky_relu", "sigmoid", "silu", "hardswish", "hardsigmoid", "gelu", "gelu_tanh"}
 
 
-def need_way_back(layers: Iterable[Layer]) -> None:
+def need_way_back(layers: Iterable[LayerFacts]) -> None:
     """Raise ValueError naming the first layer that the engine computes forward only."""
     without = [layer for layer in layers if layer.kind not in _WAYS_BACK or layer.activation not in _SLOPES]
     if not without:
@@ -32,8 +30,7 @@ def need_way_back(layers: Iterable[Layer]) -> None:
 
 def check_way_back(graph: Graph) -> None:
     """Raise ValueError naming a layer through which sessions of ``graph`` cannot go back. Nothing is planned."""
-    arranged, values = arrange(graph, shapes(graph))
-    need_way_back(lower(arranged, values))
+    need_way_back(FromGraph(graph).layers)
 
 
 class Tape:

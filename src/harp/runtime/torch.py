@@ -29,7 +29,7 @@ class SparseModule(nn.Module):
         self.session = Session(graph, threads=threads, autotune=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of images, float32 (n, c, h, w) in [0, 1] on the CPU. Raises ValueError for others."""
+        """Logits of images (n, c, h, w) in [0, 1]. Raises ValueError where they are not float32 on the CPU."""
         if x.device.type != "cpu" or x.dtype != torch.float32:
             raise ValueError(f"x is {x.dtype} on {x.device}: the engine takes float32 on the CPU; call x.float().cpu()")
         if torch.is_grad_enabled() and x.requires_grad:

@@ -17,11 +17,15 @@ _ZERO_STAYS = ("none", "relu", "relu6", "leaky_relu", "silu", "hardswish", "gelu
 _WHOLE = ("constant", "pack", "unpack", "copy", "pairwise", "elementwise", "matmul")
 _WHOLE += ("rows_softmax", "rows_normalise", "rows_reduce")
 """Steps on tensors, of which nothing is left out; a tensor counts as one channel."""
+_MOST_CHANNELS = 2**24
+"""Of all values together. Beyond, a network stays as it is: looking for channels would take more memory than its file."""
 
 
 def trim(layers: list[Layer], shapes: tuple[Shape, ...]) -> list[Layer]:
     """The same network without its needless channels; as it was where they cannot be removed consistently."""
     counts = [shapes[0][0], *(layer.channels for layer in layers)]
+    if sum(counts) > _MOST_CHANNELS:
+        return layers
     zeros = _zeros(layers, counts)
     layers = [_without_zeros(layer, zeros) for layer in layers]
     needed = _needed(layers, counts)

@@ -9,14 +9,23 @@ from harp.evaluation import Ranks
 from harp.exporting import Mirror
 from harp.recipes import Training
 from harp.runtime.torch import SparseModule
+from harp.stages.compiled import Compiled
 from harp.stages.engine import choose_engine, make_engine
 from harp.training.build import attack_gradients
 
 
 def attacked_in(
-    stage: str, settings: Training, wanted: str, ranks: Ranks, tell: Callable[[str], None]
-) -> "Attacked | None":
+    stage: str,
+    settings: Training,
+    wanted: str,
+    ranks: Ranks,
+    tell: Callable[[str], None],
+    *,
+    compiled: bool = False,
+) -> "Attacked | Compiled | None":
     """What attacks of a stage run on, where there is a choice: not on a dense network, nor without an attack."""
+    if compiled and attack_gradients(settings) is not None:
+        return Compiled()
     if wanted == "torch" or stage == "pretrain":
         return None
     steps = attack_gradients(settings)

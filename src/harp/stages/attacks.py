@@ -25,7 +25,7 @@ def attacks_of(settings: Evaluating, recipe: Recipe) -> list[Asked | None]:
         return [None]
     if settings.attack == "minimal" and len(set(radii)) > 1:
         raise ValueError(
-            f"eps={settings.eps} must be one radius for attack='minimal': it finds the accuracy at all of them"
+            f"eps={settings.eps} must be one radius for attack='minimal': one run already gives the accuracy at every radius"
         )
     return [
         None,

@@ -9,7 +9,7 @@ from harp.evaluation import Ranks
 from harp.pruning import Budget
 from harp.recipes import Training
 from harp.stages.ancestry import open_teacher
-from harp.stages.attacked import attacked_in
+from harp.stages.attacked import Attacked, attacked_in
 from harp.stages.opening import Stage
 from harp.stages.validation import validator
 from harp.stages.weight_step import weight_step_in
@@ -22,9 +22,11 @@ def course_of(stage: Stage, model: nn.Module, settings: Training, budget: Budget
     recipe, data, fabric = stage.claim.recipe, stage.data, stage.fabric
     assert data.validation is not None
     ranks = Ranks(fabric.global_rank, fabric.world_size, fabric.device)
-    asked = (stage.claim.stage, settings, recipe.compute.engine, ranks, stage.watch.on_note)
-    attacked = attacked_in(*asked)
-    if attacked is not None:
+    attacked = attacked_in(
+        *(stage.claim.stage, settings, recipe.compute.engine, ranks, stage.watch.on_note),
+        compiled=recipe.compute.compile,
+    )
+    if isinstance(attacked, Attacked):
         attacked.look_at(model, torch.zeros(1, *data.shape, device=fabric.device))
     validate = validator(
         data.validation,
@@ -39,7 +41,7 @@ def course_of(stage: Stage, model: nn.Module, settings: Training, budget: Budget
         budget=budget,
         world=fabric.world_size,
         attacked=attacked,
-        weight_step=weight_step_in(*asked),
+        weight_step=weight_step_in(*(stage.claim.stage, settings, recipe.compute.engine, ranks, stage.watch.on_note)),
         classes=len(data.classes),
         teacher=_teacher(stage, settings),
     )

@@ -23,7 +23,6 @@ from harp.runs.opening import open_run
 from harp.runtime.torch import SparseModule
 from harp.stages.ancestry import load_dense_parent
 from harp.stages.attacks import Asked, attacks_of, how_of, name_of
-from harp.stages.corruptions import add_corruptions
 from harp.stages.engine import choose_engine
 from harp.stages.inputs import open_inputs
 from harp.stages.watch import SILENT, Watch
@@ -42,13 +41,12 @@ def evaluate_run(
     settings: Evaluating,
     compute: Compute,
     *,
-    corruptions: bool = False,
     accept_changes: bool = False,
     watch: Watch = SILENT,
 ) -> list[Evaluation]:
     """Clean accuracy, then accuracy under the attack at each eps. Results that the card has already are not computed again.
 
-    With ``corruptions`` also accuracy under common corruptions, which goes to the card alone.
+    Accuracy under common corruptions, where it is asked for, goes to the card alone.
 
     After an interruption the same call continues, on any number of devices. Several devices share the batches of each
     attack and get the same result as one; the first one writes.
@@ -66,7 +64,9 @@ def evaluate_run(
     work = _Work(run, model, data, images, settings, recipe.seed, watch, ranks, opened.inputs)
     work = replace(work, engine=_engine_for(work, attacks, compute))
     results = [work.result_of(attack) for attack in _with_parent(attacks, path, work, compute)]
-    if corruptions:
+    if settings.corruptions:
+        from harp.stages.corruptions import add_corruptions  # which needs scipy, and nothing else in a run does
+
         add_corruptions(
             run,
             model,
@@ -197,7 +197,14 @@ class _Work:
 
 def is_evaluated(path: Path, settings: Evaluating, tests: int) -> bool:
     """Whether the card of a finished run has every result of :func:`evaluate_run`; ``tests`` is the size of the test set."""
-    return not unanswered(path, settings, tests)
+    return not unanswered(path, settings, tests) and not lacks_corruptions(path, settings, tests)
+
+
+def lacks_corruptions(path: Path, settings: Evaluating, tests: int) -> bool:
+    """Whether common corruptions are asked for and the card of a finished run has no result of so many images."""
+    known, run = read_card(RunDirectory(path).card).corruptions, open_run(path)
+    wanted = settings.images_of(tests), run.recipe.seed
+    return settings.corruptions and (known is None or (known.images, known.seed) != wanted)
 
 
 def unanswered(path: Path, settings: Evaluating, tests: int) -> list[Asked | None]:

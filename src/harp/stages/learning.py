@@ -39,6 +39,14 @@ class Learned:
     """How learned keep fractions came to the budget."""
 
 
+def begin(stage: Stage, what: str) -> None:
+    """Make the directory the stage's, the first rank for all."""
+    if stage.fabric.is_global_zero:
+        stage.claim.begin(stage.inputs, anew=stage.anew)
+    stage.fabric.barrier()
+    stage.watch.on_start(stage.claim.stage, what)
+
+
 def learn(stage: Stage, model: nn.Module, settings: Training, what: str, budget: Budget | None = None) -> Learned:
     """Train the network in the stage's directory; interrupted, the same call goes on."""
     claim, images, watch = stage.claim, len(stage.data.train), stage.watch
@@ -49,7 +57,7 @@ def learn(stage: Stage, model: nn.Module, settings: Training, what: str, budget:
     course, records = course_of(stage, model, settings, budget), list[EpochMetrics]()
     start = {name: float(m.keep.detach()) for name, m in masks(model).items() if m.logit is not None}
     log_epochs = make_log(claim.recipe, claim.stage, claim.run)
-    stage.begin(f"{what}; {settings.epochs} epochs of {images:,} images")
+    begin(stage, f"{what}; {settings.epochs} epochs of {images:,} images")
     keep_last = partial(_keep_last, stage, model, settings, budget)
     how = partial(fit, resume=claim.run.resume, on_step=watch.on_step, should_stop=watch.should_stop, on_end=keep_last)
     try:
@@ -87,6 +95,8 @@ def _warn_of_budget(records: list[EpochMetrics], epochs: int, budget: Budget | N
         return
     density = f"density {records[-1].density:.3%} after {len(records)} of {epochs} epochs, and the budget is {budget.keep:.3%}"
     if len(records) == epochs and not any(record.met_budget for record in records):
-        log.warning("%s: no epoch met it, so the masks are cut to it without learning from the cut", density)
+        log.warning(
+            "%s: no epoch met the budget, so the masks are cut to it at the end without further training", density
+        )
     elif len(records) == (epochs + 1) // 2 and misses_budget(records, epochs, budget.keep):
         log.warning("%s: at this pace learning will not meet it; raise gamma_step, or take rule='descent'", density)

@@ -12,8 +12,7 @@ from harp.runs.images import with_validation
 from harp.runs.inputs import changes
 from harp.stages.inputs import open_inputs
 from harp.stages.watch import Watch
-from harp.training.distributed import launch, make_fabric
-from harp.training.loop import batch_per_rank
+from harp.training.distributed import batch_per_rank, launch, make_fabric
 
 
 @dataclass(frozen=True)
@@ -27,13 +26,6 @@ class Stage:
     anew: bool
     """Whether what an interrupted stage left is of other inputs, and goes."""
     watch: Watch
-
-    def begin(self, what: str) -> None:
-        """Make the directory this stage's, the first rank for all."""
-        if self.fabric.is_global_zero:
-            self.claim.begin(self.inputs, anew=self.anew)
-        self.fabric.barrier()
-        self.watch.on_start(self.claim.stage, what)
 
 
 def open_stage(claim: Claim, settings: Training, watch: Watch, *, overwrite: bool, accept: bool) -> Stage:

@@ -46,7 +46,7 @@ def refusals(model: nn.Module, image: Tensor, *, channels: bool = True) -> list[
 def _need_channels(model: nn.Module, image: Tensor) -> None:
     coupling = couple_channels(model, image)
     if not coupling.sizes:
-        raise ValueError(f"no channel can go. What holds them: {coupling.why_held()}")
+        raise ValueError(f"no channel can be removed, because of: {coupling.why_held()}")
 
 
 def _complaint(attempt: Callable[[], object]) -> str:

@@ -7,20 +7,19 @@ import torch
 
 from harp.checkpoint import load_weights
 from harp.pruning import attach_masks
-from harp.recipes import ADMM, Recipe, data_title
+from harp.recipes import ADMM, Recipe, data_title, name_of
 from harp.runs.budget import make_budget
-from harp.runs.card import name_of
 from harp.runs.claim import Claim, claim_for_child
 from harp.runs.directory import RunDirectory
 from harp.runs.network import build_network, load_network
 from harp.runs.opening import open_dense, open_pruned
 from harp.stages.finishing import finish, settled
-from harp.stages.learning import Learned, learn
+from harp.stages.learning import Learned, begin, learn
 from harp.stages.opening import open_stage
 from harp.stages.refusals import note_refusals
 from harp.stages.watch import SILENT, Watch
 from harp.training.build import method_of
-from harp.training.loop import seed_of
+from harp.training.seeding import seed_of
 
 
 def pretrain(
@@ -60,7 +59,7 @@ def pretrain(
     source = f"the weights of {weights}{f', {weights_key}' if weights_key else ''}"
     if train_weights:
         return finish(stage, learn(stage, model, recipe.pretrain, f"{what}, from {source}"))
-    stage.begin(f"{recipe.task.model} with {source}")
+    begin(stage, f"{recipe.task.model} with {source}")
     return finish(stage, Learned(model))
 
 
@@ -91,7 +90,7 @@ def prune(
     attach_masks(model, budget, method)
     if method.learn:
         return finish(stage, learn(stage, model, settings, what, budget))
-    stage.begin(what)
+    begin(stage, what)
     return finish(stage, Learned(model))
 
 

@@ -22,6 +22,7 @@ from lightning_fabric.strategies.launchers.subprocess_script import _SubprocessS
 from torch import Tensor, nn
 
 from harp.recipes import Compute
+from harp.training.gpu import set_up_gpu
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +46,15 @@ def make_fabric(compute: Compute) -> Fabric:
     if compute.precision == "16-mixed" and not (available["cuda"] and compute.device in ("cuda", "auto")):
         raise ValueError("precision='16-mixed' needs a CUDA device; 'bf16-mixed' and '32' work on all")
     keep_freed_memory()
+    if kind == "cuda":
+        set_up_gpu(compute)
     several = compute.devices * compute.num_nodes > 1
     return Fabric(
         accelerator=compute.device,
         devices=compute.devices,
         num_nodes=compute.num_nodes,
         strategy="ddp" if several else "auto",
-        precision={"32": "32-true"}.get(compute.precision, compute.precision),  # type: ignore[arg-type]
+        precision={"32": "32-true", "tf32": "32-true"}.get(compute.precision, compute.precision),  # type: ignore[arg-type]
     )
 
 
@@ -246,3 +249,12 @@ def peak_memory_bytes(device: torch.device) -> int | None:
     except ModuleNotFoundError:
         return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def batch_per_rank(batch_size: int, world: int) -> int:
+    """Images per step on each rank. Raises ValueError when the batch cannot be shared out evenly."""
+    if batch_size % world:
+        raise ValueError(
+            f"batch_size={batch_size} must be divisible by the {world} devices, or gradients weigh unequally"
+        )
+    return batch_size // world

@@ -4,7 +4,6 @@ Every random number of a step follows from (seed, stage, epoch, step, rank) alon
 state, and ends with the same bits as one that was never interrupted.
 """
 
-import hashlib
 import logging
 import math
 import time
@@ -24,11 +23,12 @@ from harp.objectives import FreeAT, Objective, on_batch, replays_of
 from harp.pruning import Budget, Sharpness, hold_masks, perturbed
 from harp.recipes import Training, images_used
 from harp.training.averaging import Average
-from harp.training.distributed import Shares, average_gradients, averaged_buffers, mean_over, share
+from harp.training.distributed import Shares, average_gradients, averaged_buffers, batch_per_rank, mean_over, share
 from harp.training.engines import Attacked, WeightStep, computed_by
 from harp.training.mixing import Mixing
 from harp.training.optimizer import KeepRule, lr_factor, make_optimizer, set_lr
 from harp.training.progress import EpochMetrics, Progress, StepProgress
+from harp.training.seeding import seed_of
 from harp.training.targets import Targets
 
 log = logging.getLogger(__name__)
@@ -50,8 +50,7 @@ class Course:
     objective: Objective
     images: Images
     validate: Validate
-    """Called on every rank. It may raise KeyboardInterrupt to
-    stop the run, on all of them."""
+    """Called on every rank. It may raise KeyboardInterrupt to stop the run, on all of them."""
     seed: int
     budget: Budget | None = None
     """Given while masks learn: only epochs that meet it can be the best."""
@@ -149,18 +148,22 @@ class _Run:
             course.rule.start_epoch()
         augment = seed_of(course.seed, course.stage, "augment", progress.epoch)
         began = time.perf_counter()
-        for x, y in course.images.batches(order[progress.step * self.batch :], self.batch, augment_seed=augment):
+        batches = course.images.batches(order[progress.step * self.batch :], self.batch, augment_seed=augment)
+        ahead = next(batches, None)
+        while ahead is not None:
+            (x, y), images = ahead, len(ahead[0])
             now = progress.epoch + progress.step / steps
             set_lr(self.optimizer, lr_factor(course.settings, now))
             torch.manual_seed(seed_of(course.seed, course.stage, progress.epoch, progress.step, fabric.global_rank))
             if course.mixing is not None and course.targets is not None:
                 x, y = course.mixing(x, y, course.targets)
-            replays = range(replays_of(course.objective))
-            losses = [train_step(self.model, course, fabric, self.optimizer, x, y, epoch=now) for _ in replays]
-            loss = self._mean(sum(losses) / len(losses))
+            step = (self.model, course, fabric, self.optimizer, x, y)
+            losses = [train_step(*step, epoch=now) for _ in range(replays_of(course.objective))]
+            ahead = next(batches, None)  # made while a GPU is at work: to ask it for the loss is to wait for it
+            loss = self._mean(sum(loss.item() for loss in losses) / len(losses))
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss became {loss}")
-            progress.count(loss, len(x) * fabric.world_size, time.perf_counter() - began)
+            progress.count(loss, images * fabric.world_size, time.perf_counter() - began)
             yield progress.shown(self.model, course.rule, course.settings.epochs, steps)
             began = time.perf_counter()
 
@@ -222,8 +225,9 @@ class _Run:
 
 def train_step(
     model: nn.Module, course: Course, fabric: Fabric, optimizer: Any, x: Tensor, y: Tensor, *, epoch: float = 0.0
-) -> float:
-    """One step of the optimiser and the keep rule on one batch; the loss without the budget's penalty.
+) -> Tensor:
+    """One step of the optimiser and the keep rule on one batch; the loss without the budget's penalty, which a GPU may still
+    be computing.
 
     With a plug-in, the gradient is that of the same attacked images at the worst point nearby; the loss is still that here.
     """
@@ -252,7 +256,7 @@ def train_step(
         course.rule.step()
     if course.average is not None:
         course.average.step()
-    return loss.item()
+    return loss
 
 
 def _take_gradients(model: nn.Module, loss: Callable[[], Tensor], fabric: Fabric, optimizer: Any) -> Tensor:
@@ -265,26 +269,11 @@ def _take_gradients(model: nn.Module, loss: Callable[[], Tensor], fabric: Fabric
     return value.detach()
 
 
-def seed_of(*parts: int | str) -> int:
-    """A seed below 2⁶³ that depends on all parts and is the same on every machine."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
-
-
 def epoch_order(course: Course, epoch: int, rank: int, world: int) -> Tensor:
     """This rank's images of an epoch, in order: the same number on every rank, the same shuffle for all."""
     generator = torch.Generator().manual_seed(seed_of(course.seed, course.stage, "order", epoch))
     order = torch.randperm(len(course.images), generator=generator)
     return order[: images_used(len(order), course.settings.batch_size, world)][rank::world]
-
-
-def batch_per_rank(batch_size: int, world: int) -> int:
-    """Images per step on each rank. Raises ValueError when the batch cannot be shared out evenly."""
-    if batch_size % world:
-        raise ValueError(
-            f"batch_size={batch_size} must be divisible by the {world} devices, or gradients weigh unequally"
-        )
-    return batch_size // world
 
 
 def _finite(model: nn.Module) -> bool:

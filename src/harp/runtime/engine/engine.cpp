@@ -13,12 +13,15 @@
 namespace harp {
 namespace {
 
-std::size_t floats_of(const Size& size) { return static_cast<std::size_t>(size.channels) * size.height * size.width; }
+std::size_t numbers_of(const Size& size) { return static_cast<std::size_t>(size.channels) * size.height * size.width; }
 
 Images from(const Images& in, const Size& size, int first) {
   const auto* start = static_cast<const unsigned char*>(in.data);
-  return {start + first * floats_of(size) * (in.bytes ? 1 : sizeof(float)), in.bytes};
+  return {start + first * numbers_of(size) * (in.bytes ? 1 : sizeof(float)), in.bytes};
 }
+
+// Floats that fill up lines of the cache.
+std::size_t whole_lines(std::size_t floats) { return (floats + 15) / 16 * 16; }
 
 float* tape_of(const Chunk& chunk) { return chunk.tape ? chunk.tape->data() : nullptr; }
 
@@ -123,13 +126,53 @@ void Engine::run(const Images& in, int count, const std::vector<Size>& sizes, fl
   std::shared_lock weights(weights_mutex_);
   const std::vector<Chunk> all = chunks(count, chunk(count), sizes, tune, false);
   const Work work = [&](const Chunk& c, const Run& run) {
-    c.prepared->plan().run(from(in, sizes.front(), c.first), c.count, out + c.first * floats_of(sizes.back()), run);
+    c.prepared->plan().run(from(in, sizes.front(), c.first), c.count, out + c.first * numbers_of(sizes.back()), run);
   };
   if (count < threads()) {
     together(all, work);
   } else {
     apart(all, work);
   }
+}
+
+// That they take one after the other: an arena, and scratch for each thread.
+std::size_t Engine::floats_of(const std::vector<Chunk>& chunks) const {
+  std::size_t most = 0;
+  for (const Chunk& c : chunks) {
+    const Plan& plan = c.prepared->plan();
+    most = std::max(most, whole_lines(plan.arena_floats()) + threads() * whole_lines(plan.scratch_floats()));
+  }
+  return most;
+}
+
+std::size_t Engine::floats_within(int count, const std::vector<Size>& sizes, bool tune) {
+  std::shared_lock weights(weights_mutex_);
+  return floats_of(chunks(count, chunk(count), sizes, tune, false));
+}
+
+std::size_t Engine::run_within(float* memory, std::size_t floats, const Images& in, int count,
+                               const std::vector<Size>& sizes, float* out) {
+  std::shared_lock weights(weights_mutex_);
+  const std::vector<Chunk> all = chunks(count, chunk(count), sizes, false, false);
+  const std::size_t wanted = floats_of(all);
+  if (floats < wanted) return wanted;
+  for (const Chunk& c : all) {
+    const Plan& plan = c.prepared->plan();
+    float* scratch = memory + whole_lines(plan.arena_floats());
+    std::unique_ptr<Barrier> barrier;
+    int team = 1;
+    workers_.run(
+        [&](int n) {
+          team = n;
+          barrier = std::make_unique<Barrier>(n);
+        },
+        [&](int index) {
+          plan.run(
+              from(in, sizes.front(), c.first), c.count, out + c.first * numbers_of(sizes.back()),
+              {{memory, nullptr}, scratch + index * whole_lines(plan.scratch_floats()), index, team, barrier.get()});
+        });
+  }
+  return wanted;
 }
 
 Tape Engine::record(const Images& in, int count, const std::vector<Size>& sizes, float* out, bool tune) {
@@ -141,7 +184,7 @@ Tape Engine::record(const Images& in, int count, const std::vector<Size>& sizes,
   tape.result = sizes.back();
   tape.chunks = chunks(count, std::min(kernels_->lanes, power_above(count)), sizes, tune, true);
   const Work work = [&](const Chunk& c, const Run& run) {
-    c.prepared->plan().run(from(in, tape.image, c.first), c.count, out + c.first * floats_of(tape.result), run);
+    c.prepared->plan().run(from(in, tape.image, c.first), c.count, out + c.first * numbers_of(tape.result), run);
   };
   if (static_cast<int>(tape.chunks.size()) < threads()) {
     together(tape.chunks, work);
@@ -156,8 +199,8 @@ void Engine::back(const Tape& tape, const float* upstream, float* gradient) {
   if (tape.updates != updates_)
     throw std::runtime_error("the weights have changed since these images were recorded: record them again");
   const Work work = [&](const Chunk& c, const Run& run) {
-    c.prepared->plan().back(upstream + c.first * floats_of(tape.result), c.count,
-                            gradient + c.first * floats_of(tape.image), run);
+    c.prepared->plan().back(upstream + c.first * numbers_of(tape.result), c.count,
+                            gradient + c.first * numbers_of(tape.image), run);
   };
   if (static_cast<int>(tape.chunks.size()) < threads()) {
     together(tape.chunks, work);

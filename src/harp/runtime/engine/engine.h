@@ -22,7 +22,12 @@ class Engine {
 
   // `sizes` are those of every value for these images. With `tune`, a new plan is measured before it is used.
   void run(const Images& in, int count, const std::vector<Size>& sizes, float* out, bool tune);
-  // The same, and what going back needs. No bit depends on the number of threads.
+  // The same in memory of the caller's: so many floats at an address that is a multiple of 64, whatever is in them. All
+  // threads share each chunk of images. Returns how many floats it takes, and does nothing when there are fewer.
+  std::size_t run_within(float* memory, std::size_t floats, const Images& in, int count, const std::vector<Size>& sizes,
+                         float* out);
+  std::size_t floats_within(int count, const std::vector<Size>& sizes, bool tune);
+  // The same as run, and what going back needs. No bit depends on the number of threads.
   Tape record(const Images& in, int count, const std::vector<Size>& sizes, float* out, bool tune);
   // The gradient with respect to the images of a tape, given that with respect to its results. Throws when the weights
   // have changed since.
@@ -45,6 +50,7 @@ class Engine {
   std::shared_ptr<Prepared> prepare(int images, const std::vector<Size>& sizes, bool tune, bool taped);
   void together(const std::vector<Chunk>& chunks, const Work& work);
   void apart(const std::vector<Chunk>& chunks, const Work& work);
+  std::size_t floats_of(const std::vector<Chunk>& chunks) const;
   int default_positions() const;
 
   std::shared_ptr<const Network> network_;

@@ -7,12 +7,14 @@
 #include <nanobind/stl/vector.h>
 
 #include <array>
-#include <map>
 #include <stdexcept>
 #include <type_traits>
 
 #include "engine.h"
 #include "learning_module.h"
+#include "library/model.h"
+#include "module.h"
+#include "names.h"
 #include "processor.h"
 
 namespace nb = nanobind;
@@ -26,80 +28,9 @@ using Columns = nb::ndarray<const std::int32_t, nb::ndim<1>, nb::c_contig, nb::d
 using Output = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Input = nb::ndarray<nb::ro, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 
-const std::map<std::string, Kind> KINDS{{"conv", Kind::conv},
-                                        {"activation", Kind::activation},
-                                        {"affine", Kind::affine},
-                                        {"max_pool", Kind::max_pool},
-                                        {"avg_pool", Kind::avg_pool},
-                                        {"adaptive_avg_pool", Kind::adaptive_pool},
-                                        {"add", Kind::add},
-                                        {"mul", Kind::multiply},
-                                        {"concat", Kind::concat},
-                                        {"flatten", Kind::flatten},
-                                        {"softmax", Kind::softmax},
-                                        {"channels", Kind::channels},
-                                        {"normalise", Kind::normalise},
-                                        {"constant", Kind::constant},
-                                        {"pack", Kind::pack},
-                                        {"unpack", Kind::unpack},
-                                        {"copy", Kind::copy},
-                                        {"pairwise", Kind::pairwise},
-                                        {"elementwise", Kind::elementwise},
-                                        {"rows_softmax", Kind::rows_softmax},
-                                        {"rows_normalise", Kind::rows_normalise},
-                                        {"rows_reduce", Kind::rows_reduce},
-                                        {"matmul", Kind::matmul}};
-
-const std::map<std::string, Activation> ACTIVATIONS{{"none", Activation::none},
-                                                    {"relu", Activation::relu},
-                                                    {"relu6", Activation::relu6},
-                                                    {"leaky_relu", Activation::leaky},
-                                                    {"sigmoid", Activation::sigmoid},
-                                                    {"silu", Activation::silu},
-                                                    {"hardswish", Activation::hardswish},
-                                                    {"hardsigmoid", Activation::hardsigmoid},
-                                                    {"gelu", Activation::gelu},
-                                                    {"gelu_tanh", Activation::gelu_tanh},
-                                                    {"tanh", Activation::tanh},
-                                                    {"elu", Activation::elu},
-                                                    {"mish", Activation::mish},
-                                                    {"softplus", Activation::softplus},
-                                                    {"exp", Activation::exp},
-                                                    {"log", Activation::log},
-                                                    {"sqrt", Activation::sqrt},
-                                                    {"rsqrt", Activation::rsqrt},
-                                                    {"abs", Activation::abs},
-                                                    {"sin", Activation::sin},
-                                                    {"cos", Activation::cos},
-                                                    {"erf", Activation::erf},
-                                                    {"power", Activation::power},
-                                                    {"at_least", Activation::at_least},
-                                                    {"at_most", Activation::at_most}};
-
 template <class T>
 std::vector<std::remove_const_t<typename T::Scalar>> copied(const T& array) {
   return {array.data(), array.data() + array.size()};
-}
-
-template <class V>
-const V& lookup(const std::map<std::string, V>& table, const std::string& name) {
-  const auto found = table.find(name);
-  if (found == table.end()) throw std::invalid_argument("the engine has no " + name);
-  return found->second;
-}
-
-void check(const Weights& w, const int (&kernel)[2]) {
-  bool sound = w.groups > 0 && w.outputs > 0 && w.inputs > 0 && w.outputs % w.groups == 0 &&
-               w.rows.size() == static_cast<std::size_t>(w.outputs) + 1 && w.rows.front() == 0 &&
-               w.rows.back() == static_cast<std::int64_t>(w.values.size()) && w.columns.size() == w.values.size() &&
-               w.values.size() < (std::size_t{1} << 31);
-  for (std::size_t o = 0; sound && o < static_cast<std::size_t>(w.outputs); ++o) {
-    sound = w.rows[o] <= w.rows[o + 1] && w.rows[o + 1] <= w.rows.back();
-    for (std::int64_t k = w.rows[o]; sound && k < w.rows[o + 1]; ++k)
-      sound = w.columns[k] >= 0 && w.columns[k] < static_cast<std::int64_t>(w.inputs) * kernel[0] * kernel[1] &&
-              (k == w.rows[o] || w.columns[k] > w.columns[k - 1]);
-  }
-  if (!sound) throw std::invalid_argument("weights whose rows and columns do not fit");
 }
 
 // Collects nodes, then becomes an engine.
@@ -108,7 +39,7 @@ class Builder {
   int add(const std::string& kind, std::vector<int> inputs, int residual, std::array<int, 8> window, bool count_padding,
           const std::string& activation, float slope, bool pool) {
     Node node;
-    node.kind = lookup(KINDS, kind);
+    node.kind = kind_named(kind);
     const int known = static_cast<int>(network_.nodes.size());
     for (int value : inputs)
       if (value < 0 || value > known) throw std::invalid_argument("an input that is not computed before");
@@ -123,7 +54,7 @@ class Builder {
       node.dilation[axis] = window[6 + axis];
     }
     node.count_padding = count_padding;
-    node.activation = lookup(ACTIVATIONS, activation);
+    node.activation = activation_named(activation);
     node.slope = slope;
     node.pool = pool;
     network_.nodes.push_back(std::move(node));
@@ -211,6 +142,7 @@ void back(const Recording& recording, Upstream upstream, Output gradient) {
 NB_MODULE(_engine, m) {
   m.doc() = "The compiled engine of harp.runtime.";
   nb::set_leak_warnings(false);  // a tape in an autograd graph that is alive when Python ends is no fault
+  bind_reading(m);
   nb::class_<Builder>(m, "Builder")
       .def(nb::init<>())
       .def("add", &Builder::add, nb::arg("kind"), nb::arg("inputs"), nb::arg("residual"), nb::arg("window"),
@@ -227,6 +159,12 @@ NB_MODULE(_engine, m) {
             new (self) Engine(std::move(builder.network_), find_kernels(isa), threads);
           },
           nb::arg("builder"), nb::arg("threads"), nb::arg("isa"))
+      .def(
+          "__init__",
+          [](Engine* self, Model& model, int threads, const std::string& isa) {
+            new (self) Engine(model.take_network(), find_kernels(isa), threads);
+          },
+          nb::arg("model"), nb::arg("threads"), nb::arg("isa"))
       .def("run", &run, nb::arg("x"), nb::arg("shapes"), nb::arg("out"), nb::arg("tune"))
       .def("record", &record, nb::arg("x"), nb::arg("shapes"), nb::arg("out"), nb::arg("tune"), nb::keep_alive<0, 1>())
       .def(

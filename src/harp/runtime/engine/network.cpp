@@ -1,6 +1,7 @@
 #include "network.h"
 
 #include <algorithm>
+#include <stdexcept>
 
 namespace harp {
 namespace {
@@ -39,6 +40,20 @@ bool same_weights(const Network& a, const Network& b) {
   return std::equal(a.nodes.begin(), a.nodes.end(), b.nodes.begin(), b.nodes.end(), [](const Node& x, const Node& y) {
     return !x.weights || (x.weights->rows == y.weights->rows && x.weights->columns == y.weights->columns);
   });
+}
+
+void check(const Weights& w, const int (&kernel)[2]) {
+  bool sound = w.groups > 0 && w.outputs > 0 && w.inputs > 0 && w.outputs % w.groups == 0 &&
+               w.rows.size() == static_cast<std::size_t>(w.outputs) + 1 && w.rows.front() == 0 &&
+               w.rows.back() == static_cast<std::int64_t>(w.values.size()) && w.columns.size() == w.values.size() &&
+               w.values.size() < (std::size_t{1} << 31);
+  for (std::size_t o = 0; sound && o < static_cast<std::size_t>(w.outputs); ++o) {
+    sound = w.rows[o] <= w.rows[o + 1] && w.rows[o + 1] <= w.rows.back();
+    for (std::int64_t k = w.rows[o]; sound && k < w.rows[o + 1]; ++k)
+      sound = w.columns[k] >= 0 && w.columns[k] < static_cast<std::int64_t>(w.inputs) * kernel[0] * kernel[1] &&
+              (k == w.rows[o] || w.columns[k] > w.columns[k - 1]);
+  }
+  if (!sound) throw std::invalid_argument("weights whose rows and columns do not fit");
 }
 
 }  // namespace harp

@@ -68,6 +68,9 @@ struct Network {
   std::vector<Node> nodes;
 };
 
+// Throws std::invalid_argument for weights whose rows and columns do not fit each other, or the kernel.
+void check(const Weights& weights, const int (&kernel)[2]);
+
 // Whether two networks differ in nothing but which weights there are and what numbers they hold.
 bool same_structure(const Network& a, const Network& b);
 // Of two such networks: whether they also have the same weights, with other numbers perhaps.
