@@ -4,8 +4,8 @@
     python benchmarks/coverage.py --only 'timm res*' --no-times
 
 Each network has a process of its own with a time limit and a memory limit. What was found is kept in the state file as
-soon as it is known, so that an interrupted run goes on. Remove a line of it, or give --again, to try a network again. Times
-are to be believed only with --jobs 1 on an idle machine.
+soon as it is known, so that an interrupted run goes on. `--again failed` tries the steps once more that failed, and
+`--again times` times the exported files only. Times are to be believed only with --jobs 1 on an idle machine.
 """
 
 import argparse
@@ -33,6 +33,8 @@ BEGIN, END = "<!-- coverage: begin -->", "<!-- coverage: end -->"
 LONGEST = 160
 """Characters of a message in the table."""
 Record = dict[str, Any]
+OF_EXPORT = ("difference", "size_bytes", "harp_ms", "onnxruntime_ms")
+"""What a record has only of an exported network."""
 
 
 def networks(path: Path = NETWORKS) -> list[tuple[str, str]]:
@@ -40,13 +42,22 @@ def networks(path: Path = NETWORKS) -> list[tuple[str, str]]:
     return [(source, name) for source, name in map(str.split, path.read_text(encoding="utf-8").splitlines())]
 
 
-def tried(network: tuple[str, str], *, timeout_s: float, memory_gb: float, times: bool) -> Record:
-    """What one network comes to. What a process had no time or memory for is said in its place."""
-    command = [sys.executable, str(HERE / "coverage_one.py"), *network, *([] if times else ["--no-times"])]
+def tried(
+    network: tuple[str, str],
+    *,
+    timeout_s: float,
+    memory_gb: float,
+    times: bool,
+    files: Path,
+    steps: Sequence[str] = STEPS,
+) -> Record:
+    """What one network comes to in these steps. What a process had no time or memory for is said in its place."""
+    file = files / f"{'-'.join(network)}.harp"
+    command = [sys.executable, str(HERE / "coverage_one.py"), *network, "--file", str(file), "--steps", ",".join(steps)]
     ended, said, errors = "", "", ""
     try:
         done = subprocess.run(
-            command,
+            [*command, *([] if times else ["--no-times"])],
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -60,26 +71,46 @@ def tried(network: tuple[str, str], *, timeout_s: float, memory_gb: float, times
         said, ended = (error.stdout or b"").decode(), f"not done after {timeout_s:g} s"
     found = json.loads(said.splitlines()[-1]) if said.strip() else {}
     source, name = network
-    return {"network": name, "source": source, **{step: found.get(step, ended) for step in STEPS}, **found}
+    return {"network": name, "source": source, **{step: found.get(step, ended) for step in steps}, **found}
 
 
 def _limit_memory(most: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
-def try_all(wanted: Sequence[tuple[str, str]], state: Path, jobs: int, **limits: Any) -> list[Record]:
-    """Try what the state file does not have, and keep each result in it at once."""
-    records = read_state(state)
-    known = {(record["source"], record["network"]) for record in records}
-    left = [network for network in wanted if network not in known]
+def try_all(wanted: Sequence[tuple[str, str]], state: Path, jobs: int, again: str = "", **limits: Any) -> list[Record]:
+    """Try what the state file does not have, and once more what `again` asks for; keep each result in it at once."""
+    records = {_key(record): record for record in read_state(state)}
+    left = {network: steps_left(records.get(network), again) for network in wanted}
     with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(partial(tried, **limits), network) for network in left]
+        futures = [
+            pool.submit(partial(tried, **limits, steps=steps), network)
+            for network, steps in left.items()
+            if steps is not None
+        ]
         for done in as_completed(futures):
-            record = done.result()
-            records.append(record)
-            write_json_lines(state, records)
+            found = done.result()
+            old = records.get(_key(found), {})
+            kept = {key: value for key, value in old.items() if "export" not in found or key not in OF_EXPORT}
+            records[_key(found)] = record = {**kept, **found}
+            write_json_lines(state, list(records.values()))
             print(len(records), record["source"], record["network"], *(record[step][:60] for step in STEPS), sep="  ")
-    return records
+    return list(records.values())
+
+
+def steps_left(record: Record | None, again: str) -> list[str] | None:
+    """Of a network; none of them are only its times, and None is nothing at all."""
+    if record is None or again == "all":
+        return list(STEPS)
+    if again == "failed":
+        return [step for step in STEPS if record[step] != "ok"] or None
+    if again == "times":
+        return [] if record["export"] == "ok" else None
+    return [again] if again else None
+
+
+def _key(record: Record) -> tuple[str, str]:
+    return record["source"], record["network"]
 
 
 def read_state(path: Path) -> list[Record]:
@@ -133,7 +164,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="networks at a time")
     parser.add_argument("--only", action="append", default=[], help="patterns such as 'timm res*'")
     parser.add_argument("--state", type=Path, default=Path("runs/coverage.jsonl"), help="what is known so far")
-    parser.add_argument("--again", action="store_true", help="forget the networks named by --only, or all")
+    parser.add_argument("--again", choices=["all", "failed", "times", *STEPS], default="", help="of what is known")
+    parser.add_argument("--files", type=Path, default=Path("runs/coverage"), help="exported networks, timed again here")
     parser.add_argument("--json", type=Path, help="write the records here")
     parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / "coverage.md")
     parser.add_argument("--timeout", type=float, default=1200.0, help="seconds for one network")
@@ -143,12 +175,9 @@ def main() -> None:
     patterns = flags.only or ["*"]
     wanted = [pair for pair in networks() if any(fnmatchcase(" ".join(pair), pattern) for pattern in patterns)]
     flags.state.parent.mkdir(parents=True, exist_ok=True)
-    if flags.again:
-        write_json_lines(
-            flags.state, [r for r in read_state(flags.state) if (r["source"], r["network"]) not in {*wanted}]
-        )
-    limits = {"timeout_s": flags.timeout, "memory_gb": flags.memory, "times": not flags.no_times}
-    records = try_all(wanted, flags.state, flags.jobs, **limits)
+    flags.files.mkdir(parents=True, exist_ok=True)
+    limits = {"timeout_s": flags.timeout, "memory_gb": flags.memory, "times": not flags.no_times, "files": flags.files}
+    records = try_all(wanted, flags.state, flags.jobs, flags.again, **limits)
     if flags.json:
         write_json(flags.json, [public(record) for record in records])
     fill(flags.page, records)

@@ -1,11 +1,10 @@
 """Tries one network for `coverage.py`: weights, channels, export, times. Prints one JSON object after each step.
 
-python benchmarks/coverage_one.py timm resnet18
+python benchmarks/coverage_one.py timm resnet18 --file /tmp/resnet18.harp
 """
 
 import argparse
 import json
-import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,6 +23,7 @@ ENTIRE = 1e-4
 """How far the outputs of the smaller network may be from those of the masked one, relative to their norm."""
 SECONDS = 1.0
 """For each engine."""
+STEPS = ("weights", "export", "channels")
 
 
 def build(source: str, name: str) -> nn.Module:
@@ -72,6 +72,17 @@ def prune_channels(model: nn.Module, images: Tensor) -> None:
         raise ValueError(f"{macs:,} multiply-accumulates are left, and {budget.limit:,} may stay")
 
 
+def export(model: nn.Module, images: Tensor, file: Path) -> dict[str, Any]:
+    file.unlink(missing_ok=True)
+    written = harp.export(model, images, file)
+    return {"difference": written.agreement.difference, "size_bytes": written.size_bytes}
+
+
+def times(file: Path) -> dict[str, float]:
+    plan = Bench(batches=(1,), engines=("harp", "onnxruntime"), seconds=SECONDS, memory=False)
+    return {f"{each.engine}_ms": each.median_ms for each in bench(file, plan).records}
+
+
 def attempt(step: Callable[[], object]) -> str:
     """`ok`, or what was said against it."""
     try:
@@ -85,6 +96,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", choices=["timm", "tv"])
     parser.add_argument("name")
+    parser.add_argument("--file", type=Path, required=True, help="of the exported network")
+    parser.add_argument("--steps", default=",".join(STEPS), help="of weights, channels and export, those to try")
     parser.add_argument("--no-times", action="store_true")
     flags = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -95,28 +108,22 @@ def main() -> None:
         found.update(results)
         print(json.dumps(found), flush=True)
 
-    model = build(flags.source, flags.name)
-    images = images_for(model, flags.source, flags.name)
-    tell(parameters=sum(parameter.numel() for parameter in model.parameters()), side=images.shape[-1])
-    tell(channels=attempt(lambda: prune_channels(model, images)))
-    del model
-    model = build(flags.source, flags.name)
-    tell(weights=attempt(lambda: prune_weights(model)))
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"{flags.name}.harp"
+    def new() -> nn.Module:
+        return build(flags.source, flags.name)
 
-        def export() -> None:
-            written = harp.export(model, images, file)
-            found.update(difference=written.agreement.difference, size_bytes=written.size_bytes)
-
-        tell(export=attempt(export))
-        if found["export"] == "ok" and not flags.no_times:
-
-            def time_it() -> None:
-                plan = Bench(batches=(1,), engines=("harp", "onnxruntime"), seconds=SECONDS, memory=False)
-                found.update({f"{each.engine}_ms": each.median_ms for each in bench(file, plan).records})
-
-            tell(times=attempt(time_it))
+    steps = flags.steps.split(",")
+    if "weights" in steps or "export" in steps:
+        model = new()
+        images = images_for(model, flags.source, flags.name)
+        tell(weights=attempt(lambda: prune_weights(model)))
+        if "export" in steps:
+            tell(export=attempt(lambda: found.update(export(model, images, flags.file))))
+        del model
+    if flags.file.exists() and not flags.no_times:
+        tell(times=attempt(lambda: found.update(times(flags.file))))
+    if "channels" in steps:
+        model = new()
+        tell(channels=attempt(lambda: prune_channels(model, images_for(model, flags.source, flags.name))))
 
 
 if __name__ == "__main__":

@@ -66,10 +66,30 @@ def test_what_is_known_is_not_tried_again_and_what_comes_is_kept(coverage: Modul
     assert [each["network"] for each in coverage.read_state(state)] == ["a", "b"]
 
 
-def test_a_process_that_takes_too_long_or_dies_is_told_as_such(coverage: ModuleType):
-    slow = coverage.tried(("timm", "test_vit"), timeout_s=0.05, memory_gb=8, times=False)
+@pytest.mark.parametrize(
+    ("again", "steps"),
+    [("", None), ("all", ["weights", "channels", "export"]), ("failed", ["channels"]), ("times", [])],
+)
+def test_what_is_tried_again_is_what_was_asked_for(coverage: ModuleType, again: str, steps: list[str] | None):
+    assert coverage.steps_left(record("a", channels="ValueError: no"), again) == steps
+    assert coverage.steps_left(None, again) == ["weights", "channels", "export"]
+    if again in ("failed", "times"):
+        assert coverage.steps_left(record("a", export="no") if again == "times" else record("a"), again) is None
+
+
+def test_a_failed_export_takes_its_times_with_it(coverage: ModuleType, tmp_path, monkeypatch):
+    state = tmp_path / "state.jsonl"
+    state.write_text(json.dumps(record("a", harp_ms=1.0, channels="ok")) + "\n")
+    monkeypatch.setattr(coverage, "tried", lambda network, **limits: {"network": "a", "source": "timm", "export": "no"})
+    (found,) = coverage.try_all([("timm", "a")], state, 1, "export")
+    assert found == record("a", export="no")
+
+
+def test_a_process_that_takes_too_long_or_dies_is_told_as_such(coverage: ModuleType, tmp_path):
+    limits = {"memory_gb": 8, "times": False, "files": tmp_path}
+    slow = coverage.tried(("timm", "test_vit"), timeout_s=0.05, **limits)
     assert slow == {**record("test_vit"), **dict.fromkeys(("weights", "channels", "export"), "not done after 0.05 s")}
-    dead = coverage.tried(("nowhere", "x"), timeout_s=60, memory_gb=8, times=False)
+    dead = coverage.tried(("nowhere", "x"), timeout_s=60, **limits)
     assert dead["weights"].startswith("died (2): coverage_one.py: error: argument source: invalid choice")
 
 

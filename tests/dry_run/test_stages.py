@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from harp.cli import main
+from harp.dry_run.clock import Range
+from harp.dry_run.job import dry_run_stages, whole
 from harp.dry_run.stages import (
     dry_run_finetune,
-    dry_run_pipeline,
     dry_run_pretrain,
     dry_run_prune,
     macs_and_activations,
@@ -60,9 +61,15 @@ def test_every_stage_is_estimated_and_nothing_is_written(tiny: Path):
 
 
 def test_a_whole_run_is_estimated_method_by_method(tiny: Path):
-    recipes = [replace(TINY, prune=replace(TINY.prune, method=method)) for method in ("harp", "lwm", "r-admm")]
-    stages = [each.stage for each in dry_run_pipeline(recipes)]
+    stages = [each.stage for each in dry_run_stages(TINY, ("harp", "lwm", "r-admm"))]
     assert stages == ["pretrain", "harp: prune", "harp: finetune", "lwm: finetune", "r-admm: prune", "r-admm: finetune"]
+
+
+def test_the_whole_is_the_sum_of_stages_and_evaluations(tiny: Path):
+    stage = dry_run_pretrain(TINY)
+    assert stage is not None
+    total = whole([stage, stage], Range(1.0, 2.0, 3.0))
+    assert (total.low, total.expected, total.high) == pytest.approx(tuple(7200 * stage.hours + s for s in (1, 2, 3)))
 
 
 def test_the_command_line_prints_it(tiny: Path, capsys):

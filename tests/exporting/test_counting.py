@@ -155,3 +155,40 @@ def test_a_card_that_promises_fewer_weights_than_the_file_has_is_refused(tmp_pat
         harp.export(network(), EXAMPLE, tmp_path / "net.harp", card={"kept": 100, "total": 15280})
     done = harp.export(pruned_by_torch(), EXAMPLE, tmp_path / "net.harp", card={"kept": 3820, "total": 15280})
     assert json.dumps(read(done.path)[1]) == '{"kept": 3820, "total": 15280}'
+
+
+def test_a_layer_that_has_two_names_counts_once(tmp_path):
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.shared, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(8, 5)
+            self.blocks = nn.ModuleList(nn.Sequential(self.shared, nn.ReLU()) for _ in range(2))
+
+        def forward(self, x):
+            x = self.stem(x)
+            for block in self.blocks:
+                x = block(x)
+            return self.head(x.mean((2, 3)))
+
+    model = Shared().eval()
+    harp.attach_masks(model, harp.weight_budget(model, keep=0.25), harp.methods.LWM)
+    harp.bake_masks(harp.freeze_masks(model))
+    done = harp.export(model, EXAMPLE, tmp_path / "net.harp")
+    assert (done.kept, done.total) == (208, 832)
+
+
+def test_what_the_forward_multiplies_by_is_no_weight_of_a_layer(tmp_path):
+    class Gate(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head, self.gate = nn.Conv2d(3, 8, 3), nn.Linear(8, 5), nn.Parameter(torch.rand(8, 1))
+
+        def forward(self, x):
+            tokens = self.conv(x).flatten(2).transpose(1, 2)
+            return self.head((tokens * (tokens @ self.gate)).mean(1))
+
+    model = Gate().eval()
+    harp.attach_masks(model, harp.weight_budget(model, keep=0.1), harp.methods.LWM)
+    harp.bake_masks(harp.freeze_masks(model))
+    done = harp.export(model, EXAMPLE, tmp_path / "net.harp")
+    assert (done.kept, done.total) == (26, 256)

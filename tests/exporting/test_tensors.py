@@ -175,6 +175,11 @@ CASES |= {
         ),
         "images beside channels": lambda x: (x.reshape(-1, 8, 8) - 2 * x.reshape(-1, 8, 8).relu()).view(x.shape),
         "windows": lambda x: x.unfold(2, 3, 2).contiguous(),
+        "a constant of its type": lambda x: torch.where(x.new_ones((8, 8)).cumsum(0) > 3, x, 1.0),
+        "pooled windows": lambda x: (
+            F.max_pool2d(x.reshape(-1, 2, 8, 8), 2).view(-1, 64) - F.avg_pool2d(x.reshape(-1, 2, 8, 8), 2).view(-1, 64)
+        ),
+        "pooled rows": lambda x: F.avg_pool1d(x.flatten(2), 4, 2, 1),
         "repeats": lambda x: x.repeat_interleave(2, 2).repeat(1, 2, 1, 1).flip(3),
     }.items()
 }

@@ -175,3 +175,38 @@ def test_shrinking_leaves_a_model_that_cannot_be_shrunk_as_it_was():
     shrink(model, IMAGES)
     assert torch.equal(model(IMAGES), before)
     assert model.attn.qkv.out_features == 48
+
+
+class Twice(nn.Module):
+    """Linear attention on maps and on a second version of them: eight heads of eight channels, made of four."""
+
+    def __init__(self):
+        super().__init__()
+        self.dim, self.qkv, self.proj = 8, nn.Conv2d(24, 96, 1), nn.Conv2d(64, 24, 1)
+
+    def forward(self, x):
+        b, _, h, w = x.shape
+        qkv = self.qkv(x)
+        q, k, v = torch.cat([qkv, qkv.relu()], 1).reshape(b, -1, 3 * self.dim, h * w).transpose(-1, -2).chunk(3, -1)
+        y = q.relu() @ (k.relu().transpose(-1, -2) @ v)
+        return x + self.proj(y.transpose(-1, -2).reshape(b, -1, h, w))
+
+
+def test_the_size_of_a_head_is_not_taken_for_the_number_of_heads():
+    torch.manual_seed(0)
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 5))
+    taken = take_through(nn.Sequential(nn.Conv2d(3, 24, 4, 4), Twice(), *head), IMAGES, 0.6)
+    assert taken.difference <= 1e-5
+    assert taken.network[1].dim == 8
+    assert taken.network[1].qkv.out_channels in (24, 48, 72)
+
+
+def test_channels_that_the_forward_counts_stay():
+    class Counted(nn.Module):
+        def forward(self, x):
+            return x * x.shape[1]
+
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Counted(), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 5, 1))
+    budget = channel_budget(model, IMAGES, keep=0.8)
+    assert "channels of 0 (the smaller network says something else" in budget.coupling.why_held()
+    assert [*budget.coupling.sizes] == ["2"]

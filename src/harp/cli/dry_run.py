@@ -1,6 +1,6 @@
 """``--dry-run``: an estimate of what a command costs with this network, data and device. Nothing is written."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -29,34 +29,34 @@ def dry_run(
 ) -> None:
     """Time a few steps of the stage that starts at ``parent``, of all stages for the ``methods``, or of pretraining."""
     from harp.dry_run import stages
-    from harp.dry_run.clock import Range
-    from harp.stages.pipeline import on_its_data, recipe_for
 
     if methods:
-        shared = on_its_data(recipe)
-        found: Iterable[Estimate | None] = stages.dry_run_pipeline([recipe_for(each, shared) for each in methods])
-    elif parent is None:
-        found = [stages.dry_run_pretrain(recipe, weights)]
+        _dry_run_job(recipe, methods)
+        return
+    if parent is None:
+        found = stages.dry_run_pretrain(recipe, weights)
     elif stage == "prune":
-        found = [stages.dry_run_prune(recipe, parent)]
+        found = stages.dry_run_prune(recipe, parent)
     else:
-        found = [stages.dry_run_finetune(recipe, parent)]
-    hours = 0.0
-    for each in found:
-        if each is None:
-            print(f"{stage if parent else 'pretrain'}: no training, done at once")
-        else:
-            hours += _show(each)
-    if methods:
-        from harp.dry_run.evaluation import time_to_evaluate
+        found = stages.dry_run_finetune(recipe, parent)
+    if found is None:
+        print(f"{stage if parent else 'pretrain'}: no training, done at once")
+    else:
+        _show(found)
 
-        each = time_to_evaluate(recipe)
-        dense = each if recipe.compute.engine == "torch" else time_to_evaluate(recipe, pruned=False)
-        evaluation = dense + each * len(methods)
-        print(
-            f"evaluation of {1 + len(methods)} networks: {about(evaluation)}, depending on how many images withstand the attack"
-        )
-        print(f"the whole run: {about(evaluation + Range(hours, hours, hours) * 3600)}")
+
+def _dry_run_job(recipe: Recipe, methods: Sequence[str]) -> None:
+    """Every stage of the whole job as soon as it is timed, then the evaluations and the sum."""
+    from harp.dry_run.job import dry_run_evaluations, dry_run_stages, whole
+
+    stages = []
+    for stage in dry_run_stages(recipe, methods):
+        _show(stage)
+        stages.append(stage)
+    evaluations = dry_run_evaluations(recipe, len(methods))
+    networks = 1 + len(methods)
+    print(f"evaluation of {networks} networks: {about(evaluations)}, depending on how many images withstand the attack")
+    print(f"the whole run: {about(whole(stages, evaluations))}")
 
 
 def dry_run_evaluation(run: Path, settings: Evaluating, compute: Compute) -> None:
@@ -77,8 +77,7 @@ def about(seconds: "Range") -> str:
     return middle if low == high else f"{middle} ({low} to {high})"
 
 
-def _show(found: "Estimate") -> float:
-    """Print one stage; its hours."""
+def _show(found: "Estimate") -> None:
     from harp.cost.workload import scaled_hours
 
     work = found.work
@@ -95,7 +94,6 @@ def _show(found: "Estimate") -> float:
     if found.devices == 1:
         outlook = (f"{n}: {_time(scaled_hours(work, found.batch_s, LINK_BYTES_PER_S, n))}" for n in DEVICES)
         print(f"  by number of devices       {', '.join(outlook)}")
-    return found.hours
 
 
 def _memory(found: "Estimate") -> str:

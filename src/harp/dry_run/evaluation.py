@@ -74,6 +74,14 @@ def time_to_evaluate(recipe: Recipe, standing: Standing = UNTRAINED, *, pruned: 
     return total
 
 
+def _corrupted(model: nn.Module, test: Images, images: int, device: torch.device) -> Range:
+    """Seconds under all common corruptions, from those of two images."""
+    from harp.evaluation.corrupting import evaluate_corrupted  # which needs scipy, and nothing else in a run does
+
+    seconds = evaluate_corrupted(model, test, images=2, batch_size=2, device=device).elapsed_s / 2 * images
+    return Range(seconds, seconds, seconds)
+
+
 def _clock(model: nn.Module, test: Images, settings: Evaluating, compute: Compute, device: torch.device) -> Clock:
     """Attacks are timed on what `harp evaluate` would choose."""
     clock = Clock(model, test, settings.batch_size, device)
@@ -83,14 +91,6 @@ def _clock(model: nn.Module, test: Images, settings: Evaluating, compute: Comput
     with attacking(model):
         chosen = choose_engine(compute.engine, model, (x.to(device), y.to(device)), ranks=Ranks(), tell=log.info)
     return clock if chosen is None else replace(clock, engine=chosen.module())
-
-
-def _corrupted(model: nn.Module, test: Images, images: int, device: torch.device) -> Range:
-    """Seconds under all common corruptions, from those of two images."""
-    from harp.evaluation.corrupting import evaluate_corrupted  # which needs scipy, and nothing else in a run does
-
-    seconds = evaluate_corrupted(model, test, images=2, batch_size=2, device=device).elapsed_s / 2 * images
-    return Range(seconds, seconds, seconds)
 
 
 def standing_below(parents: Iterable[Path], recipe: Recipe) -> Standing:

@@ -1,10 +1,9 @@
 """What a stage would take on this network, data and device, from a few timed steps. Nothing is written."""
 
-import copy
 import logging
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from harp.cost.workload import Workload, workload
 from harp.data import ImageData
 from harp.dry_run.clock import UNTRAINED, Clock
 from harp.evaluation import BATCH_SIZE, Ranks
-from harp.pruning import attach_masks, budget_of, freeze_masks, masks
+from harp.pruning import attach_masks, budget_of
 from harp.pruning.channels import every_product_seen
 from harp.recipes import ADMM, Pruning, Recipe, Training, in_epochs
 from harp.runs.budget import make_budget
@@ -67,47 +66,32 @@ def dry_run_pretrain(recipe: Recipe, weights: Path | None = None) -> Estimate | 
     if weights is not None:
         return None
     data = open_data(recipe)
-    return _dry_run("pretrain", recipe, recipe.pretrain, build_network(recipe, data), data)
+    return dry_run_stage("pretrain", recipe, recipe.pretrain, build_network(recipe, data), data)
 
 
 def dry_run_prune(recipe: Recipe, parent: Path) -> Estimate | None:
     """None for a method that learns nothing there, and is done at once."""
     run = open_dense(parent)
     data = open_data(recipe, split_seed=run.split_seed, run=run.directory)
-    return _dry_run_prune(recipe, load_network(run, data), data)
+    return dry_run_prune_of(recipe, load_network(run, data), data)
 
 
 def dry_run_finetune(recipe: Recipe, parent: Path) -> Estimate:
     run = open_pruned(parent)
     data = open_data(recipe, split_seed=run.split_seed, run=run.directory)
-    return _dry_run("finetune", recipe, recipe.finetune, load_network(run, data), data)
+    return dry_run_stage("finetune", recipe, recipe.finetune, load_network(run, data), data)
 
 
-def dry_run_pipeline(recipes: Sequence[Recipe]) -> Iterator[Estimate]:
-    """Every stage of the whole job, on a network that was not trained: the time does not depend on it."""
-    data = open_data(recipes[0])
-    network = build_network(recipes[0], data)
-    yield _dry_run("pretrain", recipes[0], recipes[0].pretrain, copy.deepcopy(network), data)
-    for recipe in recipes:
-        pruned = copy.deepcopy(network)
-        found = _dry_run_prune(recipe, pruned, data)
-        if found is not None:
-            yield replace(found, stage=f"{recipe.prune.method}: prune")
-        if not masks(pruned):
-            attach_masks(pruned, make_budget(pruned, recipe.prune, data))
-        what = f"{recipe.prune.method}: finetune"
-        yield _dry_run(what, recipe, recipe.finetune, freeze_masks(pruned), data)
-
-
-def _dry_run_prune(recipe: Recipe, model: nn.Module, data: ImageData) -> Estimate | None:
+def dry_run_prune_of(recipe: Recipe, model: nn.Module, data: ImageData) -> Estimate | None:
+    """The prune stage of a dense network; None for a method that learns nothing there."""
     settings = recipe.prune
     budget = make_budget(model, settings, data)
     if settings.method != ADMM:
         attach_masks(model, budget, method_of(settings))
-    return _dry_run("prune", recipe, settings, model, data) if learns(settings.method) else None
+    return dry_run_stage("prune", recipe, settings, model, data) if learns(settings.method) else None
 
 
-def _dry_run(stage: str, recipe: Recipe, settings: Training, model: nn.Module, data: ImageData) -> Estimate:
+def dry_run_stage(stage: str, recipe: Recipe, settings: Training, model: nn.Module, data: ImageData) -> Estimate:
     settings = in_epochs(settings, len(data.train))
     world = recipe.compute.devices * recipe.compute.num_nodes
     share = batch_per_rank(settings.batch_size, world)

@@ -32,15 +32,18 @@ def count_graph(graph: Graph, model: nn.Module) -> Count:
     """
     weights = prunable_weights(model)
     stored = {id(weight): int(weight.count_nonzero()) for weight in weights.values()}
+    named = {name: each for name, each in model.named_parameters(remove_duplicate=False) if id(each) in stored}
+    others = _others(model, weights.values())
     found: dict[object, Count] = {}
     for place, node in enumerate(graph.nodes):
         if "weight" not in node.tensors:
             continue
         array = node.tensors["weight"]
         count = Count(int(np.count_nonzero(array)), array.size)
-        own = weights.get(f"{node.name}.weight" if node.name else "weight")
+        own = named.get(f"{node.name}.weight" if node.name else "weight")
         if own is None or own.numel() != array.size:  # of a product that the forward pass writes out
-            found[place] = count
+            if others.get(array.size, -1) < count.kept:
+                found[place] = count
             continue
         if count.kept > stored[id(own)]:
             where = f"{node.name or 'the model itself'} ({node.op})"
@@ -52,6 +55,15 @@ def count_graph(graph: Graph, model: nn.Module) -> Count:
     if unnamed > rest and any(weight.count_nonzero() < weight.numel() for weight in weights.values()):
         raise ValueError(_FILLED.format(where="the model itself", found=unnamed, stored=rest))
     return _sum(found.values())
+
+
+def _others(model: nn.Module, weights: Iterable[Tensor]) -> dict[int, int]:
+    """By size the entries that are not zero of the parameters and buffers that are no weights: a vector to multiply by, say."""
+    known, found = {id(weight) for weight in weights}, dict[int, int]()
+    for tensor in (*model.parameters(), *model.buffers()):
+        if id(tensor) not in known:
+            found[tensor.numel()] = max(found.get(tensor.numel(), 0), int(tensor.count_nonzero()))
+    return found
 
 
 def count_model(model: nn.Module, example: Tensor) -> Count:

@@ -102,6 +102,7 @@ def export(
             runners = {"ONNX Runtime": open_onnx(file)}
         else:
             write(file, graph, card={"kept": count.kept, "total": count.total, **(card or {})}, values=values)
+            graph = None  # which is as large as the model, and is read back in a moment
             runners = _runners_of(file)
         found = [compare(answers(run, example.cpu()), expected, by=name) for name, run in runners.items()]
         for agreement in found:

@@ -102,8 +102,18 @@ def _max_pool(
 ) -> Value:
     if _pair(dilation) != (1, 1):
         raise UnsupportedError(f"its window has dilation {_pair(dilation)}: expected 1")
+    return _pool(draft, value, "max_pool", {**_window(kernel, stride, padding), "ceil": ceil})
+
+
+def _pool(draft: Draft, value: Value, op: str, how: Mapping[str, Any]) -> Value:
+    """Of a map, or of several of each image: to a window on one channel these are so many more channels."""
+    if value.merged and value.batch == 0 and len(value.shape) == 4:
+        channels = value.shape[0] * value.shape[1]
+        one = draft.reshaped(value, (channels, *value.shape[2:]))
+        made = draft.add(op, one, shape=(channels, *draft.shape[2:]), attributes=how)
+        return draft.reshaped(made, draft.shape)
     need_map(value)
-    return draft.add("max_pool", value, attributes={**_window(kernel, stride, padding), "ceil": ceil})
+    return draft.add(op, value, attributes=how)
 
 
 def _avg_pool(
@@ -118,11 +128,29 @@ def _avg_pool(
 ) -> Value:
     if divisor is not None and ceil:
         raise UnsupportedError(f"it has divisor_override={divisor} and ceil_mode: expected one of them")
-    need_map(value)
     how = {**_window(kernel, stride, padding), "ceil": ceil, "count_padding": count_padding or divisor is not None}
-    made = draft.add("avg_pool", value, attributes=how)
+    made = _pool(draft, value, "avg_pool", how)
     height, width = how["kernel"]
     return made if divisor is None else scaled(draft, made, height * width / divisor)
+
+
+def _avg_pool_of_rows(
+    draft: Draft,
+    value: Value,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    ceil: bool,
+    count_padding: bool,
+) -> Value:
+    """Along the last axis of (c, l): of a map of one row."""
+    if value.batch != 0 or value.merged or len(value.shape) != 2:
+        raise UnsupportedError(f"its input has the shape {value.shape} for each image: expected (c, l)")
+    sides = {"kernel": (1, kernel[0]), "stride": (1, (stride or kernel)[0]), "padding": (0, padding[0])}
+    how = {**sides, "ceil": ceil, "count_padding": count_padding}
+    channels, length = draft.shape
+    row = draft.reshaped(value, (value.shape[0], 1, value.shape[1]))
+    return draft.reshaped(draft.add("avg_pool", row, shape=(channels, 1, length), attributes=how), draft.shape)
 
 
 def _window(kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> dict[str, Pair]:
@@ -160,6 +188,7 @@ OPERATIONS: Mapping[Any, Callable[..., Any]] = {
     **ROWS,
     **PRODUCTS,
     aten.conv2d: _conv,
+    aten.avg_pool1d: _avg_pool_of_rows,
     aten.max_pool2d: _max_pool,
     aten.max_pool2d_with_indices: lambda draft, value, *how: (_max_pool(draft, value, *how), None),
     aten.avg_pool2d: _avg_pool,

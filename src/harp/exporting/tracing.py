@@ -44,10 +44,12 @@ def graph_of(written: Program, tensors: Mapping[str, Tensor] | None = None) -> G
     if answer.batch or answer.merged:
         raise ValueError(f"{written.kind} returns a tensor whose first dimension is not that of the images")
     draft.settled(answer)
-    nodes = fold(draft.nodes, draft.shapes)
+    nodes = [*fold(draft.nodes, draft.shapes)]
     if not nodes:
         raise ValueError(f"{written.kind} returns its input, or a constant: there is nothing to export")
-    return Graph(written.shape, tuple(_in_float32(node) for node in nodes))
+    for place, node in enumerate(nodes):  # in place: all of it twice as float64, and once as float32, is much
+        nodes[place] = _in_float32(node)
+    return Graph(written.shape, tuple(nodes))
 
 
 def _inputs_of(program: ExportedProgram, tensors: Mapping[str, Tensor]) -> Known:
@@ -85,6 +87,8 @@ def _result_of(node: fx.Node, known: Known, draft: Draft, batch: SymInt) -> Any:
     if target is operator.getitem:
         return args[0][args[1]]
     draft.name, place = _place_of(node)
+    if target.overloadpacket in _OF_ITS_TYPE:
+        known = {**known, node.all_input_nodes[0]: torch.empty(0)}
     try:
         if not any(_is_of_images(known[argument]) for argument in node.all_input_nodes):
             return _constant_of(node, known, draft, batch)
@@ -93,6 +97,10 @@ def _result_of(node: fx.Node, known: Known, draft: Draft, batch: SymInt) -> Any:
     except UnsupportedError as error:
         what = f"{place} computes {target}, which cannot be exported: {error}"
         raise ValueError(f"{what}. Replace it, or export with format='onnx'") from error
+
+
+_OF_ITS_TYPE = {torch.ops.aten.new_zeros, torch.ops.aten.new_ones, torch.ops.aten.new_full, torch.ops.aten.new_empty}
+"""What takes nothing but the type of its first argument."""
 
 
 def _computed(node: fx.Node, draft: Draft, batch: SymInt, arguments: list[Any]) -> Any:

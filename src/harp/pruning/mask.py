@@ -132,8 +132,7 @@ class Mask(nn.Module):
         sources = [tensor for tensor in (self.scores, self.logit, self.quota) if tensor is not None]
         if self.chosen is None or not self.chosen.is_of(*sources):
             with torch.inference_mode(False), torch.no_grad():
-                best = self.best(self.count if count is None else count)
-                self.chosen = Remembered(best, sources, closely=count is None)
+                self.chosen = Remembered(self.best(count or self.count), sources, closely=count is None)
         return self.chosen.value
 
     def forget(self) -> None:
@@ -178,9 +177,8 @@ class Mask(nn.Module):
             self.product = None
         if self.product is None or not self.product.is_of(mask, weight, closely=self.held is None):
             with torch.inference_mode(False), torch.no_grad():
-                alone = self.held is None  # what a hold has computed is forgotten when it ends
-                at = self._watch(weight) if alone else None
-                self.product = Remembered(weight * mask, (mask, weight), at, closely=alone)
+                at = None if self.held is not None else self._watch(weight)  # a hold forgets the product when it ends
+                self.product = Remembered(weight * mask, (mask, weight), at, closely=self.held is None)
         return self.product.value
 
     def _watch(self, weight: Tensor) -> Tensor | None:

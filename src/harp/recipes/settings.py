@@ -104,8 +104,8 @@ class Compute:
     threads: int | None = None
     """CPU threads; None takes the default of torch. Bit-for-bit repeatability needs the same number."""
     engine: Literal["auto", "torch", "sparse"] = "torch"
-    """What attacks of prune, finetune and evaluate run on, and the step of the weights in finetune: torch, harp's sparse
-    engine (on a CPU), or, with auto, the one on which a timed step is faster. Only torch gives the same bits as earlier versions."""
+    """What attacks of prune, finetune and evaluate, and in finetune the step of the weights, run on: torch, harp's sparse
+    engine (on a CPU), or, with auto, the one on which a timed step is faster. Only torch gives the bits of earlier versions."""
     compile: bool = False
     """Compile the attacks of pretrain, prune and finetune with torch.compile: faster on a GPU after a minute's wait."""
     deterministic: bool = False

@@ -22,10 +22,8 @@ def course_of(stage: Stage, model: nn.Module, settings: Training, budget: Budget
     recipe, data, fabric = stage.claim.recipe, stage.data, stage.fabric
     assert data.validation is not None
     ranks = Ranks(fabric.global_rank, fabric.world_size, fabric.device)
-    attacked = attacked_in(
-        *(stage.claim.stage, settings, recipe.compute.engine, ranks, stage.watch.on_note),
-        compiled=recipe.compute.compile,
-    )
+    asked = (stage.claim.stage, settings, recipe.compute.engine, ranks, stage.watch.on_note)
+    attacked = attacked_in(*asked, compiled=recipe.compute.compile)
     if isinstance(attacked, Attacked):
         attacked.look_at(model, torch.zeros(1, *data.shape, device=fabric.device))
     validate = validator(
@@ -41,7 +39,7 @@ def course_of(stage: Stage, model: nn.Module, settings: Training, budget: Budget
         budget=budget,
         world=fabric.world_size,
         attacked=attacked,
-        weight_step=weight_step_in(*(stage.claim.stage, settings, recipe.compute.engine, ranks, stage.watch.on_note)),
+        weight_step=weight_step_in(*asked),
         classes=len(data.classes),
         teacher=_teacher(stage, settings),
     )

@@ -113,10 +113,13 @@ def _answer(model: nn.Module, images: Tensor) -> Any:
 
         return note
 
+    def leave(module: nn.Module, args: Any, out: Any) -> None:  # what a hook returns would be the output
+        inside.pop()
+
     with ExitStack() as hooks, torch.no_grad():
         for name, module in model.named_modules():
             hooks.callback(module.register_forward_pre_hook(enter(name)).remove)
-            hooks.callback(module.register_forward_hook(lambda module, args, out: inside.pop() and None).remove)
+            hooks.callback(module.register_forward_hook(leave).remove)
         try:
             return model(images)
         except Exception as error:  # a stranger's network may raise anything

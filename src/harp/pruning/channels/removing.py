@@ -48,10 +48,20 @@ def _tell(module: nn.Module, prefix: str, coupling: Coupling, stays: Tensor) -> 
     parent = prefix.rpartition(".")[0]
     places = (*(coupling.written.get(parent, ()) if parent else ()), *coupling.written.get(prefix, ()))
     held = [frozenset(place.tolist()) for place in places]
-    longest = {each: max(len(p) for p, other in zip(places, held, strict=True) if other == each) for each in held}
-    whole = {len(place): len(place) == len(each) < longest[each] for place, each in zip(places, held, strict=True)}
+    longest = {each: max((p for p, other in zip(places, held, strict=True) if other == each), key=len) for each in held}
+    whole = {len(place): _counts(place, longest[each]) for place, each in zip(places, held, strict=True)}
     now: dict[int, set[int]] = {}
     for place in places:
         now.setdefault(len(place), set()).add(int(stays[place].sum()))
     changed = {before: after for before, (after, *others) in now.items() if not others and after != before}
     follow_sizes(module, changed, frozenset(before for before in changed if whole[before]))
+
+
+def _counts(place: Tensor, channels: Tensor) -> bool:
+    """Whether there is one number for each group of channels, such as a head; not all heads need differ."""
+    return len(place) < len(channels) and (len(place) == len(place.unique()) or _run(channels) > _run(place) == 1)
+
+
+def _run(place: Tensor) -> int:
+    """How many equal numbers follow each other, at least."""
+    return int(place.unique_consecutive(return_counts=True)[1].min())

@@ -25,7 +25,6 @@ void Transfer::read(const Kernels* kernels, const Images& in, int first, int cou
   task.dst_channel = l.channel();
   task.dst_step = l.lanes;
   task.src_channel = pixels;
-  task.src_pixel = 1;
   task.from = from_.data();
   task.count = static_cast<int>(from_.size()) / l.parts();
   task.lanes = l.parts();

@@ -19,10 +19,43 @@ inline Vector apply_simple(Vector x, Activation activation, float slope) {
 inline Vector sigmoid(Vector x) { return 1.0f / (1.0f + exponential(-x)); }
 inline Vector hard(Vector x) { return at_most(at_least(x + 3.0f, spread(0.0f)), spread(6.0f)) * (1.0f / 6.0f); }
 
+// x · Φ(x). Φ(x) is a half and x times a polynomial in x², fitted on |x| < 5.374; further out it is 0 or 1.
 inline Vector gelu(Vector x) {
-  Vector y;
-  for (int i = 0; i < LANES; ++i) y[i] = 0.5f * x[i] * (1.0f + erff(x[i] * 0.70710678f));
-  return y;
+  const Vector square = at_most(x * x, spread(28.88f)), k = square * 6.92520776e-2f - 1.0f;
+  Vector p = spread(3.48037741e-04f);
+  p = p * k - 9.47272282e-04f;
+  p = p * k + 8.81005494e-04f;
+  p = p * k - 1.18430199e-03f;
+  p = p * k + 3.46080711e-03f;
+  p = p * k - 6.46108998e-03f;
+  p = p * k + 9.47359126e-03f;
+  p = p * k - 1.37787318e-02f;
+  p = p * k + 1.94537127e-02f;
+  p = p * k - 2.56350325e-02f;
+  p = p * k + 3.21160027e-02f;
+  p = p * k - 3.93103844e-02f;
+  p = p * k + 4.86981717e-02f;
+  p = p * k - 6.56340650e-02f;
+  p = p * k + 1.31559912e-01f;
+  const Vector near = x * (0.5f + x * p), far = x < 0.0f ? Vector{} : x;
+  return square < 28.88f ? near : (x == x ? far : x);
+}
+
+// exp(x) - 1 for x <= 0, where the two differ little by a polynomial.
+inline Vector less_one(Vector x) {
+  Vector p = spread(1.9875691500e-4f);
+  p = p * x + 1.3981999507e-3f;
+  p = p * x + 8.3334519073e-3f;
+  p = p * x + 4.1665795894e-2f;
+  p = p * x + 1.6666665459e-1f;
+  p = p * x + 5.0000001201e-1f;
+  return x > -0.34f ? p * x * x + x : exponential(x) - 1.0f;
+}
+
+// x · tanh(log(1 + exp x)), with e = exp x: x · n / (n + 2), n = e · (e + 2).
+inline Vector mish(Vector x) {
+  const Vector e = exponential(at_most(x, spread(20.0f))), n = e * (e + 2.0f);
+  return x * (n / (n + 2.0f));
 }
 
 // From the exponential where it is exact enough, else by a polynomial.
@@ -73,8 +106,8 @@ inline Vector apply(Vector x, Activation activation, float slope) {
     case Activation::gelu: return gelu(x);
     case Activation::gelu_tanh: return x * sigmoid(1.59576912f * (x + 0.044715f * x * x * x));
     case Activation::tanh: return hyperbolic_tangent(x);
-    case Activation::elu: return x > 0.0f ? x : slope * each(x, [](float v) { return expm1f(v < 0.0f ? v : 0.0f); });
-    case Activation::mish: return x * hyperbolic_tangent(softplus(x));
+    case Activation::elu: return x > 0.0f ? x : slope * less_one(at_most(x, spread(0.0f)));
+    case Activation::mish: return mish(x);
     case Activation::softplus: return softplus(x);
     case Activation::at_least: return at_least(x, spread(slope));
     case Activation::at_most: return at_most(x, spread(slope));

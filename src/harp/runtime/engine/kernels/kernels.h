@@ -130,7 +130,7 @@ struct Rows {
 struct GatherTask {
   float* dst;
   std::ptrdiff_t dst_channel, dst_step;  // dst_step: between two entries of `lanes` lanes
-  std::ptrdiff_t src_channel, src_pixel; // strides of the source, in elements
+  std::ptrdiff_t src_channel;            // of the source, in elements
   const std::int32_t* from;              // [count][lanes], -1: fill
   int count, lanes;
   float fill;

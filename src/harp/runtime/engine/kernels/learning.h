@@ -12,12 +12,6 @@ namespace {
 constexpr int MOST_IMAGE_VECTORS = 8;
 constexpr int MOMENT_BLOCK = 4096;  // numbers that are summed as floats, before they are added to a double
 
-inline Vector load_first(const float* p, int lanes) {
-  Vector v{};
-  for (int i = 0; i < lanes; ++i) v[i] = p[i];
-  return v;
-}
-
 // V vectors of images from `image` on, for all channels of one position.
 template <int V>
 void map_products(const MapTask& t, int image) {
@@ -44,7 +38,7 @@ void last_products(const MapTask& t, int image, int lanes) {
       const MapTap& tap = t.taps[k];
       const std::ptrdiff_t place = t.places[tap.place];
       if (place < 0) continue;
-      sum += tap.weight * load_first(t.in + tap.channel * t.in_channel + place + image, lanes);
+      sum += tap.weight * load_first(t.in + tap.channel * t.in_channel + place + image, lanes, Vector{});
     }
     float* out = t.out + channel * t.out_channel + image;
     for (int i = 0; i < lanes; ++i) out[i] = sum[i];
@@ -81,12 +75,12 @@ void map_dots(const DotsTask& t, int image) {
 
 void last_dots(const DotsTask& t, int image, int lanes) {
   for (int channel = t.begin; channel < t.end; ++channel) {
-    const Vector upstream = load_first(t.upstream + channel * t.upstream_channel + image, lanes);
+    const Vector upstream = load_first(t.upstream + channel * t.upstream_channel + image, lanes, Vector{});
     for (std::uint32_t k = t.rows[channel]; k < t.rows[channel + 1]; ++k) {
       const MapTap& tap = t.taps[k];
       const std::ptrdiff_t place = t.places[tap.place];
       if (place < 0) continue;
-      const Vector in = load_first(t.in + tap.channel * t.in_channel + place + image, lanes);
+      const Vector in = load_first(t.in + tap.channel * t.in_channel + place + image, lanes, Vector{});
       float* const sums = t.sums + static_cast<std::ptrdiff_t>(k) * LANES;
       store(sums, load(sums) + upstream * in);
     }
@@ -108,7 +102,7 @@ double total(Vector a) {
 }
 
 // The sum of a, or of (a - centre) times b, or of the square of a - centre where b is a.
-double sum_of(const float* a, float centre, const float* b, std::ptrdiff_t count) {
+double sum_of_products(const float* a, float centre, const float* b, std::ptrdiff_t count) {
   double result = 0.0;
   for (std::ptrdiff_t start = 0; start < count; start += MOMENT_BLOCK) {
     const std::ptrdiff_t end = start + MOMENT_BLOCK < count ? start + MOMENT_BLOCK : count;
@@ -154,7 +148,7 @@ void maxima(const PeakTask& t) {
     for (int k = 0; k < t.count; ++k) {
       if (t.places[k] < 0) continue;
       const float* in = t.in + t.places[k] + image;
-      const Vector x = whole ? load(in) : load_first(in, lanes);
+      const Vector x = whole ? load(in) : load_first(in, lanes, Vector{});
       const Integers better = (x > most) | (x != x) | (from < 0);
       most = better ? x : most;
       from = better ? Integers{} + k : from;
@@ -163,17 +157,17 @@ void maxima(const PeakTask& t) {
       store_first(t.out + image, most, lanes);
       continue;
     }
-    const Vector g = whole ? load(t.upstream + image) : load_first(t.upstream + image, lanes);
+    const Vector g = whole ? load(t.upstream + image) : load_first(t.upstream + image, lanes, Vector{});
     for (int k = 0; k < t.count; ++k) {
       if (t.places[k] < 0) continue;
       float* out = t.out + t.places[k] + image;
-      const Vector before = whole ? load(out) : load_first(out, lanes);
+      const Vector before = whole ? load(out) : load_first(out, lanes, Vector{});
       store_first(out, before + (from == k ? g : Vector{}), lanes);
     }
   }
 }
 
-constexpr LearningKernels LEARNING{all_products, all_dots, sum_of, centre_and_scale, maxima};
+constexpr LearningKernels LEARNING{all_products, all_dots, sum_of_products, centre_and_scale, maxima};
 
 }  // namespace
 }  // namespace harp

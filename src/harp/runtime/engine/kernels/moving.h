@@ -38,9 +38,21 @@ void gather(const GatherTask& t, const float* src, int channel) {
   float* dst = t.dst + channel * t.dst_channel;
   const float factor = t.scale ? t.scale[channel] : 1.0f, shift = t.shift ? t.shift[channel] : 0.0f;
   const std::int32_t* from = t.from;
+#if defined(__AVX512F__)
+  if (t.lanes == LANES) {
+    for (int i = 0; i < t.count; ++i, from += LANES, dst += t.dst_step) {
+      const __m512i index = _mm512_loadu_si512(from);
+      const __mmask16 inside = _mm512_movepi32_mask(index) ^ 0xffff;
+      const __m512 got = _mm512_mask_i32gather_ps(_mm512_setzero_ps(), inside, index, from_channel, 4);
+      const Vector there = (Vector)got * factor + shift;
+      store(dst, (Vector)_mm512_mask_mov_ps((__m512)spread(t.fill), inside, (__m512)there));
+    }
+    return;
+  }
+#endif
   for (int i = 0; i < t.count; ++i, from += t.lanes, dst += t.dst_step)
     for (int lane = 0; lane < t.lanes; ++lane)
-      dst[lane] = from[lane] < 0 ? t.fill : from_channel[from[lane] * t.src_pixel] * factor + shift;
+      dst[lane] = from[lane] < 0 ? t.fill : from_channel[from[lane]] * factor + shift;
 }
 
 }  // namespace

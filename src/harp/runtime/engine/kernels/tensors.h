@@ -13,6 +13,7 @@ inline std::size_t fewer(std::size_t a, std::size_t b) { return a < b ? a : b; }
 // Up to LANES numbers so far apart; the other lanes get `rest`.
 inline Vector fetch(const float* p, std::ptrdiff_t step, std::size_t count, float rest = 0.0f) {
   if (step == 1 && count == LANES) return load(p);
+  if (step == 1) return load_first(p, static_cast<int>(count), spread(rest));
   if (step == 0) return spread(*p);
   Vector v = spread(rest);
   for (std::size_t i = 0; i < count; ++i) v[i] = p[static_cast<std::ptrdiff_t>(i) * step];
@@ -40,10 +41,11 @@ void pair(float* out, const Pair& t, std::size_t count) {
   }
 }
 
-inline float sum_of(Vector v) {
-  float total = 0.0f;
-  for (int i = 0; i < LANES; ++i) total += v[i];
-  return total;
+// The lanes from `count` on are zero.
+inline Vector only_first(Vector v, std::size_t count) {
+  float lane[LANES];
+  store(lane, v);
+  return load_first(lane, static_cast<int>(count), Vector{});
 }
 
 // The sum of a function of every number.
@@ -52,12 +54,8 @@ inline float sum_over(const float* in, std::size_t count, F function) {
   Vector sum{};
   std::size_t i = 0;
   for (; i + LANES <= count; i += LANES) sum += function(load(in + i));
-  float total = sum_of(sum);
-  if (i < count) {
-    const Vector last = function(fetch(in + i, 1, count - i));
-    for (std::size_t lane = 0; lane < count - i; ++lane) total += last[lane];
-  }
-  return total;
+  if (i < count) sum += only_first(function(fetch(in + i, 1, count - i)), count - i);
+  return sum_of(sum);
 }
 
 inline float largest_of(const float* in, std::size_t count) {
@@ -73,18 +71,13 @@ inline float largest_of(const float* in, std::size_t count) {
 void softmax_of_row(float* out, const float* in, std::size_t count) {
   const float largest = largest_of(in, count);
   Vector sum{};
-  float total = 0.0f;
   for (std::size_t i = 0; i < count; i += LANES) {
     const std::size_t here = fewer(LANES, count - i);
     const Vector e = exponential(fetch(in + i, 1, here) - largest);
     store_first(out + i, e, static_cast<int>(here));
-    if (here == LANES) {
-      sum += e;
-    } else {
-      for (std::size_t lane = 0; lane < here; ++lane) total += e[lane];
-    }
+    sum += here == LANES ? e : only_first(e, here);
   }
-  const float factor = 1.0f / (total + sum_of(sum));
+  const float factor = 1.0f / sum_of(sum);
   for (std::size_t i = 0; i < count; i += LANES) {
     const std::size_t here = fewer(LANES, count - i);
     store_first(out + i, fetch(out + i, 1, here) * factor, static_cast<int>(here));

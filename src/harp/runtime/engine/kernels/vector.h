@@ -141,6 +141,24 @@ inline void store_first(float* p, Vector v, int lanes) {
 #endif
 }
 
+// As many lanes as there are numbers; the others are those of `rest`.
+inline Vector load_first(const float* p, int lanes, Vector rest) {
+#if defined(__AVX512F__)
+  return (Vector)_mm512_mask_loadu_ps((__m512)rest, (__mmask16)((1u << lanes) - 1), p);
+#else
+  __builtin_memcpy(&rest, p, static_cast<unsigned>(lanes) * sizeof(float));
+  return rest;
+#endif
+}
+
+inline float sum_of(Vector v) {
+  float lane[LANES];
+  store(lane, v);
+  for (int half = LANES / 2; half; half /= 2)
+    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+  return lane[0];
+}
+
 // exp, to about one unit in the last place: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2]. Saturates; keeps NaN.
 inline Vector exponential(Vector x) {
   const Vector limited = at_most(at_least(x, spread(-87.3f)), spread(88.3f));

@@ -72,6 +72,8 @@ class Sketcher {
   Place* move(Place* from, Layout to, MoveStep::How how = MoveStep::How::pixels);
   Place* same_lanes(Place* from, const Layout& as);
   Place* filled(Place* in, bool shared, const Node& node, Size out);
+  Layout fitting(const Node& node, const Layout& from, Size out) const;
+  Layout image_layout() const;
   Layout window_layout(const Node& node, Place*& in, Size out);
   Layout common_layout(const std::vector<Place*>& in, Size out) const;
   Place* add(int index, const Node& node, const std::vector<Place*>& in, const Layout& out);
@@ -116,7 +118,7 @@ Sketcher::Sketcher(const Task& task) : task_(task), nodes_(task.network.nodes) {
 }
 
 Draft Sketcher::draw() {
-  draft_.values[0] = place(fresh_layout(task_.sizes[0], task_.kernels->lanes, images_[0]));
+  draft_.values[0] = place(image_layout());
   for (int i = 0; i < static_cast<int>(nodes_.size()); ++i) settle(i + 1, value(i));
   return std::move(draft_);
 }
@@ -209,22 +211,39 @@ Place* Sketcher::filled(Place* in, bool shared, const Node& node, Size out) {
   return in;
 }
 
+// The same map in parts that fit the window.
+Layout Sketcher::fitting(const Node& node, const Layout& from, Size size) const {
+  const int factor = node.pool ? 2 : 1;
+  Layout to = fresh_layout(size, from.lanes, from.images);
+  to.size = from.size;
+  to.fill = from.fill;
+  const auto length = [](int parts, int step, int out, int all) {
+    return parts == 1 ? all : step * ceil_div(std::max(out, ceil_div(all, step)), parts);
+  };
+  to.rows = length(to.down, node.stride[0] * factor, size.height, to.size.height);
+  to.columns = length(to.across, node.stride[1] * factor, size.width, to.size.width);
+  return to;
+}
+
+// Of the images: where one window reads them, and nothing else, they come in parts that fit it.
+Layout Sketcher::image_layout() const {
+  const Layout fresh = fresh_layout(task_.sizes[0], task_.kernels->lanes, images_[0]);
+  for (std::size_t i = 0; i < nodes_.size() && consumers_[0] == 1; ++i) {
+    const Node& node = nodes_[i];
+    const Size size = task_.sizes[i + 1];
+    if (!node.inputs.empty() && node.inputs[0] == 0 && is_window(node.kind) && !node.pool && !fits(node, fresh, size))
+      return fitting(node, fresh, size);
+  }
+  return fresh;
+}
+
 // The layout that a sliding window gives; when the parts do not fit, its input moves first.
 Layout Sketcher::window_layout(const Node& node, Place*& in, Size size) {
   const int factor = node.pool ? 2 : 1;
   const int steps[2] = {node.stride[0] * factor, node.stride[1] * factor};
   Layout from = in->layout;
   if (!fits(node, from, size)) {
-    const Size map = from.size;
-    Layout to = fresh_layout(size, from.lanes, from.images);
-    to.size = map;
-    to.fill = from.fill;
-    const auto length = [](int parts, int step, int out, int all) {
-      return parts == 1 ? all : step * ceil_div(std::max(out, ceil_div(all, step)), parts);
-    };
-    to.rows = length(to.down, steps[0], size.height, map.height);
-    to.columns = length(to.across, steps[1], size.width, map.width);
-    in = move(in, to);
+    in = move(in, fitting(node, from, size));
     from = in->layout;
   }
   Layout out = without_frame(from);

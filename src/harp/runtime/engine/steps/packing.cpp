@@ -47,7 +47,6 @@ void PackStep::run(const Memory& memory, int group, int begin, int end, float*) 
   task.dst_channel = l.channel();
   task.dst_step = l.lanes;
   task.src_channel = details().numbers[1];
-  task.src_pixel = 1;
   task.from = from_.data();
   task.count = static_cast<int>(from_.size()) / l.parts();
   task.lanes = l.parts();
