@@ -166,7 +166,7 @@ def copying_speed() -> float:
 
 def cell_of(name: str, keep: float, flags: argparse.Namespace) -> tuple[Record, dict[str, Any]]:
     """A whole cell; short ones attack few images."""
-    size = Cell(images=400, attacked=4, epochs=1) if flags.quick else Cell(attacked=flags.cell_images)
+    size = Cell(images=400, attacked=4, epochs=3, batch=50) if flags.quick else Cell(attacked=flags.cell_images)
     parts = cell(name, keep, size, flags.cell_eps, flags.threads)
     seconds = {on: sum(parts[on].values()) for on in ENGINES}
     for on in ENGINES:

@@ -56,7 +56,7 @@ def cell(network: str, keep: float, size: Cell, eps: float, threads: int) -> dic
     learn: dict[str, Any] = {"epochs": size.epochs, "batch_size": size.batch, "attack_steps": size.steps}
     recipe = Recipe(
         Task(data=data, model=network, eps=eps),
-        Training(epochs=1, batch_size=size.batch, objective="natural"),
+        Training(epochs=5, batch_size=50, objective="natural"),
         Pruning(keep=keep, **learn),
         Training(**learn),
         compute=Compute(device="cpu", threads=threads),
