@@ -71,6 +71,8 @@ PRUNING = [
     "--method r-admm",
     "--method gmp --gmp-every 1 --awp-gamma 0.01",
     "--method gmp-lamp --gmp-settle 0.5 --ema 0.9",
+    "--method flying-bird --bird-every 2 --bird-drop 0.3 --ema 0.9",
+    "--method flying-bird-plus --bird-start 1.5 --bird-settle 1.0",
     "--method harp-published --gamma-step 0.1",
     "--distill 1.0 --objective trades",
     "--method r-admm --admm-rho 0.5 --admm-growth 2.0 --admm-rounds 3 --awp-gamma 0.01",

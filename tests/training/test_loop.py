@@ -19,11 +19,14 @@ from harp.objectives import FreeAT, free_at, natural
 from harp.pruning import (
     GMP_LAMP,
     HARP,
+    METHODS,
     Admm,
     Descent,
+    FlyingBird,
     Gradual,
     Penalty,
     Ramp,
+    Regrowth,
     Sharpness,
     attach_masks,
     density_of,
@@ -129,6 +132,17 @@ def course_of(kind: str, model: nn.Module) -> Course:
             attach_masks(model, budget, GMP_LAMP)
             rule = Gradual(model, budget, 15, method=GMP_LAMP, every=2)
             return course(SHORT_PRUNE, stage="prune", budget=budget, rule=rule)
+        case "flying-bird" | "flying-bird-plus":
+            budget = weight_budget(model, keep=0.3)
+            attach_masks(model, budget, METHODS[kind])
+            rule = FlyingBird(model, budget, 15, method=METHODS[kind], how=Regrowth(every=2))
+
+            def validate(model: nn.Module) -> tuple[float, float]:
+                found = accuracy(model)
+                rule.end_epoch(1.0, found[1])
+                return found
+
+            return course(SHORT_PRUNE, stage="prune", budget=budget, rule=rule, validate=validate)
         case "softened":
             towards = Targets(2, label_smoothing=0.1, distill=0.5, teacher=network().eval())
             return course(SHORT, targets=towards, mixing=Mixing(erasing=0.5, cutmix=0.7))
@@ -140,7 +154,21 @@ def course_of(kind: str, model: nn.Module) -> Course:
 
 @pytest.mark.parametrize("stop_after", [1, 5, 7, 14])
 @pytest.mark.parametrize(
-    "kind", ["dense", "descent", "ramp", "awp", "s2ap", "admm", "free-at", "ema", "gmp", "softened"]
+    "kind",
+    [
+        "dense",
+        "descent",
+        "ramp",
+        "awp",
+        "s2ap",
+        "admm",
+        "free-at",
+        "ema",
+        "gmp",
+        "flying-bird",
+        "flying-bird-plus",
+        "softened",
+    ],
 )
 def test_a_run_stopped_at_any_step_ends_with_the_bits_of_one_never_stopped(kind, stop_after, tmp_path):
     def make() -> tuple[nn.Module, Course]:

@@ -22,6 +22,8 @@ from harp.pruning.lifecycle import (
 from harp.pruning.mask import Mask, hold_masks, masks
 from harp.pruning.methods import (
     ERK,
+    FLYING_BIRD,
+    FLYING_BIRD_PLUS,
     GLOBAL,
     GMP,
     GMP_ERK,
@@ -43,11 +45,14 @@ from harp.pruning.methods import (
 from harp.pruning.penalty import Penalty, Ramp
 from harp.pruning.prunable import prunable_weights
 from harp.pruning.pruner import Pruner
+from harp.pruning.regrowing import FlyingBird, Regrowth
 from harp.pruning.sharpness import Sharpness, learned_scores, learned_weights, perturbed
 from harp.pruning.summary import Summary, summary
 
 __all__ = [
     "ERK",
+    "FLYING_BIRD",
+    "FLYING_BIRD_PLUS",
     "GLOBAL",
     "GMP",
     "GMP_ERK",
@@ -67,12 +72,14 @@ __all__ = [
     "Budget",
     "ChannelBudget",
     "Descent",
+    "FlyingBird",
     "Gradual",
     "Mask",
     "Method",
     "Penalty",
     "Pruner",
     "Ramp",
+    "Regrowth",
     "Sharpness",
     "Summary",
     "Term",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from harp.pruning.budget import Budget
 from harp.pruning.counts import exact_counts
-from harp.pruning.mask import masks, parametrizations
+from harp.pruning.mask import Mask, masks, parametrizations
 from harp.pruning.methods import GRADUAL, Method
 from harp.pruning.prunable import alive
 from harp.pruning.selection import top
@@ -43,13 +43,8 @@ class Gradual:
             )
         if method.learn != GRADUAL:
             raise ValueError(f"method learns {set(method.learn)}; gradual pruning is for those of {set(GRADUAL)}: GMP")
-        found = masks(model)
-        missing = [site for site in budget.sites if site not in found]
-        if missing:
-            raise ValueError(f"the model has no mask at {missing}; call attach_masks(model, budget, method) first")
+        self.masks, self.weights = under_masks(model, budget)
         self.budget, self.method, self.every = budget, method, every
-        self.masks = {site: found[site] for site in budget.sites}
-        self.weights = {site: _under_mask(model, site) for site in budget.sites}
         self.most = {site: alive(weight) for site, weight in self.weights.items()}
         self.start = sum(self.most.values()) / budget.total
         self.last = max(1, round(settle * steps))
@@ -94,6 +89,15 @@ class Gradual:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.done = state["done"]
+
+
+def under_masks(model: nn.Module, budget: Budget) -> tuple[dict[str, Mask], dict[str, Tensor]]:
+    """The masks of a budget, and the weights under them, by site."""
+    found = masks(model)
+    missing = [site for site in budget.sites if site not in found]
+    if missing:
+        raise ValueError(f"the model has no mask at {missing}; call attach_masks(model, budget, method) first")
+    return {site: found[site] for site in budget.sites}, {site: _under_mask(model, site) for site in budget.sites}
 
 
 def _under_mask(model: nn.Module, site: str) -> Tensor:

@@ -65,6 +65,7 @@ class Mask(nn.Module):
         self.keep_min, self.keep_max = keep_min, keep_max
         self.estimator = estimator
         self.held: Tensor | None = None
+        self.all_gradients = False  # whether weights that are not kept have gradients, too
         self.chosen = self.product = self.watched = None
         self.budget = None
         self.site: str | None = None  # a group of channels has a name of its own
@@ -231,7 +232,9 @@ class _MaskedWeight(torch.autograd.Function):
         (grad,) = grad_outputs
         weight, scores, mask = ctx.saved_tensors
         ctx.owner.forget()  # a gradient came for what learns here, and a step will follow it
-        grad_weight = grad * mask if ctx.needs_input_grad[0] else None
+        grad_weight = None
+        if ctx.needs_input_grad[0]:
+            grad_weight = grad if ctx.owner.all_gradients else grad * mask
         grad_scores = grad_keep = None
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
             grad_mask = (grad * weight).sum_to_size(scores.shape)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
@@ -15,7 +15,8 @@ from harp.recipes import brought, register_name
 BOTH, NOTHING = frozenset({"scores", "keeps"}), frozenset[str]()
 WEIGHTS = frozenset({"weights"})
 GRADUAL = frozenset({"weights", "masks"})
-"""Weights learn under masks that follow them (harp.pruning.Gradual)."""
+"""Weights learn under masks that follow them (harp.pruning.Gradual, harp.pruning.FlyingBird)."""
+Rule = Literal["descent", "ramp", "regrow", "regrow-adaptive"]
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,15 @@ class Method:
 
     ``estimator`` turns the gradient of a mask into that of its keep fraction (:mod:`harp.pruning.estimators`), and
     ``rule`` says how learned fractions reach the budget: by descent on a schedule, or by the growing penalty of the paper.
+    Masks that weights learn under ("descent") lose weights along a schedule, or drop and grow them ("regrow" at the budget,
+    "regrow-adaptive" above it).
     """
 
     scores: Callable[[Tensor], Tensor]
     keeps: Split
     learn: frozenset[str] = NOTHING
     estimator: Estimator = marginal
-    rule: Literal["descent", "ramp"] = "descent"
+    rule: Rule = "descent"
 
     def __post_init__(self) -> None:
         if not (self.learn <= BOTH or self.learn in (WEIGHTS, GRADUAL)):
@@ -38,8 +41,12 @@ class Method:
                 f"learn={set(self.learn)} may contain only 'scores' and 'keeps', or be 'weights' alone or 'weights' and "
                 "'masks'"
             )
-        if self.rule not in ("descent", "ramp"):
-            raise ValueError(f"rule={self.rule!r} must be 'descent' or 'ramp'")
+        if self.rule not in get_args(Rule):
+            raise ValueError(f"rule={self.rule!r} must be one of {', '.join(map(repr, get_args(Rule)))}")
+        if self.rule not in ("descent", "ramp") and self.learn != GRADUAL:
+            raise ValueError(
+                f"rule={self.rule!r} is for methods that learn 'weights' and 'masks', not {set(self.learn)}"
+            )
 
 
 HARP = Method(scaled_magnitude, starting_at(0.1, uniform), BOTH)
@@ -55,6 +62,8 @@ GMP = Method(magnitude, uniform, GRADUAL)
 GMP_ERK = Method(magnitude, erk, GRADUAL)
 GMP_LAMP = Method(magnitude, lamp, GRADUAL)
 GMP_GLOBAL = Method(magnitude, global_magnitude, GRADUAL)
+FLYING_BIRD = Method(magnitude, erk, GRADUAL, rule="regrow")
+FLYING_BIRD_PLUS = Method(magnitude, erk, GRADUAL, rule="regrow-adaptive")
 R_ADMM = Method(magnitude, uniform, WEIGHTS)  # they learn before there are masks (harp.pruning.Admm); LWM's cut them
 
 METHODS: dict[str, Method] = {
@@ -71,6 +80,8 @@ METHODS: dict[str, Method] = {
     "gmp-erk": GMP_ERK,
     "gmp-lamp": GMP_LAMP,
     "gmp-global": GMP_GLOBAL,
+    "flying-bird": FLYING_BIRD,
+    "flying-bird-plus": FLYING_BIRD_PLUS,
     "r-admm": R_ADMM,
 }
 """By the names of recipes and the command line."""

@@ -14,6 +14,7 @@ from harp.pruning.gradual import Gradual
 from harp.pruning.lifecycle import attach_masks, bake_masks, freeze_masks, keep_logits
 from harp.pruning.mask import masks
 from harp.pruning.methods import GRADUAL, HARP, Method
+from harp.pruning.regrowing import FlyingBird
 from harp.pruning.remembered import Remembered
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class Pruner:
         Does nothing once the masks are frozen, so that one loop can serve pruning and finetuning.
         """
         logits = keep_logits(self.model)
-        if isinstance(self.rule, Gradual) and not self.frozen:
+        if isinstance(self.rule, Gradual | FlyingBird) and not self.frozen:
             return self.rule.step()
         if all(mask.frozen for mask in masks(self.model).values()):
             return
@@ -112,7 +113,7 @@ class Pruner:
         for scores in self._scores:
             scores.grad = None  # an optimizer that still holds them leaves them alone
         self._hooks, self._scores, self._start = [], [], []
-        if isinstance(self.rule, Gradual):
+        if isinstance(self.rule, Gradual | FlyingBird):
             self.rule.cut()
         self.frozen = True
         return freeze_masks(self.model)
@@ -144,5 +145,8 @@ class Pruner:
         self._start = []
 
 
-def _rule(model: nn.Module, budget: Budget, steps: int, method: Method) -> Descent | Gradual:
-    return Gradual(model, budget, steps, method=method) if method.learn == GRADUAL else Descent(model, budget, steps)
+def _rule(model: nn.Module, budget: Budget, steps: int, method: Method) -> Descent | Gradual | FlyingBird:
+    if method.learn != GRADUAL:
+        return Descent(model, budget, steps)
+    how = Gradual if method.rule == "descent" else FlyingBird
+    return how(model, budget, steps, method=method)

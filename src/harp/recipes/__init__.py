@@ -11,7 +11,7 @@ from harp.recipes.lengths import (
     steps_of,
     steps_per_epoch,
 )
-from harp.recipes.methods import ADMM, GMP, LEARN_WEIGHTS, OWN_METHODS, brought, method_names, register_name
+from harp.recipes.methods import ADMM, GMP, LEARN_WEIGHTS, OWN_METHODS, REGROW, brought, method_names, register_name
 from harp.recipes.naming import name_of, plug_ins
 from harp.recipes.plain import from_json, recipe_in, to_json
 from harp.recipes.presets import PRESETS
@@ -30,6 +30,7 @@ __all__ = [
     "PLUG_INS",
     "PRESETS",
     "PRUNING_KEEPS",
+    "REGROW",
     "S2AP_HOSTS",
     "AttackName",
     "Compute",

@@ -9,7 +9,9 @@ ADMM = "r-admm"
 """The method that makes no masks while it learns: it moves weights."""
 GMP = ("gmp", "gmp-erk", "gmp-lamp", "gmp-global")
 """The methods that prune little by little while weights learn."""
-LEARN_WEIGHTS = (ADMM, *GMP)
+REGROW = ("flying-bird", "flying-bird-plus")
+"""Those whose masks drop weights and grow others while weights learn."""
+LEARN_WEIGHTS = (ADMM, *GMP, *REGROW)
 """Those in whose prune stage weights learn."""
 
 
@@ -39,6 +41,10 @@ OWN_METHODS: Mapping[str, OwnMethod] = {
     "gmp-erk": OwnMethod("GMP-ERK", "… fractions by Erdős–Rényi-kernel"),
     "gmp-lamp": OwnMethod("GMP-LAMP", "… fractions by LAMP scores"),
     "gmp-global": OwnMethod("GMP-global", "… by one threshold for all layers"),
+    "flying-bird": OwnMethod("Flying Bird", "smallest weights go, those of largest gradient come, while weights learn"),
+    "flying-bird-plus": OwnMethod(
+        "Flying Bird+", "… and fewer are kept while the robust generalisation gap widens, more while accuracy falls"
+    ),
     ADMM: OwnMethod("R-ADMM", "weights learned under a pull to the budget, then cut"),
 }
 """harp's own, in the order in which they are listed and coloured."""

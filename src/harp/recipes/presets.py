@@ -20,6 +20,10 @@ def _presets() -> dict[str, tuple[str, Recipe]]:
                 f"the paper's settings for {title} and {model}, but harp's descent; a GPU",
                 _paper(data, model),
             )
+    presets["cifar10-resnet18-flying-bird"] = (
+        "Flying Bird at 20 % with the schedule of its paper, nearly from scratch; a GPU",
+        _flying_bird(),
+    )
     presets["imagenet-resnet50"] = (
         "the paper's settings for ImageNet and ResNet-50, Free-AT, but harp's descent; GPUs",
         _imagenet(),
@@ -35,6 +39,20 @@ def _paper(data: str, model: str) -> Recipe:
         pretrain=Training(epochs=100, **attack),
         prune=Pruning(epochs=20, **attack),
         finetune=Training(epochs=100, lr=0.01, **attack),
+        test=Evaluating(images=None),
+    )
+
+
+def _flying_bird() -> Recipe:
+    """Chen et al. 2022: 200 epochs of PGD-10 that begin sparse. Here a parent comes first, so an epoch makes one."""
+    attack: dict[str, Any] = {"attack_steps": 10, "attack_step_size": 2 / 255}
+    return Recipe(
+        task=Task(data="cifar10", model="resnet18", eps=8 / 255),
+        pretrain=Training(epochs=1, **attack),
+        prune=Pruning(
+            epochs=200, keep=0.2, method="flying-bird", bird_every=900, lr=0.1, schedule="piecewise", **attack
+        ),
+        finetune=Training(epochs=1, lr=0.001, **attack),
         test=Evaluating(images=None),
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from harp.recipes.checks import check, check_choices, not_negative, positive
-from harp.recipes.methods import GMP, is_method, unknown
+from harp.recipes.methods import GMP, REGROW, is_method, unknown
 
 Granularity = Literal["weight", "channel"]
 ObjectiveName = Literal["natural", "pgd-at", "trades", "mart", "n-fgsm", "free-at"]
@@ -161,6 +161,14 @@ class Pruning(Training):
     """For gmp: the share of the stage after which the budget is met."""
     gmp_every: int = 8
     """For gmp: optimiser steps from one choice of the masks to the next."""
+    bird_drop: float = 0.5
+    """For flying-bird: share of each layer's kept weights that is replaced at first; it falls to 0 along a cosine."""
+    bird_every: int | None = None
+    """For flying-bird: optimiser steps from one replacement to the next; None is a 78th of the stage, as in the authors' code."""
+    bird_start: float = 2.0
+    """For flying-bird-plus: how many times the budget is kept at the start."""
+    bird_settle: float = 0.75
+    """For flying-bird-plus: the share of the stage after which the budget is met."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -187,7 +195,13 @@ class Pruning(Training):
             0 < self.gmp_settle <= 1, self, "gmp_settle", "must lie in (0, 1]: the share of the stage until it is met"
         )
         check(self.gmp_every >= 1, self, "gmp_every", "must be at least 1")
-        if self.method in GMP:
+        check(0 < self.bird_drop <= 1, self, "bird_drop", "must lie in (0, 1]: the share that is replaced at first")
+        check(self.bird_every is None or self.bird_every >= 1, self, "bird_every", "must be at least 1, or None")
+        check(1 <= self.bird_start < math.inf, self, "bird_start", "must be at least 1, and finite")
+        check(
+            0 < self.bird_settle <= 1, self, "bird_settle", "must lie in (0, 1]: the share of the stage until it is met"
+        )
+        if self.method in (*GMP, *REGROW):
             check(not self.of_channels, self, "method", "prunes single weights: leave out granularity 'channel'")
 
     @property

@@ -11,7 +11,7 @@ from torch import nn
 
 from harp.checkpoint import save_tensors
 from harp.files import write_json_lines
-from harp.pruning import Budget, Gradual, attach_masks, bake_masks, freeze_masks, masks
+from harp.pruning import Budget, FlyingBird, Gradual, attach_masks, bake_masks, freeze_masks, masks
 from harp.recipes import Training, few_steps, in_epochs
 from harp.runs.fractions import of_fractions
 from harp.stages.course import course_of
@@ -72,7 +72,7 @@ def learn(stage: Stage, model: nn.Module, settings: Training, what: str, budget:
         raise FloatingPointError(f"{error}. With --overwrite, or another --out, other settings start anew") from error
     if budget is not None and not masks(model):
         attach_masks(model, budget, method_of(claim.recipe.prune))
-    if isinstance(course.rule, Gradual):
+    if isinstance(course.rule, Gradual | FlyingBird):
         course.rule.cut()  # the best epoch may be one of nearly the budget
     engine, weight_step = (each.name if each else "torch" for each in (course.attacked, course.weight_step))
     return Learned(model, tuple(records), engine, weight_step, of_fractions(start, records) if start else None)

@@ -14,10 +14,12 @@ from harp.pruning import (
     Admm,
     Budget,
     Descent,
+    FlyingBird,
     Gradual,
     Method,
     Penalty,
     Ramp,
+    Regrowth,
     Sharpness,
     layer_sum,
     learned_scores,
@@ -88,6 +90,9 @@ def keep_rule(model: nn.Module, budget: Budget, settings: Pruning, steps: int) -
         rho = starting_rho(settings.lr, steps) if settings.admm_rho is None else settings.admm_rho
         return Admm(model, budget, steps, rho=rho, growth=settings.admm_growth, rounds=settings.admm_rounds)
     row = method_of(settings)
+    if row.learn == GRADUAL and row.rule != "descent":
+        how = Regrowth(settings.bird_drop, settings.bird_every, settings.bird_start, settings.bird_settle)
+        return FlyingBird(model, budget, steps, method=row, how=how)
     if row.learn == GRADUAL:
         return Gradual(model, budget, steps, method=row, settle=settings.gmp_settle, every=settings.gmp_every)
     if all(mask.logit is None for mask in masks(model).values()):
@@ -132,9 +137,11 @@ def make_course(
     weight_step: WeightStep | None = None,
     classes: int = 0,
     teacher: nn.Module | None = None,
+    validate_training: Validate | None = None,
 ) -> Course:
     """The course of a stage on ``world`` ranks, to be run or to be timed. ``budget`` is given while masks learn, the
-    ``teacher`` for distillation, and ``classes`` where labels are not single ones."""
+    ``teacher`` for distillation, and ``classes`` where labels are not single ones. ``validate_training`` evaluates training
+    images, for a rule that goes by the gap between the two."""
     threat, rule = Threat(recipe.task.norm, recipe.task.eps), None
     if isinstance(settings, Pruning) and budget is not None:
         steps = settings.epochs * steps_per_epoch(len(images), settings.batch_size, world) * settings.steps_per_batch
@@ -144,7 +151,7 @@ def make_course(
         settings=settings,
         objective=make_objective(settings, threat),
         images=images,
-        validate=_cut_first(validate, rule) if isinstance(rule, Admm) else validate,
+        validate=_validating(validate, rule, validate_training),
         seed=recipe.seed,
         budget=budget,
         rule=rule,
@@ -155,6 +162,26 @@ def make_course(
         targets=targets_of(settings, classes, teacher),
         mixing=mixing_of(settings),
     )
+
+
+def _validating(validate: Validate, rule: KeepRule | None, on_training: Validate | None) -> Validate:
+    """What evaluates an epoch, with all that the rule needs from it or for it."""
+    if isinstance(rule, Admm):
+        return _cut_first(validate, rule)
+    if isinstance(rule, FlyingBird) and rule.adaptive and on_training is not None:
+        return _telling(validate, rule, on_training)
+    return validate
+
+
+def _telling(validate: Validate, rule: FlyingBird, on_training: Validate) -> Validate:
+    """Let the rule know both accuracies under attack, when both are there."""
+
+    def validate_both(model: nn.Module) -> tuple[float, float]:
+        found, training = validate(model), on_training(model)
+        rule.end_epoch(training[1], found[1])
+        return found
+
+    return validate_both
 
 
 def _cut_first(validate: Validate, rule: Admm) -> Validate:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from harp.checkpoint import load_state, save_state
 from harp.data import Images
 from harp.objectives import FreeAT, Objective, on_batch, replays_of
-from harp.pruning import Budget, Sharpness, hold_masks, perturbed
+from harp.pruning import Budget, FlyingBird, Sharpness, hold_masks, perturbed
 from harp.recipes import Training, images_used
 from harp.training.averaging import Average
 from harp.training.distributed import Shares, average_gradients, averaged_buffers, batch_per_rank, mean_over, share
@@ -248,6 +248,8 @@ def train_step(
     penalty = course.rule.loss() if course.rule is not None else 0.0
     if isinstance(penalty, Tensor):  # the same on every rank, and no business of a plug-in
         fabric.backward(penalty)
+    if isinstance(course.rule, FlyingBird):
+        course.rule.note_gradients()
     if course.settings.clip_norm is not None:
         # With loss scaling a gradient may overflow now and then; otherwise the next loss tells.
         fabric.clip_gradients(model, optimizer, max_norm=course.settings.clip_norm, error_if_nonfinite=False)
