@@ -82,5 +82,5 @@ def test_a_parcel_holds_all_test_images_and_what_fits_of_the_others(
     monkeypatch.setenv(gpu.gpu_data.VARIABLE, str(parcel))
     data = gpu.gpu_data.data()
     assert data.classes == ("cat", "dog")
-    assert (len(data.train), len(data.test)) == (7, 4)
+    assert (len(data.train), len(data.test)) == (6, 4)
     assert sorted(data.test.labels.tolist()) == [0, 0, 1, 1]

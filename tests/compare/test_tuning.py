@@ -159,5 +159,5 @@ def test_a_dry_run_lists_the_trials(tiny: Path, capsys):
     said = capsys.readouterr().out
     assert "0 of 8 trials are finished" in said
     assert said.count("--no-evaluate") == 8
-    assert "what is chosen among them is evaluated" in said
+    assert "the chosen networks and the parents are evaluated" in said
     assert not Path("out").exists()

@@ -68,7 +68,7 @@ def test_it_is_what_a_recipe_asks_for_where_there_is_an_attack():
     made = attacked_in("pretrain", Training(), "torch", Ranks(), print, compiled=True)
     assert isinstance(made, Compiled)
     plain = replace(Pruning(), objective="natural")
-    assert attacked_in("prune", plain, "torch", None, print, compiled=True) is None  # type: ignore[arg-type]
+    assert attacked_in("prune", plain, "torch", Ranks(), print, compiled=True) is None
 
 
 def test_the_sparse_engine_is_not_compiled():

@@ -97,6 +97,7 @@ def test_stages_say_it_before_they_begin_and_train_the_same(recipe, monkeypatch)
     assert Path("silent/model.safetensors").read_bytes() == Path("dense/model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_whole_job_says_it_once(recipe):
     said: list[str] = []
     quick = replace(recipe, test=replace(recipe.test, attack="pgd", steps=1, images=4))

@@ -198,7 +198,7 @@ def test_a_run_that_cannot_meet_its_budget_says_so_at_half_time_and_ends_with_it
     early, late = [record.message for record in caplog.records if "density" in record.message]
     assert "after 2 of 4 epochs" in early
     assert "raise gamma_step" in early
-    assert "no epoch met it" in late
+    assert "no epoch met the budget" in late
     assert card_of(run.path)["kept"] == round(0.05 * 168) == sum(int(m.sum()) for m in load_tensors(run.masks).values())
 
 
