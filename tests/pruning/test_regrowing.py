@@ -90,6 +90,18 @@ def test_a_weight_that_is_dropped_and_grown_at_once_stays_as_it_is():
     assert model[0].weight.tolist() == [[8.0, -7.0, 6.0, 5.0, 0.0, 0.0, 0.0, 0.0]]
 
 
+def test_what_grows_starts_at_zero_wherever_momentum_has_carried_it():
+    model = one_layer()
+    rule = started(model, 0.5, 4, UNIFORM, every=2)
+    rule.step()
+    with torch.no_grad():
+        weight_of(model)[0, 7] = 0.3
+    take_gradient(model, [0.0] * 7 + [1.0])
+    rule.step()
+    assert masks(model)["0.weight"].current()[0, 7]
+    assert model[0].weight.tolist() == [[8.0, -7.0, 6.0, 0.0, 0.0, 0.0, 0.0, 0.0]]
+
+
 def test_what_was_zero_in_the_parent_never_grows():
     model = one_layer()
     with torch.no_grad():

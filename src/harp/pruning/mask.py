@@ -232,9 +232,7 @@ class _MaskedWeight(torch.autograd.Function):
         (grad,) = grad_outputs
         weight, scores, mask = ctx.saved_tensors
         ctx.owner.forget()  # a gradient came for what learns here, and a step will follow it
-        grad_weight = None
-        if ctx.needs_input_grad[0]:
-            grad_weight = grad if ctx.owner.all_gradients else grad * mask
+        grad_weight = grad if ctx.owner.all_gradients else grad * mask if ctx.needs_input_grad[0] else None
         grad_scores = grad_keep = None
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
             grad_mask = (grad * weight).sum_to_size(scores.shape)
