@@ -169,5 +169,5 @@ def test_a_full_gpu_names_the_flags_that_help():
         torch.empty(2**46, dtype=torch.uint8, device=DEVICE)
     said = out_of_memory(caught.value, "prune")
     assert said is not None
-    assert "--prune.batch-size" in said
+    assert "a smaller --batch-size" in said
     assert "bf16-mixed" in said

@@ -6,6 +6,9 @@ import torch
 
 from harp.recipes import Compute
 
+_OF_ONE = ("pretrain", "prune", "finetune", "evaluate")
+"""Commands whose flags have no prefix of a stage."""
+
 
 def set_up_gpu(compute: Compute) -> None:
     """TF32 only where ``precision`` says so (torch itself computes convolutions in it), and the same bits twice on request.
@@ -23,8 +26,7 @@ def out_of_memory(error: RuntimeError, command: str) -> str | None:
     """What to tell of a full GPU, with the flags that help; None for any other error."""
     if not isinstance(error, torch.OutOfMemoryError):
         return None
-    stage = {"evaluate": "test"}.get(command, command if command in ("pretrain", "prune", "finetune") else "STAGE")
-    flags = [f"a smaller --{stage}.batch-size"]
-    if stage != "test":
+    flags = [f"a smaller --{'' if command in _OF_ONE else 'STAGE.'}batch-size"]
+    if command != "evaluate":
         flags += ["--compute.precision bf16-mixed", "more --compute.devices, which share a batch"]
     return f"the GPU's memory is full ({str(error).splitlines()[0]}); what helps: {', '.join(flags)}"
