@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import gpu_data
@@ -113,8 +114,7 @@ def cifar_jobs(flags: argparse.Namespace) -> list[Job]:
             Job(name, lambda watch, r=mine, m=masks, o=final: finetune(r, m, o, watch=watch)),
         ]
     for name in ("dense-n-fgsm", "dense-pgd", *METHODS):
-        work = lambda watch, n=name: evaluated(flags, recipe, n, watch)  # noqa: E731
-        jobs.append(Job(f"{name}-evaluated", work, images=flags.images))
+        jobs.append(Job(f"{name}-evaluated", partial(evaluated, flags, recipe, name), images=flags.images))
     return jobs
 
 

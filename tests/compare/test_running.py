@@ -23,6 +23,7 @@ TINY = Recipe(
     finetune=Training(**FAST),
     compute=Compute(device="cpu", threads=1),
 )
+ONE_CELL = ["--methods", "lwm", "--keeps", "0.1", "--seeds", "0"]
 EVALUATED = ["--test.attack", "pgd", "--test.steps", "2", "--test.images", "24"]
 
 
@@ -55,7 +56,7 @@ def test_every_combination_is_pruned_finetuned_and_judged(parent: Path, inline: 
 
 
 def test_what_is_finished_is_not_run_again_and_more_can_be_asked_for(parent: Path, inline: list[str], capsys):
-    assert compare("dense", "--methods", "lwm", "--keeps", "0.1", "--seeds", "0") == 0
+    assert compare("dense", *ONE_CELL) == 0
     assert len(inline) == 2  # the cell, and the parent judged
     cards = {path: path.read_bytes() for path in Path().rglob("card.json")}
     inline.clear()
@@ -101,7 +102,7 @@ def test_an_interrupted_comparison_shows_and_writes_what_it_has(parent: Path, mo
 
 
 def test_a_place_for_the_records_that_is_none_is_refused_before_any_work(parent: Path, inline: list[str], capsys):
-    assert compare("dense", "--methods", "lwm", "--keeps", "0.1", "--seeds", "0", "--json", "dense") == 2
+    assert compare("dense", *ONE_CELL, "--json", "dense") == 2
     assert "json=dense is a directory" in capsys.readouterr().err
     assert inline == []
 
@@ -178,7 +179,7 @@ def test_a_pruned_run_is_no_parent(parent: Path, inline: list[str], capsys):
 
 
 def test_runs_of_other_settings_are_refused_with_the_difference_and_may_be_replaced(parent: Path, inline, capsys):
-    words = ["dense", "--methods", "lwm", "--keeps", "0.1", "--seeds", "0"]
+    words = ["dense", *ONE_CELL]
     assert compare(*words) == 0
     inline.clear()
     assert compare(*words, "--finetune.lr", "0.3") == 2
@@ -190,7 +191,7 @@ def test_runs_of_other_settings_are_refused_with_the_difference_and_may_be_repla
 
 @pytest.mark.slow
 def test_cells_run_as_processes_of_their_own(parent: Path, harp_process):
-    words = ["compare", "dense", "--methods", "lwm", "--keeps", "0.1", "--seeds", "0", "--jobs", "2", *EVALUATED]
+    words = ["compare", "dense", *ONE_CELL, "--jobs", "2", *EVALUATED]
     process = harp_process(*words, "--out", "out")
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
@@ -210,19 +211,7 @@ def waited_for(path: Path) -> None:
 def test_a_comparison_that_was_stopped_or_killed_goes_on_and_ends_with_the_same_bits(
     parent: Path, harp_process, number: int
 ):
-    words = [
-        "compare",
-        "dense",
-        "--methods",
-        "harp",
-        "--keeps",
-        "0.1",
-        "--seeds",
-        "0",
-        "--prune.epochs",
-        "4",
-        *EVALUATED,
-    ]
+    words = ["compare", "dense", *ONE_CELL, "--test.images", "24", "--dry-run"]
     process = harp_process(*words, "--out", "out", TINY_PAUSE_S="0.3")
     waited_for(Path("out/harp-0.1-s0/masks/metrics.jsonl"))
     process.send_signal(number)
@@ -260,18 +249,7 @@ def test_doubts_are_settled_unless_another_attack_is_asked_for(parent: Path, cap
 
 
 def test_a_column_of_corruptions_evaluates_every_network_on_them(parent: Path, inline: list[str], capsys):
-    words = [
-        "--methods",
-        "lwm",
-        "--keeps",
-        "0.1",
-        "--seeds",
-        "0",
-        "--columns",
-        "corruptions",
-        "--json",
-        "out/records.json",
-    ]
+    words = [*ONE_CELL, "--columns", "corruptions", "--json", "out/records.json"]
     assert compare("dense", *words) == 0
     assert "corrupted" in capsys.readouterr().out
     assert [0 < record["corruptions"] < 1 for record in json.loads(Path("out/records.json").read_bytes())] == [

@@ -1,9 +1,12 @@
 """Random networks as graphs, whose shapes fit whatever was drawn; and the instruction sets to run them with."""
 
 import importlib
+import importlib.util
 import threading
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -272,3 +275,14 @@ def available() -> list[str]:
 def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("HARP_ISA", request.param)
     return request.param
+
+
+@pytest.fixture(scope="session")
+def fuzz() -> ModuleType:
+    """The fuzzer of files, which is a program beside these tests."""
+    spec = importlib.util.spec_from_file_location("fuzz_format", Path(__file__).parent / "fuzz_format.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

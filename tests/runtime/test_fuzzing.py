@@ -1,6 +1,5 @@
 """The loader's fuzzer runs a little here, and for as long as one likes as a program; its corpus is replayed."""
 
-import importlib.util
 import random
 from pathlib import Path
 from types import ModuleType
@@ -8,16 +7,6 @@ from types import ModuleType
 import pytest
 
 HERE = Path(__file__).parent
-
-
-@pytest.fixture(scope="module")
-def fuzz() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fuzz_format", HERE / "fuzz_format.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("path", sorted((HERE / "corpus").iterdir()), ids=lambda path: path.name)

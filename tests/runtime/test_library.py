@@ -1,12 +1,12 @@
 """The C library: built, installed, called by GCC and Clang, and fed with hostile files under sanitizers."""
 
-import importlib.util
 import os
 import random
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -57,15 +57,6 @@ def classifier(draw: Callable) -> Graph:
     return next(g for g in graphs if len(shapes(g)[-1]) == 1 and shapes(g)[-1][0] > 5)
 
 
-def load_mutate() -> Callable[[bytes, random.Random], bytes]:
-    spec = importlib.util.spec_from_file_location("fuzz_format", HERE / "fuzz_format.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.mutate
-
-
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built(tmp_path_factory.mktemp("library"))
@@ -97,7 +88,7 @@ def test_the_example_classifies_as_python_does(
 
 
 @pytest.mark.slow
-def test_hostile_files_and_callers_are_refused_under_sanitizers(tmp_path: Path):
+def test_hostile_files_and_callers_are_refused_under_sanitizers(tmp_path: Path, fuzz: ModuleType):
     there = built(tmp_path, "-DHARP_SANITIZE=ON")
     program, sanitize = tmp_path / "fuzz", "-fsanitize=address,undefined"
     source = HERE / "library_fuzz.c"
@@ -114,13 +105,13 @@ def test_hostile_files_and_callers_are_refused_under_sanitizers(tmp_path: Path):
         "-o",
         program,
     )
-    mutate, rng = load_mutate(), random.Random(3)
+    rng = random.Random(3)
     corpus = sorted((HERE / "corpus").iterdir())
     contents = [path.read_bytes() for path in corpus]
     files = [*corpus]
     for number in range(1500):
         files.append(tmp_path / f"{number}.harp")
-        files[-1].write_bytes(mutate(rng.choice(contents), rng))
+        files[-1].write_bytes(fuzz.mutate(rng.choice(contents), rng))
     env = {**os.environ, "UBSAN_OPTIONS": "halt_on_error=1", "ASAN_OPTIONS": "max_allocation_size_mb=2048"}
     answers = run(program, *files, env=env).split()
     assert [answer == "taken" for answer in answers] == [is_taken(path) for path in files]

@@ -1,6 +1,5 @@
 """The reader in C++, which the compiled engine and the C library have, and the one in Python take the same files."""
 
-import importlib.util
 import math
 import random
 from collections.abc import Callable
@@ -21,16 +20,6 @@ HERE = Path(__file__).parent
 @pytest.fixture(scope="module")
 def engine() -> ModuleType:
     return pytest.importorskip("harp.runtime._engine", reason="no compiled engine")
-
-
-@pytest.fixture(scope="module")
-def mutate() -> Callable[[bytes, random.Random], bytes]:
-    spec = importlib.util.spec_from_file_location("fuzz_format", HERE / "fuzz_format.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.mutate
 
 
 @pytest.fixture(scope="session")
@@ -60,11 +49,11 @@ def check_same(graph: Graph, tensors: dict[str, Any]) -> None:
     assert not tensors
 
 
-def test_both_readers_take_and_refuse_the_same_hostile_files(engine: ModuleType, mutate: Callable):
+def test_both_readers_take_and_refuse_the_same_hostile_files(engine: ModuleType, fuzz: ModuleType):
     rng = random.Random(2)
     files = [path.read_bytes() for path in sorted((HERE / "corpus").iterdir())]
     both = 0
-    for content in [*files, *(mutate(rng.choice(files), rng) for _ in range(250))]:
+    for content in [*files, *(fuzz.mutate(rng.choice(files), rng) for _ in range(250))]:
         ours, theirs = taken(_read, content), taken(engine.read, content)
         assert (ours is None) == (theirs is None), content
         if ours is not None:

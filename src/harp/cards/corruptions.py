@@ -35,6 +35,10 @@ class Corruptions:
         if sum(map(sum, self.counts.values())) != sum(self.by_image):
             raise ValueError("counts and by_image must hold the same number of right answers")
 
+    def is_of(self, images: int, seed: int) -> bool:
+        """Whether it is of so many images, with this seed."""
+        return (self.images, self.seed) == (images, seed)
+
     @property
     def versions(self) -> int:
         """Of each image."""

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from harp.cards import Evaluation
 from harp.report.compare_columns import EXTRA_COLUMNS
 from harp.report.differences import FEWEST_SEEDS, Difference, OverSeeds, paired_difference, summary, verdict
 from harp.report.reading import Run, read_run
@@ -178,6 +177,7 @@ def records(results: CompareResults) -> list[dict[str, object]]:
 def _record(entry: Entry, results: CompareResults) -> dict[str, object]:
     run = results.runs[entry.path]
     accuracies = {test.attack: _accuracy(run, test, results.images) for test in results.tests}
+    # What AutoAttack alone had left is what Square, the last of its parts, had.
     settled = [each for each in run.evaluations if (each.attack, each.images) == ("settled", results.images)]
     return {
         "method": entry.method,
@@ -185,7 +185,7 @@ def _record(entry: Entry, results: CompareResults) -> dict[str, object]:
         "granularity": entry.granularity,
         "seed": entry.seed,
         "clean": None,
-        "autoattack": _before_rounds(settled[-1]) if settled else None,
+        "autoattack": settled[-1].per_attack.get("square") if settled else None,
         **accuracies,
         **{column: results.extra_of(run, column) for column in results.columns},
         "kept": run.kept,
@@ -194,11 +194,6 @@ def _record(entry: Entry, results: CompareResults) -> dict[str, object]:
         "tuned": dict(entry.tuned) or None,
         "run": str(entry.path),
     }
-
-
-def _before_rounds(settled: Evaluation) -> float | None:
-    """What AutoAttack alone had left: its parts come first, Square last."""
-    return next((left for part, left in settled.per_attack.items() if part == "square"), None)
 
 
 def _is_at_chance(run: Run, images: int) -> bool:

@@ -9,6 +9,7 @@ from harp.evaluation import Ranks
 from harp.exporting import Mirror
 from harp.recipes import Training
 from harp.runtime.torch import SparseModule
+from harp.stages.choosing import Choice
 from harp.stages.compiled import Compiled
 from harp.stages.engine import choose_engine, make_engine
 from harp.training.build import attack_gradients
@@ -35,19 +36,16 @@ def attacked_in(
     return Attacked(wanted, steps, ranks, tell)
 
 
-class Attacked:
+class Attacked(Choice[Mirror]):
     """Called with the model and a batch, it gives the module to attack: the model, or the engine with its weights of now.
 
-    ``wanted`` is torch, sparse or auto. ``steps`` is how many gradients an attack takes before the weights change. The
-    choice is part of the state of the stage.
+    ``wanted`` is torch, sparse or auto. ``steps`` is how many gradients an attack takes before the weights change.
     """
 
     def __init__(self, wanted: str, steps: int, ranks: Ranks, tell: Callable[[str], None]) -> None:
+        super().__init__()
         self._wanted, self._steps, self._ranks, self._tell = wanted, steps, ranks, tell
-        self._begun: str | None = None
         self._made: Mirror | None = None
-        self._mirror: Mirror | None = None
-        self._decided = False
 
     def look_at(self, model: nn.Module, images: Tensor) -> None:
         """Before a stage begins: whether the engine could be chosen at all; ``images`` are a batch of any length. Raises
@@ -58,30 +56,13 @@ class Attacked:
             self._wanted = "torch"
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
-        if not self._decided:
-            # A step gives the same bits whether it is the one that decides or not.
-            with torch.random.fork_rng(devices=[]):
-                self._mirror = choose_engine(
-                    *(self._begun or self._wanted, model, (x, y)),
-                    steps=self._steps,
-                    ranks=self._ranks,
-                    tell=self._tell,
-                    made=self._made,
-                )
-                self._made = None
-            self._decided = True
+        self.decide(self._wanted, lambda wanted: self._choose(wanted, model, x, y))
         return self.engine() or model
+
+    def _choose(self, wanted: str, model: nn.Module, x: Tensor, y: Tensor) -> Mirror | None:
+        made, self._made = self._made, None
+        return choose_engine(wanted, model, (x, y), steps=self._steps, ranks=self._ranks, tell=self._tell, made=made)
 
     def engine(self) -> SparseModule | None:
         """The engine with the weights of now; None before the first step, and where attacks run in torch."""
-        return None if self._mirror is None else self._mirror.module()
-
-    @property
-    def name(self) -> str:
-        return "torch" if self._mirror is None else "sparse"
-
-    def state_dict(self) -> dict[str, str | None]:
-        return {"engine": self.name if self._decided else self._begun}
-
-    def load_state_dict(self, state: dict[str, str | None]) -> None:
-        self._begun = state["engine"]
+        return None if self.found is None else self.found.module()

@@ -32,7 +32,7 @@ def add_corruptions(
     After an interruption the same call continues.
     """
     known = ranks.from_first(lambda: read_card(run.card).corruptions)
-    if known is not None and (known.images, known.seed) == (images, seed) and known.inputs in ("", inputs):
+    if known is not None and known.is_of(images, seed) and known.inputs in ("", inputs):
         return known
     state = run.evaluations / f"corruptions-{images}-{seed}.json"
 

@@ -1,6 +1,5 @@
 """What attacks run on: torch, or the sparse engine where it can compute the network, and is faster."""
 
-import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -14,13 +13,10 @@ from harp.evaluation import Ranks
 from harp.exporting import Mirror
 from harp.pruning import hold_masks
 from harp.runtime import isa
+from harp.stages.choosing import quickest, told
 
-log = logging.getLogger(__name__)
-
-ROUNDS = 3
-"""Steps of each that are timed, after one that is not; the quickest counts."""
 _CLEAR = 2.0
-"""Where one is so many times faster in the first round, there is no second."""
+"""How many times faster is sure to be faster."""
 
 
 def choose_engine(
@@ -48,12 +44,12 @@ def choose_engine(
     if wanted == "sparse":
         return made
     if begun == "sparse":
-        return _told(made, "attacks go on with the sparse engine, as they began", tell)
+        return told(made, "attacks go on with the sparse engine, as they began", tell)
     torch_s, engine_s = ranks.from_first(lambda: race(model, made, *batch, steps))
     took = f"a step on {len(batch[0])} images takes {engine_s:.2g} s there, {torch_s:.2g} s in torch"
     if engine_s < torch_s:
-        return _told(made, f"attacks run on the sparse engine: {took}", tell)
-    return _told(None, f"attacks run in torch, not on the sparse engine: {took}", tell)
+        return told(made, f"attacks run on the sparse engine: {took}", tell)
+    return told(None, f"attacks run in torch, not on the sparse engine: {took}", tell)
 
 
 def make_engine(
@@ -65,7 +61,7 @@ def make_engine(
     if refused and wanted == "sparse":
         raise ValueError(f"engine='sparse' cannot run the attacks: {refused[0]}; engine='torch' can")
     if isinstance(made, str) or refused:
-        return _told(None, f"attacks run in torch: {refused[0]}", tell)
+        return told(None, f"attacks run in torch: {refused[0]}", tell)
     return made
 
 
@@ -78,15 +74,8 @@ def race(model: nn.Module, mirror: Mirror, x: Tensor, y: Tensor, steps: int | No
         began = time.perf_counter()
         engine = mirror.module()
         reading_s = 0.0 if steps is None else (time.perf_counter() - began) / steps
-        contest = [partial(_step, model, x, y), partial(_step, engine, x, y)]
-        best = [float("inf"), float("inf")]
-        for step in contest:
-            step()
-        for _ in range(ROUNDS):
-            best = [min(known, step()) for known, step in zip(best, contest, strict=True)]
-            if max(best) > _CLEAR * min(best):
-                break
-    return best[0], best[1] + reading_s
+        torch_s, engine_s = quickest([partial(_step, model, x, y), partial(_step, engine, x, y)], _CLEAR)
+    return torch_s, engine_s + reading_s
 
 
 def _engine_of(model: nn.Module, images: Tensor) -> Mirror | str:
@@ -106,9 +95,3 @@ def _step(model: nn.Module, x: Tensor, y: Tensor) -> float:
         images = x.detach().clone().requires_grad_()
         torch.autograd.grad(F.cross_entropy(model(images), y), images)
     return time.perf_counter() - began
-
-
-def _told(engine: Mirror | None, what: str, tell: Callable[[str], None]) -> Mirror | None:
-    log.info(what)
-    tell(what)
-    return engine

@@ -203,8 +203,8 @@ def is_evaluated(path: Path, settings: Evaluating, tests: int) -> bool:
 def lacks_corruptions(path: Path, settings: Evaluating, tests: int) -> bool:
     """Whether common corruptions are asked for and the card of a finished run has no result of so many images."""
     known, run = read_card(RunDirectory(path).card).corruptions, open_run(path)
-    wanted = settings.images_of(tests), run.recipe.seed
-    return settings.corruptions and (known is None or (known.images, known.seed) != wanted)
+    found = known is not None and known.is_of(settings.images_of(tests), run.recipe.seed)
+    return settings.corruptions and not found
 
 
 def unanswered(path: Path, settings: Evaluating, tests: int) -> list[Asked | None]:

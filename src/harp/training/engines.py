@@ -7,26 +7,27 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 
-@runtime_checkable
-class Attacked(Protocol):
-    """Gives the module to attack for a model and a batch, and has a state to go on from."""
+class Kept(Protocol):
+    """A choice with a name, and a state to go on from."""
 
     @property
     def name(self) -> str: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@runtime_checkable
+class Attacked(Kept, Protocol):
+    """Gives the module to attack for a model and a batch."""
+
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> nn.Module: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 @runtime_checkable
-class WeightStep(Protocol):
-    """Where the loss and its gradients are computed inside of it, and a state to go on from."""
+class WeightStep(Kept, Protocol):
+    """The loss and its gradients are computed inside of it."""
 
-    @property
-    def name(self) -> str: ...
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> AbstractContextManager[None]: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 def computed_by(

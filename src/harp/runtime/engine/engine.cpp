@@ -79,20 +79,26 @@ std::vector<Chunk> Engine::chunks(int count, int images, const std::vector<Size>
   return all;
 }
 
+// Calls work(index, how many there are, their barrier) on every thread.
+template <class Work>
+void as_team(Workers& workers, const Work& work) {
+  std::unique_ptr<Barrier> barrier;
+  int team = 1;
+  workers.run(
+      [&](int n) {
+        team = n;
+        barrier = std::make_unique<Barrier>(n);
+      },
+      [&](int index) { work(index, team, barrier.get()); });
+}
+
 // Few chunks: all threads share each layer.
 void Engine::together(const std::vector<Chunk>& chunks, const Work& work) {
   for (const Chunk& chunk : chunks) {
     Room room = chunk.prepared->take_room(threads());
-    std::unique_ptr<Barrier> barrier;
-    int team = 1;
-    workers_.run(
-        [&](int n) {
-          team = n;
-          barrier = std::make_unique<Barrier>(n);
-        },
-        [&](int index) {
-          work(chunk, {{room.arena->data(), tape_of(chunk)}, room.scratch[index]->data(), index, team, barrier.get()});
-        });
+    as_team(workers_, [&](int index, int team, Barrier* barrier) {
+      work(chunk, {{room.arena->data(), tape_of(chunk)}, room.scratch[index]->data(), index, team, barrier});
+    });
     chunk.prepared->give_room(std::move(room));
   }
 }
@@ -159,18 +165,10 @@ std::size_t Engine::run_within(float* memory, std::size_t floats, const Images& 
   for (const Chunk& c : all) {
     const Plan& plan = c.prepared->plan();
     float* scratch = memory + whole_lines(plan.arena_floats());
-    std::unique_ptr<Barrier> barrier;
-    int team = 1;
-    workers_.run(
-        [&](int n) {
-          team = n;
-          barrier = std::make_unique<Barrier>(n);
-        },
-        [&](int index) {
-          plan.run(
-              from(in, sizes.front(), c.first), c.count, out + c.first * numbers_of(sizes.back()),
-              {{memory, nullptr}, scratch + index * whole_lines(plan.scratch_floats()), index, team, barrier.get()});
-        });
+    as_team(workers_, [&](int index, int team, Barrier* barrier) {
+      plan.run(from(in, sizes.front(), c.first), c.count, out + c.first * numbers_of(sizes.back()),
+               {{memory, nullptr}, scratch + index * whole_lines(plan.scratch_floats()), index, team, barrier});
+    });
   }
   return wanted;
 }

@@ -42,15 +42,7 @@ inline Vector gelu(Vector x) {
 }
 
 // exp(x) - 1 for x <= 0, where the two differ little by a polynomial.
-inline Vector less_one(Vector x) {
-  Vector p = spread(1.9875691500e-4f);
-  p = p * x + 1.3981999507e-3f;
-  p = p * x + 8.3334519073e-3f;
-  p = p * x + 4.1665795894e-2f;
-  p = p * x + 1.6666665459e-1f;
-  p = p * x + 5.0000001201e-1f;
-  return x > -0.34f ? p * x * x + x : exponential(x) - 1.0f;
-}
+inline Vector less_one(Vector x) { return x > -0.34f ? exponential_rest(x) * x * x + x : exponential(x) - 1.0f; }
 
 // x · tanh(log(1 + exp x)), with e = exp x: x · n / (n + 2), n = e · (e + 2).
 inline Vector mish(Vector x) {

@@ -159,19 +159,24 @@ inline float sum_of(Vector v) {
   return lane[0];
 }
 
-// exp, to about one unit in the last place: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2]. Saturates; keeps NaN.
-inline Vector exponential(Vector x) {
-  const Vector limited = at_most(at_least(x, spread(-87.3f)), spread(88.3f));
-  const Vector magic = spread(12582912.0f);  // 1.5 · 2^23: adding it rounds to an integer
-  const Vector n = (limited * 1.44269504f + magic) - magic;
-  const Vector r = (limited - n * 0.693359375f) + n * 2.12194440e-4f;
+// (exp(r) - 1 - r) / r² near zero.
+inline Vector exponential_rest(Vector r) {
   Vector p = spread(1.9875691500e-4f);
   p = p * r + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
+  return p;
+}
+
+// exp, to about one unit in the last place: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2]. Saturates; keeps NaN.
+inline Vector exponential(Vector x) {
+  const Vector limited = at_most(at_least(x, spread(-87.3f)), spread(88.3f));
+  const Vector magic = spread(12582912.0f);  // 1.5 · 2^23: adding it rounds to an integer
+  const Vector n = (limited * 1.44269504f + magic) - magic;
+  const Vector r = (limited - n * 0.693359375f) + n * 2.12194440e-4f;
+  const Vector p = exponential_rest(r) * r * r + r + 1.0f;
   const Vector finite = n == n ? n : spread(0.0f);
   const Integers power = (__builtin_convertvector(finite, Integers) + 127) << 23;
   return p * (Vector)power;

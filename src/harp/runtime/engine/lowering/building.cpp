@@ -44,10 +44,8 @@ Node node_of(Layer& layer) {
   node.slope = narrow(layer.slope);
   node.pool = layer.pool;
   if (layer.rows) node.weights = weights_of(*layer.rows, node);
-  if (layer.affine)
-    node.scales = std::make_shared<Scales>(Scales{std::move(layer.affine->scale), std::move(layer.affine->shift)});
-  if (layer.told)
-    node.details = std::make_shared<Details>(Details{std::move(layer.told->numbers), std::move(layer.told->values)});
+  if (layer.affine) node.scales = std::make_shared<Scales>(std::move(*layer.affine));
+  if (layer.told) node.details = std::make_shared<Details>(std::move(*layer.told));
   return node;
 }
 

@@ -7,8 +7,8 @@ namespace harp::lowering {
 namespace {
 
 // After `numbers`: whether it is centred, scaled and shifted; eps, scales and shifts.
-Told normalisation(const Made& node, std::vector<std::int64_t> numbers) {
-  Told told{std::move(numbers), {narrow(node.real("eps"))}};
+Details normalisation(const Made& node, std::vector<std::int64_t> numbers) {
+  Details told{std::move(numbers), {narrow(node.real("eps"))}};
   told.numbers.push_back(node.has("centred") ? node.flag("centred") : 1);
   for (const char* name : {"scale", "shift"}) {
     const Tensor* tensor = node.tensor(name);
@@ -26,15 +26,15 @@ std::int64_t reduction(const std::string& how) {
 
 }  // namespace
 
-std::optional<Told> details_of(const Made& node) {
+std::optional<Details> details_of(const Made& node) {
   if (node.op == "channels" || node.op == "pack" || node.op == "copy" || node.op == "matmul" || node.op == "pairwise")
-    return Told{node.numbers, node.values};
-  if (node.op == "unpack" || node.op == "elementwise") return Told{};
-  if (node.op == "constant") return Told{{}, node.tensor("value")->dense()};
+    return Details{node.numbers, node.values};
+  if (node.op == "unpack" || node.op == "elementwise") return Details{};
+  if (node.op == "constant") return Details{{}, node.tensor("value")->dense()};
   if (node.op == "normalise") return normalisation(node, {});
   if (node.op == "rows_normalise") return normalisation(node, {node.count});
-  if (node.op == "rows_softmax") return Told{{node.count}, {}};
-  if (node.op == "rows_reduce") return Told{{node.count, reduction(node.word("how"))}, {}};
+  if (node.op == "rows_softmax") return Details{{node.count}, {}};
+  if (node.op == "rows_reduce") return Details{{node.count, reduction(node.word("how"))}, {}};
   return std::nullopt;
 }
 

@@ -149,7 +149,7 @@ class Lowering {
     } else if ((layer.told = details_of(node))) {
       if (node.op == "elementwise") take_activation(layer, *node.activation);
     } else if (node.op == "affine") {
-      layer.affine = Affine{node.tensor("scale")->dense(), node.tensor("shift")->dense()};
+      layer.affine = Scales{node.tensor("scale")->dense(), node.tensor("shift")->dense()};
     } else if (node.op == "conv") {
       const Shape& weight = node.tensor("weight")->shape();
       const bool windowed = weight.size() == 4;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "../network.h"
 #include "forms.h"
 
 namespace harp::lowering {
@@ -31,16 +32,6 @@ struct Rows {
   }
 };
 
-struct Affine {
-  std::vector<float> scale, shift;
-};
-
-// What a step beside those on maps is told, see steps/tensors.h.
-struct Told {
-  std::vector<std::int64_t> numbers;
-  std::vector<float> values;
-};
-
 // One pass of the engine. Value 0 is the image, layer i computes value i + 1.
 struct Layer {
   std::string kind;
@@ -58,14 +49,14 @@ struct Layer {
   std::int64_t dense = 0;       // numbers of the dense weight
   std::int64_t weight = -1;     // the node whose weight it is
   std::int64_t flattens = -1;   // the value that it reads as if flattened, which its window covers
-  std::optional<Affine> affine;
-  std::optional<Told> told;
+  std::optional<Scales> affine;
+  std::optional<Details> told;  // what a step beside those on maps is told
 };
 
 std::vector<Layer> lower(const Arranged& graph);
 
 // Null for what runs on maps.
-std::optional<Told> details_of(const Made& node);
+std::optional<Details> details_of(const Made& node);
 
 // The same network without channels that nobody reads, or that are zero whatever the image; as it was where they
 // cannot be removed consistently.
