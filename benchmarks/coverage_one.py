@@ -29,14 +29,26 @@ STEPS = ("weights", "export", "channels")
 def build(source: str, name: str) -> nn.Module:
     """The network with random weights, always the same."""
     torch.manual_seed(0)
+    return drawn(_made(source, name).eval())
+
+
+def drawn(model: nn.Module) -> nn.Module:
+    """Random numbers in place of weights that start as zeros: with such a classifier any two networks agree."""
+    for parameter in model.parameters():
+        if parameter.dim() > 1 and not parameter.detach().any():
+            nn.init.trunc_normal_(parameter, std=0.02)
+    return model
+
+
+def _made(source: str, name: str) -> nn.Module:
     if source == "timm":
         import timm
 
-        return timm.create_model(name, pretrained=False, num_classes=CLASSES).eval()
+        return timm.create_model(name, pretrained=False, num_classes=CLASSES)
     import torchvision
 
     others = {"init_weights": False, "aux_logits": False} if name in ("googlenet", "inception_v3") else {}
-    return torchvision.models.get_model(name, weights=None, num_classes=CLASSES, **others).eval()
+    return torchvision.models.get_model(name, weights=None, num_classes=CLASSES, **others)
 
 
 def images_for(model: nn.Module, source: str, name: str) -> Tensor:

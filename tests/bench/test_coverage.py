@@ -6,19 +6,25 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
+from torch import nn
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-@pytest.fixture
-def coverage() -> ModuleType:
-    """By its path: a tool that measures tests has the same name."""
-    spec = importlib.util.spec_from_file_location("coverage_of_networks", BENCHMARKS / "coverage.py")
+def by_path(name: str, file: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def coverage() -> ModuleType:
+    """By its path: a tool that measures tests has the same name."""
+    return by_path("coverage_of_networks", "coverage.py")
 
 
 def record(network: str, **found: object) -> dict:
@@ -105,3 +111,12 @@ def test_the_page_keeps_its_words_around_the_table(coverage: ModuleType, tmp_pat
     page.write_text("no markers")
     with pytest.raises(ValueError, match="once each"):
         coverage.fill(page, [record("a")])
+
+
+def test_weights_that_start_as_zeros_are_drawn_and_no_others():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
+    nn.init.zeros_(model[1].weight)
+    before = model[0].weight.detach().clone()
+    by_path("one_network", "coverage_one.py").drawn(model)
+    assert torch.equal(model[0].weight, before)
+    assert model[1].weight.count_nonzero() == 12
