@@ -211,7 +211,19 @@ def waited_for(path: Path) -> None:
 def test_a_comparison_that_was_stopped_or_killed_goes_on_and_ends_with_the_same_bits(
     parent: Path, harp_process, number: int
 ):
-    words = ["compare", "dense", *ONE_CELL, "--test.images", "24", "--dry-run"]
+    words = [
+        "compare",
+        "dense",
+        "--methods",
+        "harp",
+        "--keeps",
+        "0.1",
+        "--seeds",
+        "0",
+        "--prune.epochs",
+        "4",
+        *EVALUATED,
+    ]
     process = harp_process(*words, "--out", "out", TINY_PAUSE_S="0.3")
     waited_for(Path("out/harp-0.1-s0/masks/metrics.jsonl"))
     process.send_signal(number)
@@ -229,19 +241,7 @@ def test_a_comparison_that_was_stopped_or_killed_goes_on_and_ends_with_the_same_
 
 
 def test_doubts_are_settled_unless_another_attack_is_asked_for(parent: Path, capsys):
-    words = [
-        "compare",
-        "dense",
-        "--methods",
-        "lwm",
-        "--keeps",
-        "0.1",
-        "--seeds",
-        "0",
-        "--test.images",
-        "24",
-        "--dry-run",
-    ]
+    words = ["compare", "dense", *ONE_CELL, "--test.images", "24", "--dry-run"]
     assert main([*words, "--out", "out"]) == 0
     assert "--test.attack settled" in capsys.readouterr().out
     assert main([*words, "--out", "out", "--test.attack", "autoattack"]) == 0
